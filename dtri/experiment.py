@@ -1,0 +1,131 @@
+"""Typed experiments: what a training run is, as a value; and its model, by name.
+
+Imports no torch until a model is built, so that planning stays light.
+"""
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dtri.model import Model
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no blanks. Two equal specs have equal texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def digest(*texts: str) -> str:
+    """sha256 over the texts, 64 hex digits."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """Everything a training run reads from the configuration.
+
+    `entry` is "module:Class"; `hparams` holds overrides of the defaults in the module's `Hparams`; `threads` is the
+    number of CPU threads, part of the spec because sums in another order round differently.
+    """
+
+    dataset: str
+    model: str
+    entry: str
+    image_shape: tuple[int, int, int]
+    hparams: dict[str, Any]
+    steps: int
+    batch_size: int
+    seed: int
+    precision: str = "fp32"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "threads"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"expected a positive integer for {name}, found {value!r}")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"expected a non-negative integer for seed, found {self.seed!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"expected precision in {PRECISIONS}, found {self.precision!r}")
+        check_hparams(self.entry, self.hparams)
+
+    @property
+    def text(self) -> str:
+        return canonical(asdict(self))
+
+    @property
+    def hash(self) -> str:
+        return digest(self.text)
+
+    @classmethod
+    def parse(cls, text: str) -> "TrainSpec":
+        """From `text`; ValueError when a key is unknown or missing."""
+        try:
+            fields = json.loads(text)
+            return cls(**{**fields, "image_shape": tuple(fields["image_shape"])})
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"expected a training spec as JSON, found {text[:200]!r} ({error})") from error
+
+
+def run_id(spec: TrainSpec, code: str, data: str) -> str:
+    """Identity of a run: the same spec, by the same code, on the same data."""
+    return digest(spec.hash, code, data)
+
+
+@cache
+def hparam_defaults(entry: str) -> dict[str, tuple[str, Any]]:
+    """{name: (annotation, default)} of the entry's `Hparams`, read from the source without importing it."""
+    module, _, class_name = entry.partition(":")
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        spec = None
+    if not class_name or spec is None or spec.origin is None:
+        raise ValueError(f"expected a model entry 'module:Class', found {entry!r}")
+    classes = [node for node in ast.parse(Path(spec.origin).read_text()).body if isinstance(node, ast.ClassDef)]
+    if class_name not in {node.name for node in classes}:
+        raise ValueError(f"no class {class_name} in {module} (has: {', '.join(node.name for node in classes)})")
+    fields = next((node.body for node in classes if node.name == "Hparams"), [])
+    return {
+        field.target.id: (ast.unparse(field.annotation), ast.literal_eval(field.value))
+        for field in fields
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.value is not None
+    }
+
+
+def check_hparams(entry: str, overrides: dict[str, Any]) -> None:
+    """ValueError on a name that `Hparams` does not have, a value of another type, or a sign its default excludes."""
+    known = hparam_defaults(entry)
+    for name, value in overrides.items():
+        if name not in known:
+            raise ValueError(f"unknown hyperparameter {name!r} for {entry} (known: {', '.join(known)})")
+        annotation, default = known[name]
+        where = f"hyperparameter {name!r} of {entry}"
+        if isinstance(default, tuple):
+            if not isinstance(value, list | tuple) or len(value) != len(default):
+                raise ValueError(f"expected {annotation} for {where}, found {value!r}")
+            continue
+        kinds = (int, float) if isinstance(default, float) else (type(default),)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
+            raise ValueError(f"expected {annotation} for {where}, found {value!r}")
+        if isinstance(default, int | float) and value < 0 <= default:
+            raise ValueError(f"expected a non-negative {annotation} for {where}, found {value!r}")
+
+
+def build(entry: str, image_shape: tuple[int, int, int], overrides: dict[str, Any]) -> "Model":
+    """The untrained model of a spec, its weights drawn from torch's default generator."""
+    check_hparams(entry, overrides)
+    module, _, class_name = entry.partition(":")
+    loaded = importlib.import_module(module)
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in overrides.items()}
+    return getattr(loaded, class_name)(tuple(image_shape), loaded.Hparams(**values))

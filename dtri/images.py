@@ -1,0 +1,21 @@
+"""The only conversions between stored and trained images.
+
+On disk images are uint8 [N, C, H, W] in 0..255; in memory they are float32 in [-1, 1], the scale of both papers.
+"""
+
+import torch
+from torch import Tensor
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 [B, C, H, W] in 0..255 -> float32 [B, C, H, W] in [-1, 1], x / 127.5 - 1."""
+    if images.dtype != torch.uint8:
+        raise TypeError(f"expected uint8 images, found {images.dtype}")
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """float [B, C, H, W] in [-1, 1] -> uint8, rounded to nearest (truncation darkens by half a grey level)."""
+    if not images.is_floating_point():
+        raise TypeError(f"expected floating-point images, found {images.dtype}")
+    return images.float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,79 @@
+"""The contract of every system: up to three corners, and one step that moves them.
+
+A subclass defines the maps it has; a capability is the presence of a map:
+
+    generate(z)   [B, d]       -> [B, C, H, W] in [-1, 1]
+    infer(x)      [B, C, H, W] -> [B, d]   posterior mean
+    energy(x)     [B, C, H, W] -> [B]      low where data are likely
+
+Samples, reconstructions and anomaly scores derive from these maps by shared code.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class Model(nn.Module, ABC):
+    """A trainable system. `Model(image_shape, hparams)` builds networks first, then `optimizers`.
+
+    `image_shape` is (C, H, W); `z_dim` is the latent size d. `optimizers` names the players: the parameters of one
+    optimiser move together.
+    """
+
+    image_shape: tuple[int, int, int]
+    z_dim: int
+    optimizers: dict[str, Optimizer]
+
+    @abstractmethod
+    def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
+        """One batch of real images x: [B, C, H, W] in [-1, 1] at iteration t -> scalar tensors to log.
+
+        Owns alternation, inner loops and clipping. Draws noise from torch's default generator only (the engine seeds
+        it by (seed, t)), never calls `.item()` and never branches on a tensor's value.
+        """
+
+    def phase(self, t: int) -> Hashable:
+        """Names the code path that `step` takes at t; steps of one phase run the same kernels."""
+        return 0
+
+    def learning_rates(self, t: int) -> dict[str, float]:
+        """Learning rate of each scheduled optimiser at iteration t; the others keep theirs."""
+        return {}
+
+    @contextmanager
+    def only(self, player: str) -> Iterator[None]:
+        """Freeze the parameters of every other optimiser, so that no gradient is computed to be thrown away."""
+        frozen = [
+            p
+            for name, optimizer in self.optimizers.items()
+            if name != player
+            for group in optimizer.param_groups
+            for p in group["params"]
+        ]
+        for p in frozen:
+            p.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for p in frozen:
+                p.requires_grad_(True)
+
+    def descend(self, player: str, loss: Tensor, clip_norm: float | None = None) -> None:
+        """One optimiser step of `player` down `loss`, its joint gradient norm clipped to `clip_norm`."""
+        optimizer = self.optimizers[player]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if clip_norm is not None:
+            params = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(params, clip_norm)
+        optimizer.step()
+
+
+def has(model: Model, corner: str) -> bool:
+    """Whether the model defines the map `generate`, `infer` or `energy`."""
+    return callable(getattr(model, corner, None))
