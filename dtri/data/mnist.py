@@ -1,0 +1,82 @@
+"""MNIST (LeCun, Cortes & Burges, 1998): 60,000 / 10,000 digits of 28x28, official split and order.
+
+Files are judged by their decompressed content: copies of the four files are compressed differently. An image shape of
+(1, 32, 32) pads with two black pixels on every side; nothing is ever resized.
+"""
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtri.data import store
+
+_WHERE = "https://yann.lecun.com/exdb/mnist/ or its mirror https://ossci-datasets.s3.amazonaws.com/mnist/"
+_TERMS = "no licence text at the origin; commonly cited as CC BY-SA 3.0"
+# md5 and size of the decompressed bytes: header (16 or 8 bytes) and one byte per value.
+FILES = {
+    "train-images-idx3-ubyte.gz": store.RawFile("6bbc9ace898e44ae57da46a324031adb", True, 47_040_016, _WHERE, _TERMS),
+    "train-labels-idx1-ubyte.gz": store.RawFile("a25bea736e30d166cdddb491f175f624", True, 60_008, _WHERE, _TERMS),
+    "t10k-images-idx3-ubyte.gz": store.RawFile("2646ac647ad5339dbf082846283269ea", True, 7_840_016, _WHERE, _TERMS),
+    "t10k-labels-idx1-ubyte.gz": store.RawFile("27ae3e4e09519cfbb04c329615203637", True, 10_008, _WHERE, _TERMS),
+}
+SHAPE = (1, 28, 28)
+_PREFIX = {"train": "train", "test": "t10k"}
+
+
+def urls(name: str) -> list[str]:
+    """Addresses to try for one of FILES, in order."""
+    from torchvision.datasets import MNIST  # imports torch: seconds that only a download pays
+
+    return [f"{mirror}{name}" for mirror in MNIST.mirrors]
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+    """MNIST at (1, 28, 28) or zero-padded to (1, 32, 32); nothing depends on `seed`, there are no options."""
+    store.check_options(options, (), "dtri.data.mnist")
+    shape = tuple(image_shape)
+    if shape not in (SHAPE, (1, 32, 32)):
+        raise ValueError(f"expected image shape {SHAPE} or (1, 32, 32), found {shape} (dtri.data.mnist)")
+    splits, labels = {}, {}
+    for split, prefix in _PREFIX.items():
+        images = read_idx(_path(raw, f"{prefix}-images-idx3-ubyte.gz"), 3)
+        labels[split] = read_idx(_path(raw, f"{prefix}-labels-idx1-ubyte.gz"), 1).astype(np.int64)
+        if images.shape[1:] != (28, 28) or len(images) != len(labels[split]):
+            raise ValueError(
+                f"expected 28x28 images and labels, found {images.shape} and {labels[split].shape} ({raw}, {split})"
+            )
+        border = (shape[1] - 28) // 2
+        splits[split] = np.pad(images, ((0, 0), (border, border), (border, border)))[:, None]
+    return store.Arrays(
+        splits=splits,
+        indices={split: np.arange(len(images), dtype=np.int64) for split, images in splits.items()},
+        labels=labels,
+        n_classes=10,
+        description="MNIST, official split" + ("" if shape[1] == 28 else ", zero-padded to 32x32"),
+        source={"module": "dtri.data.mnist", "padding": (shape[1] - 28) // 2},
+    )
+
+
+def read_idx(path: Path, n_dims: int) -> np.ndarray:
+    """uint8 array of an idx file (big-endian header), gzip or not; ValueError for another format or length."""
+    try:
+        with store.open_content(path) as file:
+            content = file.read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"expected a complete idx file, found: {error} ({path})") from error
+    start = 4 + 4 * n_dims
+    magic = 0x800 + n_dims  # type 8 (unsigned byte), number of dimensions: 2051 for images, 2049 for labels
+    found = int.from_bytes(content[:4], "big")
+    if len(content) < start or found != magic:
+        raise ValueError(f"expected an idx file with magic {magic}, found {found} in {len(content)} bytes ({path})")
+    shape = tuple(int(n) for n in np.frombuffer(content[4:start], ">u4"))
+    expected = start + int(np.prod(shape, dtype=np.int64))
+    if len(content) != expected:
+        raise ValueError(f"expected {expected} bytes for shape {shape}, found {len(content)} ({path})")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _path(raw: Path, name: str) -> Path:
+    return store.find_raw(raw, name, FILES[name])

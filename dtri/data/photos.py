@@ -1,0 +1,50 @@
+"""Patches of scikit-learn's two bundled photographs (china, flower; 427x640) as an out-of-distribution set. Test only.
+
+A patch covers 2, 3, 4 or 6 times the requested height and width, chosen at random among those that fit, and is reduced
+with PIL's antialiased bilinear filter. Photographs: danielbuechele (china), vultilion (flower), both CC BY 2.0.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from dtri.data import store
+
+FILES: dict[str, store.RawFile] = {}
+_SCALES = (2, 3, 4, 6)
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+    """Option `n` (default 2,000 patches); grey by luminance where C is 1; `raw` is not read."""
+    store.check_options(options, ("n",), "dtri.data.photos")
+    shape = store.check_shape(image_shape, (1, 3), "dtri.data.photos")
+    n = store.check_count(options.get("n", 2_000), "option 'n'", "dtri.data.photos")
+    photos = [Image.fromarray(photo).convert("L" if shape[0] == 1 else "RGB") for photo in load_sample_images().images]
+    width, height = photos[0].size
+    scales = [scale for scale in _SCALES if scale * shape[1] <= height and scale * shape[2] <= width]
+    if not scales:
+        raise ValueError(f"expected patches of at most {height // 2}x{width // 2}, found {shape} (dtri.data.photos)")
+    random = store.generator(seed)
+    images = np.empty((n, *shape), np.uint8)
+    for k in range(n):
+        images[k] = _patch(photos[random.randint(len(photos))], shape, scales[random.randint(len(scales))], random)
+    return store.Arrays(
+        splits={"test": images},
+        indices={"test": np.arange(n, dtype=np.int64)},
+        labels={},
+        n_classes=None,
+        description="random patches of two photographs (scikit-learn sample images)",
+        source={"module": "dtri.data.photos", "seed": seed, "scales": scales, "filter": "bilinear, antialiased"},
+    )
+
+
+def _patch(photo: Image.Image, shape: tuple[int, int, int], scale: int, random: np.random.RandomState) -> np.ndarray:
+    """uint8 [C, H, W]: a random window of scale * (H, W) pixels, reduced to H x W."""
+    height, width = scale * shape[1], scale * shape[2]
+    left, top = random.randint(photo.width - width + 1), random.randint(photo.height - height + 1)
+    window = photo.crop((left, top, left + width, top + height))
+    pixels = np.asarray(window.resize((shape[2], shape[1]), Image.Resampling.BILINEAR))
+    return pixels.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)

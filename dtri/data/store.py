@@ -1,0 +1,316 @@
+"""Prepared datasets on disk: uint8 [N, C, H, W] arrays, their indices into the source, and hashes of all of it.
+
+A folder holds `<split>.npy`, `index.npz` and `meta.json`. `meta.json` is written last, so a folder that has one is
+complete. The same inputs give the same bytes. Describing and checking raw files is here too; nothing here needs torch.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+SPLITS = ("train", "test", "test_leaky")  # test_leaky: the EGBAD composition of the anomaly detection sets
+_META_KEYS = ("name", "image_shape", "sizes", "sha256", "content", "n_classes", "source", "description")
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One file of a drop folder as its publisher made it.
+
+    With `of_content`, `md5` and `size` (bytes) are those of the decompressed content, because copies of the file differ
+    in how they were compressed. `url_hint` says where a person gets it, `terms` under which conditions.
+    """
+
+    md5: str | None
+    of_content: bool
+    size: int | None
+    url_hint: str
+    terms: str
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What a dataset module hands to `save`.
+
+    splits: uint8 [N, C, H, W]; indices: int64 [N], positions in the source order; labels: int64 [N], only for splits
+    that have them. `source` says where the images come from and what was done to them (JSON values, no paths).
+    """
+
+    splits: dict[str, np.ndarray]
+    indices: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+    n_classes: int | None
+    description: str
+    source: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared dataset, read without loading its images."""
+
+    folder: Path
+    meta: dict[str, Any]
+
+    @property
+    def content(self) -> str:
+        """The data hash: sha256 over the sorted (file, sha256) pairs."""
+        return self.meta["content"]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return tuple(self.meta["image_shape"])
+
+    def images(self, split: str) -> np.ndarray:
+        """uint8 [N, C, H, W], memory-mapped and read-only."""
+        self._known(split)
+        path = self.folder / f"{split}.npy"
+        try:
+            images = np.load(path, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"expected a complete array in {path}, found: {error}; prepare it again") from error
+        expected = (self.meta["sizes"][split], *self.image_shape)
+        if images.dtype != np.uint8 or images.shape != expected:
+            raise ValueError(f"expected uint8 {expected} in {path}, found {images.dtype} {images.shape}")
+        return images
+
+    def index(self, split: str) -> np.ndarray:
+        """int64 [N]: the position of every image in the source order."""
+        self._known(split)
+        return self._arrays()[split]
+
+    def labels(self, split: str) -> np.ndarray:
+        """int64 [N]; ValueError where the split has none."""
+        self._known(split)
+        arrays = self._arrays()
+        if f"{split}_labels" not in arrays:
+            found = ", ".join(name for name in SPLITS if f"{name}_labels" in arrays) or "no split"
+            raise ValueError(
+                f"expected labels of {self.meta['name']} {split!r}, found those of {found} ({self.folder})"
+            )
+        return arrays[f"{split}_labels"]
+
+    def _known(self, split: str) -> None:
+        if split not in self.meta["sizes"]:
+            known = ", ".join(self.meta["sizes"])
+            raise ValueError(f"unknown split {split!r} of {self.meta['name']} (known: {known}; {self.folder})")
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        with np.load(self.folder / "index.npz") as arrays:
+            return dict(arrays)
+
+
+def save(arrays: Arrays, folder: Path, name: str) -> dict[str, Any]:
+    """Write `arrays` into `folder` and return its meta. ValueError when they do not describe a dataset."""
+    _check(arrays, name)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # An older meta.json must not vouch for arrays that are being replaced.
+    (folder / "meta.json").unlink(missing_ok=True)
+    for split in SPLITS:
+        path = folder / f"{split}.npy"
+        if split in arrays.splits:
+            write_atomic(path, lambda file, images=arrays.splits[split]: np.save(file, images, allow_pickle=False))
+        else:
+            path.unlink(missing_ok=True)
+    index = {split: arrays.indices[split] for split in SPLITS if split in arrays.splits}
+    index |= {f"{split}_labels": arrays.labels[split] for split in SPLITS if split in arrays.labels}
+    write_atomic(folder / "index.npz", lambda file: np.savez(file, allow_pickle=False, **index))
+
+    files = sorted(["index.npz", *(f"{split}.npy" for split in arrays.splits)])
+    hashes = {file: digest(folder / file, "sha256") for file in files}
+    splits = [split for split in SPLITS if split in arrays.splits]
+    meta = {
+        "name": name,
+        "image_shape": list(arrays.splits[splits[0]].shape[1:]),
+        "sizes": {split: len(arrays.splits[split]) for split in splits},
+        "sha256": hashes,
+        "content": _content(hashes),
+        "n_classes": arrays.n_classes,
+        "source": arrays.source,
+        "description": arrays.description,
+    }
+    write_json(folder / "meta.json", meta)
+    return meta
+
+
+def load(folder: Path) -> Dataset:
+    """The dataset in `folder`; FileNotFoundError or ValueError when there is no complete one."""
+    path = Path(folder) / "meta.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"expected a prepared dataset in {folder}, found no meta.json there")
+    try:
+        meta = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"expected JSON in {path}, found: {error}") from error
+    missing = [key for key in _META_KEYS if not isinstance(meta, dict) or key not in meta]
+    if missing:
+        raise ValueError(f"expected the keys {', '.join(_META_KEYS)} in {path}, found none of {', '.join(missing)}")
+    return Dataset(Path(folder), meta)
+
+
+def verify(folder: Path) -> Dataset:
+    """Hash every file again; ValueError names the first that differs from meta.json."""
+    dataset = load(folder)
+    for file, expected in dataset.meta["sha256"].items():
+        path = dataset.folder / file
+        if not path.is_file():
+            raise ValueError(f"expected {path} with sha256 {expected}, found no such file; prepare the dataset again")
+        found = digest(path, "sha256")
+        if found != expected:
+            raise ValueError(f"expected sha256 {expected}, found {found} ({path}); prepare the dataset again")
+    found = _content(dataset.meta["sha256"])
+    if found != dataset.content:
+        raise ValueError(f"expected content {found}, found {dataset.content} ({dataset.folder / 'meta.json'})")
+    return dataset
+
+
+def find_raw(folder: Path, name: str, file: RawFile) -> Path:
+    """Path of a raw file; a `.gz` judged by its content may lie there decompressed. FileNotFoundError: what to do."""
+    folder = Path(folder)
+    candidates = [folder / name]
+    if file.of_content and name.endswith(".gz"):
+        candidates.append(folder / name.removesuffix(".gz"))
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"expected {_identity(name, file)}, found no such file in {folder}; "
+        f"get it from {file.url_hint} and put it at {folder / name}"
+    )
+
+
+def verify_raw(folder: Path, files: dict[str, RawFile]) -> dict[str, dict[str, Any]]:
+    """{name: {"size", "md5"}} of the raw files, of their content where that is what counts.
+
+    FileNotFoundError for a missing file; ValueError for one with another md5 (or, without a known md5, another size).
+    """
+    found = {}
+    for name, file in files.items():
+        path = find_raw(folder, name, file)
+        with open_content(path) if file.of_content else path.open("rb") as stream:
+            size, md5 = _measure(stream, path)
+        if (md5 != file.md5) if file.md5 else (file.size not in (None, size)):
+            raise ValueError(
+                f"expected {_identity(name, file)}, found {size} bytes with md5 {md5} ({path}); "
+                f"get it again from {file.url_hint}"
+            )
+        found[name] = {"size": size, "md5": md5}
+    return found
+
+
+def open_content(path: Path) -> BinaryIO:
+    """The decompressed content of a gzip file, or the file itself: told apart by its first bytes, not its name."""
+    with Path(path).open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if compressed else Path(path).open("rb")
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """Hexadecimal digest of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def generator(seed: int) -> np.random.RandomState:
+    """A stream that no NumPy release changes, from any non-negative seed."""
+    return np.random.RandomState(np.random.MT19937(seed))
+
+
+def check_shape(image_shape: tuple[int, int, int], channels: tuple[int, ...], where: str) -> tuple[int, int, int]:
+    """(C, H, W) of positive integers with an allowed C; ValueError otherwise."""
+    shape = tuple(image_shape)
+    whole = len(shape) == 3 and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
+    if not whole or shape[0] not in channels:
+        allowed = " or ".join(map(str, channels))
+        raise ValueError(f"expected image shape (C, H, W), positive, with C {allowed}, found {shape} ({where})")
+    return shape
+
+
+def check_options(options: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+    """ValueError for an option that `where` does not know."""
+    for key in options:
+        if key not in known:
+            raise ValueError(f"unknown option {key!r} for {where} (known: {', '.join(known) or 'none'})")
+
+
+def check_count(value: Any, what: str, where: str) -> int:
+    """A positive integer; ValueError otherwise."""
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise ValueError(f"expected {what} to be a positive whole number, found {value!r} ({where})")
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Sorted, indented JSON, written atomically."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """`write` into a temporary file of the same folder, sync it, rename it over `path`; nothing is left on failure."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _check(arrays: Arrays, name: str) -> None:
+    if not arrays.splits:
+        raise ValueError(f"expected at least one split of {name}, found none")
+    shapes = {}
+    for split, images in arrays.splits.items():
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r} of {name} (known: {', '.join(SPLITS)})")
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise ValueError(f"expected uint8 [N, C, H, W] for {name} {split!r}, found {images.dtype} {images.shape}")
+        if 0 in images.shape:
+            raise ValueError(f"expected images in split {split!r} of {name}, found an empty one {images.shape}")
+        shapes[split] = images.shape[1:]
+        for kind, values in (("indices", arrays.indices), ("labels", arrays.labels)):
+            if kind == "labels" and split not in values:
+                continue
+            if split not in values or values[split].dtype != np.int64 or values[split].shape != (len(images),):
+                found = f"{values[split].dtype} {values[split].shape}" if split in values else "none"
+                raise ValueError(f"expected int64 ({len(images)},) {kind} for {name} {split!r}, found {found}")
+    if len(set(shapes.values())) > 1:
+        raise ValueError(f"expected one image shape in all splits of {name}, found {shapes}")
+    orphans = (set(arrays.indices) | set(arrays.labels)) - set(arrays.splits)
+    if orphans:
+        raise ValueError(f"expected images for every index of {name}, found none for {', '.join(sorted(orphans))}")
+
+
+def _content(hashes: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(hashes.items()), separators=(",", ":")).encode()).hexdigest()
+
+
+def _identity(name: str, file: RawFile) -> str:
+    size = f"{file.size} bytes" if file.size else "any size"
+    return f"{name} ({size}, md5 {file.md5 or 'unknown'}{', both decompressed' if file.of_content else ''})"
+
+
+def _measure(stream: BinaryIO, path: Path) -> tuple[int, str]:
+    size, md5 = 0, hashlib.md5(usedforsecurity=False)
+    try:
+        while chunk := stream.read(1 << 20):
+            size += len(chunk)
+            md5.update(chunk)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"expected a complete gzip file, found: {error} ({path})") from error
+    return size, md5.hexdigest()

@@ -1,0 +1,26 @@
+"""Uniform noise as an out-of-distribution set: i.i.d. uint8 values, 0..255 with equal probability. Test split only."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtri.data import store
+
+FILES: dict[str, store.RawFile] = {}
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+    """Option `n` (default 10,000 images); `raw` is not read."""
+    store.check_options(options, ("n",), "dtri.data.uniform")
+    shape = store.check_shape(image_shape, (1, 3), "dtri.data.uniform")
+    n = store.check_count(options.get("n", 10_000), "option 'n'", "dtri.data.uniform")
+    images = store.generator(seed).randint(0, 256, size=(n, *shape), dtype=np.uint8)
+    return store.Arrays(
+        splits={"test": images},
+        indices={"test": np.arange(n, dtype=np.int64)},
+        labels={},
+        n_classes=None,
+        description="i.i.d. uniform uint8 noise",
+        source={"module": "dtri.data.uniform", "seed": seed},
+    )

@@ -1,0 +1,72 @@
+"""Turn raw files, or an already prepared dataset, into a prepared dataset (uint8 arrays, index, meta.json).
+
+    python -m workflow.commands.prepare --module dtri.data.digits --name digits --image-shape 1,28,28 \
+        --raw downloads/digits --out results/data/digits
+    python -m workflow.commands.prepare --holdout-of results/data/mnist --digit 4 --name mnist_holdout4 \
+        --out results/data/mnist_holdout4
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from dtri.data import store
+from workflow.commands.cli import run
+from workflow.commands.fetch import dataset_module
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    either = parser.add_mutually_exclusive_group(required=True)
+    either.add_argument("--module", help="dataset module, e.g. dtri.data.digits")
+    either.add_argument("--holdout-of", type=Path, help="folder of a prepared, labelled dataset")
+    parser.add_argument("--name", required=True, help="name of the dataset")
+    parser.add_argument("--out", required=True, type=Path, help="folder to write")
+    parser.add_argument("--image-shape", help="C,H,W (with --module)")
+    parser.add_argument("--options", default="{}", help="JSON object of the module's options")
+    parser.add_argument("--raw", type=Path, help="drop folder (with --module)")
+    parser.add_argument("--seed", type=int, default=0, help="of the module's random choices")
+    parser.add_argument("--digit", type=int, help="the class to hold out (with --holdout-of)")
+    args = parser.parse_args(argv)
+
+    for name in ("image_shape", "raw") if args.module else ("digit",):
+        if getattr(args, name) is None:
+            kind = "--module" if args.module else "--holdout-of"
+            raise ValueError(f"expected --{name.replace('_', '-')} with {kind}, found none")
+    store.save(_prepare_module(args) if args.module else _prepare_holdout(args), args.out, args.name)
+    return 0
+
+
+def _prepare_module(args: argparse.Namespace) -> store.Arrays:
+    module = dataset_module(args.module)
+    store.verify_raw(args.raw, module.FILES)
+    return module.prepare(args.raw, _shape(args.image_shape), _options(args.options), args.seed)
+
+
+def _prepare_holdout(args: argparse.Namespace) -> store.Arrays:
+    from dtri.data.holdout import prepare_holdout
+
+    return prepare_holdout(store.verify(args.holdout_of), args.digit)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected C,H,W such as 1,28,28, found {text!r} (--image-shape)") from None
+
+
+def _options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"expected a JSON object, found {text!r}: {error} (--options)") from None
+    if not isinstance(options, dict):
+        raise ValueError(f"expected a JSON object, found {text!r} (--options)")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
