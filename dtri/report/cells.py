@@ -1,9 +1,12 @@
-"""Cells of the papers' tables: what was published, and which record answers it.
+"""What tables and figures ask for: published cells with the runs that answer them, and products to draw.
 
-Standard library only: the plan reads table files while Snakemake parses.
+Standard library only: the plan reads table and figure files while Snakemake parses.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from dtri.report.records import Record
 
 
 @dataclass(frozen=True)
@@ -12,9 +15,11 @@ class Cell:
 
     `dataset` and `model` are keys of the configuration (a system or dataset that does not exist yet renders as
     missing); `metric` is a record name such as "fid", "rmse", "auroc", "auprc"; `against` is the second dataset of an
-    AUROC. `published` is None where the paper prints "-" or where the column is ours alone. `tolerance` is the largest
-    |mean - published| still called reproduced, written before any run. `direction` is "lower" or "higher" (better).
-    `row` and `column` place the cell in the rendered layout and carry the paper's own names.
+    AUROC. `published` is None where the paper prints "-" or where the column is ours alone; `published_text` is the
+    string as printed ("0.5" is not "0.500"), "-" for a printed dash and "" where the paper has no such cell; `bold` as
+    printed, never recomputed. `tolerance` is the largest |mean - published| still called reproduced, written before
+    any run. `direction` is "lower" or "higher" (better). `row` and `column` place the cell in the rendered layout and
+    carry the paper's own names.
     """
 
     paper: str
@@ -29,13 +34,101 @@ class Cell:
     published_std: float | None = None
     note: str = ""
     against: str = ""
+    published_text: str = ""
+    bold: bool = False
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A column of reference levels beside the cells of one metric, such as the chance level of an AUPRC.
+
+    `measure` names the column of the tidy frame that holds the same level for the data really measured on;
+    `values` are (row, text) for the paper's data.
+    """
+
+    metric: str
+    heading: str
+    measure: str
+    values: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of results: its cells in the papers' order, and notes that hold for all of them."""
+    """A table of results: its cells in the papers' order, and notes that hold for all of them.
+
+    Cells of one (paper, metric) form a block; `headings` are (paper, metric, heading of the block).
+    """
 
     name: str
     title: str
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
+    headings: tuple[tuple[str, str, str], ...] = ()
+    asides: tuple[Aside, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is on disk for one cell and seed.
+
+    `stale` lists why the record was made by something other than this checkout (empty: current). `measured_on` is the
+    dataset really used, which differs from the cell's for a stand-in. `expected` is False where the system or dataset
+    does not exist in the configuration. `comparable` is False for presets other than paper, for stand-ins and for
+    domain features; `reason` says why it is False, or why nothing is there.
+    """
+
+    record: Record | None
+    stale: tuple[str, ...] = ()
+    measured_on: str = ""
+    expected: bool = True
+    comparable: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Want:
+    """One per-run product that a figure draws, in the papers' names; the plan resolves stand-ins and paths.
+
+    `file` is relative to the run's folder, or "data:<file>" for the dataset's own images (then `model` is ""). Where
+    it holds "{against}", the plan replaces that by the dataset really used for the key `against`.
+    """
+
+    dataset: str
+    model: str
+    file: str
+    against: str = ""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A wanted file that the plan resolved: the paper's keys, what was really used, and where the file lies.
+
+    `file` and `against` are those of the Want; `measured_on` and `against_on` are the datasets really used.
+    """
+
+    dataset: str
+    measured_on: str
+    model: str
+    model_label: str
+    seed: int
+    file: str
+    path: Path
+    against: str = ""
+    against_on: str = ""
+
+
+NOT_IN_PAPER = "not in the paper"
+DASH_IN_PAPER = "'-' in the paper"
+
+
+def printed(text: str) -> tuple[float | None, float | None]:
+    """Mean and spread of a printed cell: "0.281 ± 0.035" -> (0.281, 0.035); "-" and "" -> (None, None)."""
+    if text in ("", "-"):
+        return None, None
+    mean, _, std = text.partition("±")
+    return float(mean), float(std) if std else None
+
+
+def blank_note(text: str) -> str:
+    """The note of a cell without a number: why there is none."""
+    return {"": NOT_IN_PAPER, "-": DASH_IN_PAPER}.get(text, "")

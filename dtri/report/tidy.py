@@ -1,0 +1,144 @@
+"""Records to one tidy frame per table: published beside measured, one row per cell."""
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import mean, stdev
+
+import pandas as pd
+
+from dtri.report.cells import Cell, Found, Table
+from dtri.report.records import Record
+
+COLUMNS = (
+    "table",
+    "paper",
+    "metric",
+    "dataset",
+    "model",
+    "published",
+    "published_std",
+    "published_note",
+    "mean",
+    "std",
+    "n_seeds",
+    "values",
+    "n_samples",
+    "n_reference",
+    "protocol",
+    "extractor",
+    "status",
+    "tolerance",
+    "verdict",
+    "gpu_hours",
+    "against",
+    "measured_on",
+    "chance",
+    "minimum",
+    "preset",
+    "comparable",
+    "reason",
+)
+Lookup = Callable[[Cell, int], Found]
+
+
+def tidy(table: Table, preset: str, seeds: Sequence[int], lookup: Lookup) -> pd.DataFrame:
+    """One row per cell of `table`, in its order, with exactly `COLUMNS`; an empty float is NaN, an empty text "".
+
+    A row uses the records that belong to this checkout; only where there is none does it show stale ones, as stale.
+    `comparable` is "yes" or "no" where something was measured; `reason` says why not, or why nothing is there.
+    """
+    rows = [_row(table, preset, cell, [lookup(cell, seed) for seed in seeds], seeds) for cell in table.cells]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    floats = ["published", "published_std", "mean", "std", "tolerance", "gpu_hours", "chance", "minimum"]
+    return frame.astype(dict.fromkeys(floats, "float64"))
+
+
+def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: Sequence[int]) -> dict:
+    current = [f for f in found if f.record is not None and not f.stale]
+    shown = current or [f for f in found if f.record is not None]
+    records = [f.record for f in shown]
+    values = [r.value for r in records if not _diverged(r)]
+    status = _status(current, shown, len(seeds))
+    average = mean(values) if values else None
+    comparable = all(f.comparable for f in shown)
+    hours = [r.gpu_hours for r in records if r.gpu_hours is not None]
+    return {
+        "table": table.name,
+        "paper": cell.paper,
+        "metric": cell.metric,
+        "dataset": cell.dataset,
+        "model": cell.model,
+        "published": cell.published,
+        "published_std": cell.published_std,
+        "published_note": cell.note,
+        "mean": average,
+        "std": stdev(values) if len(values) > 1 else None,
+        "n_seeds": len(values),
+        "values": ";".join(format(value, ".6g") for value in values),
+        "n_samples": _joined(r.n_samples for r in records),
+        "n_reference": _joined(r.n_reference for r in records),
+        "protocol": _joined(r.protocol for r in records),
+        "extractor": _joined(r.extractor for r in records),
+        "status": status,
+        "tolerance": None if cell.published is None else cell.tolerance,
+        "verdict": "" if status == "stale" else verdict(cell, average, comparable),
+        "gpu_hours": sum(hours) if hours else None,
+        "against": cell.against,
+        "measured_on": _joined(f.measured_on for f in shown),
+        "chance": _agreed(r.extra.get("chance") for r in records),
+        "minimum": _agreed(r.extra.get("minimum") for r in records),
+        "preset": preset,
+        "comparable": ("yes" if comparable else "no") if records else "",
+        "reason": _reason(found, shown, comparable, seeds),
+    }
+
+
+def verdict(cell: Cell, average: float | None, comparable: bool) -> str:
+    """One of reproduced, better, worse, not comparable; "" where nothing is published or nothing measured."""
+    if cell.published is None or average is None:
+        return ""
+    if not comparable:
+        return "not comparable"
+    difference = round(average - cell.published, 9)  # 0.68 - 0.63 must count as 0.05
+    if abs(difference) <= cell.tolerance:
+        return "reproduced"
+    return "better" if (difference < 0) == (cell.direction == "lower") else "worse"
+
+
+def _status(current: list[Found], shown: list[Found], n_seeds: int) -> str:
+    if not shown:
+        return "missing"
+    if not current:
+        return "stale"
+    diverged = sum(_diverged(f.record) for f in current)
+    if diverged:
+        return f"diverged {diverged}/{n_seeds}"
+    return "measured" if len(current) == n_seeds else "partial"
+
+
+def _reason(found: Sequence[Found], shown: list[Found], comparable: bool, seeds: Sequence[int]) -> str:
+    """Why the row is not simply a comparable measurement: a text, "" where it is one."""
+    if not shown:
+        absent = "not run" if all(f.expected for f in found) else "not in the configuration"
+        return _joined(f.reason or absent for f in found)
+    parts = [] if comparable else [_joined(f.reason or "not comparable" for f in shown if not f.comparable)]
+    stale: dict[str, list[str]] = {}
+    for one, seed in zip(found, seeds):
+        if one.record is not None and one.stale:
+            stale.setdefault(", ".join(one.stale), []).append(str(seed))
+    parts += [f"stale (seed {', '.join(which)}): {why}" for why, which in stale.items()]
+    return "; ".join(parts)
+
+
+def _diverged(record: Record) -> bool:
+    return record.value is None or record.status == "diverged"
+
+
+def _joined(items: Iterable[object]) -> str:
+    """The distinct items in their order, joined; usually there is one."""
+    return "; ".join(dict.fromkeys(str(item) for item in items if item not in ("", None)))
+
+
+def _agreed(items: Iterable[float | None]) -> float | None:
+    """The mean of a level that all seeds share."""
+    levels = [item for item in items if item is not None]
+    return mean(levels) if levels else None

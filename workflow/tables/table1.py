@@ -1,0 +1,140 @@
+"""Table 1: sample quality. FID of A Table 1 and B Table 1, Inception Score of B Table 1 and of A's running text.
+
+Tolerances, written before any run. FID: 10 % of the published value; the spread between evaluation codes (resize
+filter, rounding, reference set) is of that order, and neither paper prints a spread of its own. Inception Score: 5 % of
+the published value; split noise is about 1 %, and the number of splits and the mode of batch normalisation, both
+unpublished, add more.
+"""
+
+from dtri.report.cells import Cell, Table, blank_note, printed
+
+A_COLUMNS = (
+    ("vae", "VAE"),
+    ("dcgan", "DCGAN"),
+    ("wgan", "WGAN"),
+    ("coopnet", "CoopNet"),
+    ("alice", "ALICE"),
+    ("svae", "SVAE"),
+    ("sngan", "SNGAN"),
+    ("joint_vae_ebm_plus", "Ours(+)"),
+    ("joint_vae_ebm", "Ours"),
+    ("divergence_triangle", "Divergence triangle (B)"),
+)
+A_FID = (
+    ("cifar10", "CIFAR-10", ("109.5", "37.7", "40.2", "33.6", "48.6", "43.5", "29.3", "33.3", "30.1", "")),
+    ("celeba", "CelebA", ("99.09", "38.4", "36.4", "56.6", "46.1", "40.7", "50.4", "29.5", "24.7", "31.9")),
+    ("lsun_bedroom", "LSUN-bedroom", ("175.2", "70.4", "67.7", "35.4", "72", "-", "67.8", "31.4", "27.3", "")),
+)
+A_IS = (
+    ("joint_vae_ebm_plus", "Ours(+)", ""),
+    ("joint_vae_ebm", "Ours", "7.17"),
+    ("divergence_triangle", "Divergence triangle (B)", "7.23"),
+)
+B_COLUMNS = (
+    ("vae", "VAE"),
+    ("dcgan", "DCGAN"),
+    ("wgan", "WGAN"),
+    ("coopnet", "CoopNet"),
+    ("cegan", "CEGAN"),
+    ("ali", "ALI"),
+    ("alice", "ALICE"),
+    ("divergence_triangle", "Divergence triangle (B)"),
+)
+B_IS = ("4.08", "6.16", "5.76", "6.55", "7.07", "5.93", "6.02", "7.23")
+B_FID = ("99.09", "38.39", "36.36", "56.57", "41.89", "60.29", "46.14", "31.92")
+
+COPIED = "copied, rounded, from paper B Table 1"
+NOTES = {
+    ("A", "fid", "cifar10", "dcgan"): "probably quoted from the TTUR paper (DCGAN, original training)",
+    ("A", "fid", "lsun_bedroom", "dcgan"): "probably quoted from the TTUR paper (DCGAN, original training)",
+    ("A", "fid", "cifar10", "wgan"): "probably the WGAN-GP value quoted in the SNGAN paper",
+    ("A", "fid", "cifar10", "sngan"): "probably quoted from the SNGAN paper, at other sample sizes",
+    ("A", "fid", "celeba", "vae"): "copied from paper B Table 1; the column's only cell with two decimals",
+    ("A", "fid", "celeba", "dcgan"): COPIED,
+    ("A", "fid", "celeba", "wgan"): COPIED,
+    ("A", "fid", "celeba", "alice"): COPIED,
+    ("A", "fid", "celeba", "coopnet"): COPIED + "; bold in the paper's text although second worst of its row",
+    ("A", "fid", "celeba", "joint_vae_ebm"): "repeated in the running text (section 5.1)",
+    ("A", "fid", "celeba", "divergence_triangle"): "running text of paper A only; 31.92 in paper B",
+    ("A", "is", "cifar10", "joint_vae_ebm"): "running text only; samples and splits not given",
+    ("A", "is", "cifar10", "divergence_triangle"): "running text of paper A, quoted from paper B Table 1",
+    ("B", "is", "cifar10", "vae"): "borrowed or re-run, source not given",
+    ("B", "is", "cifar10", "dcgan"): "borrowed (the WGAN-GP paper quotes the same value)",
+    ("B", "is", "cifar10", "wgan"): "borrowed",
+    ("B", "is", "cifar10", "coopnet"): "borrowed",
+    ("B", "is", "cifar10", "cegan"): "borrowed",
+    ("B", "is", "cifar10", "ali"): "borrowed",
+    ("B", "is", "cifar10", "alice"): "borrowed (the authors' page says 6.015 ± 0.0284)",
+    (
+        "B",
+        "is",
+        "cifar10",
+        "divergence_triangle",
+    ): "'Ours' in paper B; 50,000 samples, one split in the released script",
+    ("B", "fid", "celeba", "divergence_triangle"): "'Ours' in paper B; 10,000 samples against 9,000 faces",
+}
+BOLD = {
+    ("A", "fid", "cifar10", "sngan"),
+    ("A", "fid", "celeba", "coopnet"),
+    ("A", "fid", "celeba", "joint_vae_ebm"),
+    ("A", "fid", "lsun_bedroom", "joint_vae_ebm"),
+}
+
+
+def cell(paper: str, metric: str, dataset: str, model: str, row: str, column: str, text: str) -> Cell:
+    value, _ = printed(text)
+    key = (paper, metric, dataset, model)
+    return Cell(
+        paper=paper,
+        metric=metric,
+        dataset=dataset,
+        model=model,
+        row=row,
+        column=column,
+        published=value,
+        published_text=text,
+        direction="higher" if metric == "is" else "lower",
+        tolerance=round((0.05 if metric == "is" else 0.1) * (value or 0.0), 4),
+        note=NOTES.get(key, blank_note(text)),
+        bold=key in BOLD,
+    )
+
+
+TABLE = Table(
+    name="table1",
+    title="Sample quality",
+    headings=(
+        ("A", "fid", "Paper A, Table 1 (last column from its section 5.1): FID"),
+        ("A", "is", "Paper A, section 5.1: Inception Score"),
+        ("B", "is", "Paper B, Table 1: Inception Score"),
+        ("B", "fid", "Paper B, Table 1: FID"),
+    ),
+    cells=(
+        *(
+            cell("A", "fid", dataset, model, row, column, text)
+            for dataset, row, texts in A_FID
+            for (model, column), text in zip(A_COLUMNS, texts, strict=True)
+        ),
+        *(cell("A", "is", "cifar10", model, "CIFAR-10", column, text) for model, column, text in A_IS),
+        *(
+            cell("B", "is", "cifar10", model, "CIFAR-10", column, text)
+            for (model, column), text in zip(B_COLUMNS, B_IS, strict=True)
+        ),
+        *(
+            cell("B", "fid", "celeba", model, "CelebA", column, text)
+            for (model, column), text in zip(B_COLUMNS, B_FID, strict=True)
+        ),
+    ),
+    notes=(
+        "'Ours' trains the inference network with Eq. 15 of paper A, 'Ours(+)' with Eq. 17. "
+        "'Divergence triangle (B)' is the column that paper B calls 'Ours'.",
+        "Paper A's Table 1 mixes protocols: its CelebA column copies five baselines from paper B (10,000 samples "
+        "against 9,000 faces), and several CIFAR-10 and LSUN baselines match numbers of the TTUR and SNGAN papers, "
+        "which use other sample sizes. FID falls with the number of samples, so rows must not be ranked across "
+        "protocols.",
+        "Paper A prints 'LSUN' for LSUN-bedroom at 64x64. Neither paper gives the number of Inception Score splits; "
+        "paper A gives no FID sample sizes.",
+        "Bold is the paper's own and inconsistent: CoopNet on CelebA (56.6) is bold although second worst.",
+        "Tolerance: FID 10 % and Inception Score 5 % of the published value.",
+    ),
+)
