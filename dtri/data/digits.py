@@ -35,7 +35,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         indices=indices,
         labels={split: labels[index] for split, index in indices.items()},
         n_classes=10,
-        description="scikit-learn handwritten digits, 8x8 with a margin, enlarged with a bicubic filter; random 80/20 split",
+        description="scikit-learn handwritten digits, 8x8 with a margin, enlarged; random 80/20 split",
         source={"module": "dtri.data.digits", "seed": seed, "filter": "bicubic", "n_source": len(images)},
     )
 

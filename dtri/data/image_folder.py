@@ -315,6 +315,9 @@ def _from_tar(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
         file.fileobj.seek(file.offset)
         if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise ValueError(f"expected a complete tar archive, found a damaged or missing end ({archive})")
+        # Only at the end of its data does a compressed stream check its sum; what follows is padding, tens of kB.
+        if len(file.fileobj.read(MAX_FILE)) == MAX_FILE:
+            raise ValueError(f"expected nothing after the end of the tar archive, found {MAX_FILE} bytes ({archive})")
 
 
 @contextmanager
