@@ -29,9 +29,10 @@ REPORT := results/demo/report.html
 
 demo: $(INSTALLED)
 	snakemake --cores $(CORES) demo
-	@if [ ! -e $(REPORT) ] || [ -n "$$(find results/demo Snakefile workflow/report -type f -newer $(REPORT))" ]; then \
+	@if [ ! -e $(REPORT) ] \
+	    || [ -n "$$(find results/demo $(wildcard Snakefile workflow/report) -type f ! -name '.*' -newer $(REPORT))" ]; then \
 	    echo "snakemake demo --report $(REPORT)"; \
-	    snakemake demo --report $(REPORT); \
+	    snakemake demo --report results/demo/.report.html && mv results/demo/.report.html $(REPORT); \
 	fi
 	@echo
 	@echo "tables    results/demo/table{1,2,3,4}.{csv,md,html}"
@@ -48,7 +49,7 @@ lint: $(INSTALLED)
 	snakemake --lint
 
 format: $(INSTALLED)
-	ruff check --fix .
+	ruff check --fix --exit-zero --quiet .
 	ruff format .
 	snakefmt Snakefile workflow
 
@@ -84,7 +85,7 @@ $(BIN)/uv:
 	    if "$$candidate" -c 'import ensurepip, venv' 2>/dev/null; then python=$$candidate; break; fi; \
 	done; \
 	if [ -z "$$any" ]; then \
-	    echo "error: expected Python 3.11, 3.12 or 3.13, found $$(python3 -V 2>&1 | head -n 1) (choose one: make PYTHON=path)" >&2; \
+	    echo "error: expected Python 3.11, 3.12 or 3.13, found $$($(or $(PYTHON),python3) -V 2>&1 | head -n 1) (choose one: make PYTHON=path)" >&2; \
 	    exit 2; \
 	fi; \
 	mkdir -p .venv; \
