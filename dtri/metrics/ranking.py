@@ -18,8 +18,8 @@ class Ranking:
     """One area under a curve and what is needed to read it.
 
     `ci_low`, `ci_high`: 95 % bootstrap interval over images, each class resampled within itself. `chance`: what a
-    random ranking gets. `minimum`: what the worst ranking without ties gets; a published value below it belongs to another
-    test set. `unique_fraction`: distinct scores per image, with a `warning` where so few of them make the value
+    random ranking gets. `minimum`: what the worst ranking without ties gets; a published value below it belongs to
+    another test set. `unique_fraction`: distinct scores per image, with a `warning` where so few of them make the value
     meaningless. `average_precision` stands beside the trapezoid of an AUPRC and is None for an AUROC.
     """
 
