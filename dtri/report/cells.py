@@ -3,6 +3,7 @@
 Standard library only: the plan reads table and figure files while Snakemake parses.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +116,45 @@ class Product:
     path: Path
     against: str = ""
     against_on: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it was measured, in the paper's words: "CIFAR-10", or "digits (for CIFAR-10)" for a stand-in."""
+        return stand_in(self.dataset, self.measured_on)
+
+    @property
+    def against_place(self) -> str:
+        return stand_in(self.against, self.against_on)
+
+
+PAPER_NAMES = {
+    "cifar10": "CIFAR-10",
+    "celeba": "CelebA",
+    "celeba32": "CelebA 32x32",
+    "celebahq": "CelebA-HQ",
+    "lsun_bedroom": "LSUN-bedroom",
+    "imagenet32": "ImageNet 32x32",
+    "fashion_mnist": "Fashion-MNIST",
+    "svhn": "SVHN",
+    "uniform": "Uniform noise",
+    "dtd": "Texture",
+}
+
+
+def stand_in(dataset: str, measured_on: str) -> str:
+    """The paper's name of `dataset`; with the set really used in front where that is another one."""
+    name = PAPER_NAMES.get(dataset, dataset)
+    return name if measured_on in ("", dataset) else f"{measured_on} (for {name})"
+
+
+def first_seeds(products: Sequence[Product]) -> list[Product]:
+    """One product per want, the one of the smallest seed, in the order of first appearance."""
+    best: dict[tuple[str, ...], Product] = {}
+    for product in products:
+        key = (product.dataset, product.model, product.file, product.against)
+        if key not in best or product.seed < best[key].seed:
+            best[key] = product
+    return list(best.values())
 
 
 NOT_IN_PAPER = "not in the paper"

@@ -361,7 +361,8 @@ def _html(page: Layout) -> str:
         heads += "".join(f'<th scope="col" class="aside">{html.escape(h)}</th>' for h, _ in block.asides)
         body.append(f"<thead><tr><td></td>{heads}</tr></thead><tbody>")
         for row in block.rows:
-            cells = "".join(_html_face(block.faces.get((row, column)), titles) for column in block.columns)
+            faces = [block.faces.get((row, column)) for column in block.columns]
+            cells = "".join(_html_face(face, titles, wide=len(block.columns) > 7) for face in faces)
             cells += "".join(_html_aside(*values[row]) for _, values in block.asides)
             body.append(f'<tr><th scope="row">{html.escape(row)}</th>{cells}</tr>')
         body.append("</tbody></table></div>")
@@ -382,7 +383,7 @@ def _html(page: Layout) -> str:
     )
 
 
-def _html_face(face: Face | None, titles: dict[str, str]) -> str:
+def _html_face(face: Face | None, titles: dict[str, str], wide: bool) -> str:
     if face is None:
         return '<td class="none"></td>'
 
@@ -393,7 +394,8 @@ def _html_face(face: Face | None, titles: dict[str, str]) -> str:
     parts = [f'<{tag} class="printed">{html.escape(face.printed)}</{tag}>{marks(face.refs)}']
     if face.value:
         kind = face.kind if face.comparable else "other"
-        parts.append(f'<div class="value {kind}">{html.escape(face.measured)}</div>')
+        measured = html.escape(face.measured).replace(" ±", "<br>±" if wide else " ±")
+        parts.append(f'<div class="value {kind}">{measured}</div>')
     words = html.escape(", ".join(face.words))
     if words or face.reasons:
         parts.append(f'<div class="words">{words}{marks(face.reasons)}</div>')

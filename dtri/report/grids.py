@@ -1,0 +1,40 @@
+"""Image grids from stored arrays. Pixels are shown as they are: no min-max stretching, no per-image contrast."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+GAP = 1  # pixels between tiles
+
+
+def load(path: Path, count: int | None = None) -> np.ndarray:
+    """The first `count` images of a stored uint8 array, read without loading the rest."""
+    images = np.load(path, mmap_mode="r")
+    return np.ascontiguousarray(images[:count])
+
+
+def tile(images: np.ndarray, columns: int) -> np.ndarray:
+    """images: uint8 [N, C, H, W] -> uint8 [rows * (H + 1) - 1, columns * (W + 1) - 1, 3], white between and after.
+
+    ValueError unless the array is uint8 with one or three channels.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+        raise ValueError(f"expected uint8 [N, 1 or 3, H, W] with N >= 1, found {images.dtype} {list(images.shape)}")
+    n, _, height, width = images.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * (height + GAP), (i % columns) * (width + GAP)
+        sheet[top : top + height, left : left + width] = image.transpose(1, 2, 0)  # one channel fills three
+    return sheet
+
+
+def show(axes: "Axes", images: np.ndarray, columns: int, title: str = "") -> None:
+    """Draw a grid of uint8 [N, C, H, W] on `axes`, with a title and nothing else."""
+    axes.imshow(tile(images, columns), interpolation="antialiased")
+    axes.set_title(title)
+    axes.set_axis_off()

@@ -1,0 +1,222 @@
+"""Figures from random products: the right panels, the preset stamp, small files, identical bytes on two runs."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dtri.report import grids, style
+from dtri.report.cells import Product, Want, first_seeds
+from dtri.report.records import Record
+
+NAMES = (
+    "samples",
+    "reconstructions",
+    "histograms",
+    "ood_examples",
+    "interpolation",
+    "training_curves",
+    "anomaly",
+)
+LABEL = "demo: digits stand in"
+
+
+def module(name: str):
+    return importlib.import_module(f"workflow.figures.{name}")
+
+
+def images(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Coarse random blocks: the sizes of real images, at the cost of drawing flat ones."""
+    coarse = rng.integers(0, 256, (*shape[:-2], shape[-2] // 8, shape[-1] // 8), dtype=np.uint8)
+    return coarse.repeat(8, axis=-2).repeat(8, axis=-1)
+
+
+def write_product(path: Path, want: Want, seed: int) -> None:
+    rng = np.random.default_rng([seed, *want.dataset.encode(), *want.model.encode(), *want.against.encode()])
+    side = 64 if want.dataset in ("celeba", "celebahq", "lsun_bedroom") else 32
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = want.file.removeprefix("data:").split("/")[-1]
+    if kind in ("grid.npy", "test.npy"):
+        np.save(path, images(rng, 70, 3, side, side))
+    elif kind == "reconstructions.npy":
+        np.save(path, images(rng, 2, 40, 3, side, side))
+    elif kind == "interpolation.npy":
+        np.save(path, images(rng, 8, 10, 3, side, side))
+    elif kind.endswith(".npz"):
+        shift = {"cifar10": 0.0, "uniform": 40.0}.get(want.against, 1.0)
+        np.savez(path, energy=rng.normal(shift, 1.0, 500), sse=rng.random(500))
+    elif kind == "train.csv":
+        steps = range(0, 1000, 5)
+        lines = [f"{t},{1 / (1 + t):.5f},{rng.normal():.4f},{t if t % 2 else ''}" for t in steps]
+        path.write_text("\n".join(["step,reconstruction,critic,odd_steps_only", *lines]) + "\n")
+    else:
+        record(want, seed, rng.uniform(0.3, 0.7)).write(path)
+
+
+def record(want: Want, seed: int, value: float | None) -> Record:
+    return Record(
+        preset="demo",
+        dataset=want.dataset,
+        model=want.model,
+        seed=seed,
+        metric="auprc",
+        value=value,
+        status="diverged" if value is None else "measured",
+        n_samples=100,
+        n_reference=0,
+        protocol="trapezoid",
+        extractor="",
+        spec="",
+        train_code="",
+        code="",
+        data={},
+        device="cpu",
+        seconds=0.0,
+        extra={"chance": 0.36, "minimum": 0.2},
+    )
+
+
+@pytest.fixture
+def products(tmp_path: Path):
+    def make(wants: tuple[Want, ...], seeds: tuple[int, ...] = (0,), stand_in: str = "") -> list[Product]:
+        made = []
+        for i, want in enumerate(wants):
+            for seed in seeds:
+                path = tmp_path / str(seed) / str(i) / want.file.format(against=want.against).replace(":", "/")
+                write_product(path, want, seed)
+                on, against_on = stand_in or want.dataset, want.against and (stand_in or want.against)
+                made.append(
+                    Product(
+                        dataset=want.dataset,
+                        measured_on=on,
+                        model=want.model,
+                        model_label=f"label of {want.model}",
+                        seed=seed,
+                        file=want.file,
+                        path=path,
+                        against=want.against,
+                        against_on=against_on,
+                    )
+                )
+        return made
+
+    return make
+
+
+def texts(figure) -> str:
+    found = [figure.get_suptitle(), figure.get_supxlabel()]
+    for axes in figure.axes:
+        found += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel(), *(t.get_text() for t in axes.texts)]
+        found += [t.get_text() for t in axes.get_legend().get_texts()] if axes.get_legend() else []
+    return "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "name,axes",
+    [
+        ("samples", 7),
+        ("reconstructions", 8),
+        ("histograms", 10),
+        ("ood_examples", 5),
+        ("interpolation", 6),
+        ("training_curves", 18),
+        ("anomaly", 2),
+    ],
+)
+def test_draws_every_want_once_with_its_label(name: str, axes: int, products):
+    figure = module(name).draw(products(module(name).WANTS, seeds=(1, 0)), LABEL)
+    assert len(figure.axes) == axes
+    shown = texts(figure)
+    assert LABEL in shown
+    assert module(name).PAPER in shown
+    assert module(name).CAPTION.split(".")[0][:40] in shown.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_files_are_small_and_identical_on_two_runs(name: str, products, tmp_path: Path):
+    made = products(module(name).WANTS[:6])
+    first = style.save(module(name).draw(made, LABEL), tmp_path / "first" / name)
+    second = style.save(module(name).draw(made, LABEL), tmp_path / "second" / name)
+    assert [path.suffix for path in first] == [".pdf", ".png"]
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    assert 5_000 < first[1].stat().st_size < 500_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_products_a_figure_says_so(name: str):
+    figure = module(name).draw([], LABEL)
+    assert "nothing measured yet" in texts(figure)
+    assert LABEL in texts(figure)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "training_curves"])
+def test_a_stand_in_is_named(name: str, products):
+    wants = module(name).WANTS
+    shown = texts(module(name).draw(products(wants[:6], stand_in="digits"), LABEL))
+    assert "digits" in shown.replace(LABEL, "")
+
+
+def test_noise_still_fits_the_size_limit(tmp_path: Path):
+    figure = style.figure(8, 8)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 3, 64, 64), dtype=np.uint8)
+    grids.show(figure.subplots(), noise, 8)
+    _, png = style.save(figure, tmp_path / "noise")
+    assert png.stat().st_size < 500_000
+
+
+def test_grid_keeps_pixels_and_order():
+    sheet = grids.tile(np.stack([np.full((1, 2, 3), value, np.uint8) for value in (10, 20, 30)]), columns=2)
+    assert sheet.shape == (5, 7, 3)
+    assert (sheet[:2, :3] == 10).all()
+    assert (sheet[:2, 4:] == 20).all()
+    assert (sheet[3:, :3] == 30).all()
+    assert (sheet[3:, 4:] == 255).all()
+
+
+def test_grid_keeps_colour_channels():
+    image = np.stack([np.full((4, 4), value, np.uint8) for value in (1, 2, 3)])[None]
+    assert grids.tile(image, 1)[0, 0].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, 3, 4, 4)), np.zeros((2, 4, 4, 3), np.uint8), np.zeros((0, 1, 2, 2))])
+def test_grid_refuses_other_arrays(wrong: np.ndarray):
+    with pytest.raises(ValueError, match="expected uint8"):
+        grids.tile(wrong, 2)
+
+
+def test_auroc_is_oriented_and_counts_ties_half():
+    auroc = module("histograms").auroc
+    assert auroc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1.0
+    assert auroc(np.array([0.0, 1.0]), np.array([2.0, 3.0])) == 0.0
+    assert auroc(np.array([1.0, 1.0]), np.array([1.0])) == 0.5
+    assert auroc(np.array([0.0, 2.0]), np.array([1.0])) == 0.5
+
+
+def test_histograms_plot_minus_energy(products):
+    module_ = module("histograms")
+    figure = module_.draw(products(module_.WANTS), LABEL)
+    assert "Uniform noise\nAUROC 1.000" in texts(figure)  # its energy is 40 higher, so it is told apart perfectly
+
+
+def test_anomaly_uses_sample_deviation_and_leaves_out_diverged_runs(products):
+    want = Want("mnist_holdout4", "vae", "metrics/auprc.json")
+    made = products((want,), seeds=(0, 1, 2))
+    for product, value in zip(made, (0.4, 0.6, None), strict=True):
+        record(want, product.seed, value).write(product.path)
+    points, levels = module("anomaly").measured(made)
+    assert points == {("4", "vae"): (0.5, pytest.approx(0.02**0.5))}
+    assert levels == {"4": (0.36, 0.2)}
+
+
+def test_training_curve_bins_keep_the_mean():
+    step, value = module("training_curves").binned(np.arange(1000.0), np.arange(1000.0) * 2)
+    assert len(step) == 200
+    assert value.mean() == pytest.approx(999.0)
+    np.testing.assert_allclose(value, 2 * step)
+
+
+def test_first_seeds_takes_the_smallest_seed_in_order(products):
+    made = products((Want("celeba", "b", "grid.npy"), Want("celeba", "a", "grid.npy")), seeds=(3, 1))
+    assert [(product.model, product.seed) for product in first_seeds(made)] == [("b", 1), ("a", 1)]

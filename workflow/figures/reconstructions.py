@@ -1,0 +1,42 @@
+"""Reconstruction of test images: originals beside generate(infer(x)), the same indices left and right."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dtri.report import grids, style
+from dtri.report.cells import Product, Want, first_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAME = "reconstructions"
+TITLE = "Reconstruction of test images"
+PAPER = "A Fig. 2, B Fig. 10"
+CAPTION = (
+    "Left: test images. Right: their reconstructions from the posterior mean, in the same order. "
+    "The RMSE is over the images shown, in the pixel range [-1, 1]."
+)
+SHOWN = 32
+WANTS = tuple(
+    Want(dataset, model, "reconstructions.npy")
+    for model in ("joint_vae_ebm", "divergence_triangle")
+    for dataset in ("cifar10", "celeba")
+)
+
+
+def draw(products: Sequence[Product], label: str) -> "Figure":
+    title = f"{TITLE} ({PAPER})"
+    shown = first_seeds(products)
+    if not shown:
+        return style.nothing(title, label, CAPTION)
+    drawn = style.figure(8.2, 2.35 * len(shown) + 0.9, title)
+    axes = style.panels(drawn, 2 * len(shown), 2)
+    for i, product in enumerate(shown):
+        originals, reconstructions = np.load(product.path, mmap_mode="r")[:, :SHOWN]
+        rmse = float(np.sqrt(np.mean(((originals.astype(np.float64) - reconstructions) / 127.5) ** 2)))
+        grids.show(axes[2 * i], originals, 8, f"{product.place}: test images")
+        grids.show(axes[2 * i + 1], reconstructions, 8, f"{product.model_label}, seed {product.seed}: RMSE {rmse:.3f}")
+    style.footer(drawn, label, CAPTION)
+    return drawn

@@ -1,0 +1,35 @@
+"""Generated samples: one grid per proposed model and dataset, from fixed latents."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dtri.report import grids, style
+from dtri.report.cells import Product, Want, first_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAME = "samples"
+TITLE = "Generated samples"
+PAPER = "A Fig. 1, B Fig. 6, B Fig. 7"
+CAPTION = "The first 64 samples of one training run each, not selected; pixels as generated, no contrast stretching."
+WANTS = (
+    *(Want(dataset, "joint_vae_ebm", "grid.npy") for dataset in ("cifar10", "celeba", "lsun_bedroom")),
+    *(Want(dataset, "divergence_triangle", "grid.npy") for dataset in ("cifar10", "celeba", "imagenet32")),
+    Want("lsun_bedroom", "divergence_triangle", "grid.npy"),
+)
+
+
+def draw(products: Sequence[Product], label: str) -> "Figure":
+    title = f"{TITLE} ({PAPER})"
+    shown = first_seeds(products)
+    if not shown:
+        return style.nothing(title, label, CAPTION)
+    columns = min(3, len(shown))
+    drawn = style.figure(3.3 * columns + 0.4, 3.7 * -(-len(shown) // columns) + 0.8, title)
+    for axes, product in zip(style.panels(drawn, len(shown), columns), shown, strict=True):
+        images = grids.load(product.path, 64)
+        size = "x".join(str(side) for side in images.shape[2:])
+        grids.show(axes, images, 8, f"{product.model_label}\n{product.place}, {size}, seed {product.seed}")
+    style.footer(drawn, label, CAPTION)
+    return drawn

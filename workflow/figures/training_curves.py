@@ -1,0 +1,73 @@
+"""Loss terms of every system over training, one panel per system."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dtri.report import style
+from dtri.report.cells import Product, Want
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAME = "training_curves"
+TITLE = "Training curves"
+PAPER = "not in the papers"
+CAPTION = (
+    "Logged loss terms, averaged over at most 200 equal stretches of training; one line per seed. Terms differ between "
+    "systems and are not comparable across panels; the legend gives the last value of the first seed."
+)
+BINS = 200
+CIFAR10_MODELS = (
+    *("joint_vae_ebm", "joint_vae_ebm_plus", "divergence_triangle", "vae", "dcgan", "wgan", "sngan", "ali", "alice"),
+    *("svae", "wake_sleep", "coopnet", "cegan", "igebm"),
+)
+WANTS = (
+    *(Want("cifar10", model, "train.csv") for model in CIFAR10_MODELS),
+    *(Want("mnist_holdout4", model, "train.csv") for model in ("joint_vae_ebm", "vae", "meg", "bigan")),
+)
+
+
+def draw(products: Sequence[Product], label: str) -> "Figure":
+    title = f"{TITLE} ({PAPER})"
+    groups: dict[tuple[str, str], list[Product]] = {}
+    for product in products:
+        groups.setdefault((product.dataset, product.model), []).append(product)
+    if not groups:
+        return style.nothing(title, label, CAPTION)
+    columns = min(3, len(groups))
+    drawn = style.figure(max(6.0, 3.6 * columns), 2.5 * -(-len(groups) // columns) + 1.0, title)
+    for axes, runs in zip(style.panels(drawn, len(groups), columns), groups.values(), strict=True):
+        _panel(axes, sorted(runs, key=lambda run: run.seed))
+    style.footer(drawn, label, CAPTION)
+    return drawn
+
+
+def _panel(axes: "Axes", runs: Sequence[Product]) -> None:
+    import pandas as pd
+
+    frames = [pd.read_csv(run.path) for run in runs]
+    terms = list(dict.fromkeys(name for frame in frames for name in frame.columns if name != "step"))
+    for term, colour in zip(terms, style.palette(len(terms))):
+        named = False
+        for frame in frames:
+            curve = frame[["step", term]].dropna() if term in frame else frame.iloc[:0]
+            if len(curve):
+                step, value = binned(curve["step"].to_numpy(float), curve[term].to_numpy(float))
+                text = "_" if named else f"{term} ({curve[term].iloc[-1]:.3g})"
+                axes.plot(step, value, color=colour, alpha=0.8, linewidth=1.0, label=text)
+                named = True
+    axes.set_title(f"{runs[0].model_label}\n{runs[0].place}")
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("loss term")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=6.5, handlelength=1.2, loc="best", framealpha=0.7)
+
+
+def binned(step: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over at most `BINS` stretches of equal count."""
+    groups = min(BINS, len(step))
+    means = [[part.mean() for part in np.array_split(array, groups)] for array in (step, value)]
+    return np.array(means[0]), np.array(means[1])
