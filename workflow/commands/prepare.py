@@ -1,4 +1,4 @@
-"""Turn raw files, or an already prepared dataset, into a prepared dataset (uint8 arrays, index, meta.json).
+r"""Turn raw files, or an already prepared dataset, into a prepared dataset (uint8 arrays, index, meta.json).
 
     python -m workflow.commands.prepare --module dtri.data.digits --name digits --image-shape 1,28,28 \
         --raw downloads/digits --out results/data/digits
