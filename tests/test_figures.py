@@ -120,7 +120,7 @@ def texts(figure) -> str:
         ("histograms", 10),
         ("ood_examples", 5),
         ("interpolation", 6),
-        ("training_curves", 18),
+        ("training_curves", 36),
         ("anomaly", 2),
     ],
 )

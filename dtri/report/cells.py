@@ -130,14 +130,15 @@ class Product:
 PAPER_NAMES = {
     "cifar10": "CIFAR-10",
     "celeba": "CelebA",
-    "celeba32": "CelebA 32x32",
+    "celeba32": "CelebA",
     "celebahq": "CelebA-HQ",
     "lsun_bedroom": "LSUN-bedroom",
-    "imagenet32": "ImageNet 32x32",
+    "imagenet32": "ImageNet",
     "fashion_mnist": "Fashion-MNIST",
     "svhn": "SVHN",
     "uniform": "Uniform noise",
     "dtd": "Texture",
+    **{f"mnist_holdout{digit}": f"MNIST without {digit}" for digit in range(10)},
 }
 
 

@@ -74,6 +74,6 @@ def _panel(axes: "Axes", reference: Product, other: Product) -> None:
         clipped = np.clip(values, low, high)
         axes.hist(clipped, bins, density=True, histtype="stepfilled", alpha=0.5, color=colour, label=text, linewidth=0)
     axes.set_title(f"{name}\nAUROC {auroc(f, g):.3f}")
-    axes.set_xlabel("f(x, z), unnormalised log-likelihood")
+    axes.set_xlabel("f, unnormalised log-likelihood")
     axes.set_ylim(top=axes.get_ylim()[1] * 1.3)  # room for the legend
     axes.legend(loc="upper left", frameon=False, fontsize=6, handlelength=1)

@@ -32,7 +32,7 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     if not shown:
         return style.nothing(title, label, CAPTION)
     columns = min(2, len(shown))
-    drawn = style.figure(5.2 * columns, 3.6 * -(-len(shown) // columns) + 0.9, title)
+    drawn = style.figure(5.2 * columns, 3.4 * -(-len(shown) // columns) + 0.9, title)
     for axes, product in zip(style.panels(drawn, len(shown), columns), shown, strict=True):
         frames = np.load(product.path, mmap_mode="r")[:ROWS]
         images = frames.reshape(-1, *frames.shape[2:])

@@ -9,6 +9,7 @@ from dtri.report import style
 from dtri.report.cells import Product, Want
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -20,6 +21,7 @@ CAPTION = (
     "systems and are not comparable across panels; the legend gives the last value of the first seed."
 )
 BINS = 200
+SCALE = 8
 CIFAR10_MODELS = (
     *("joint_vae_ebm", "joint_vae_ebm_plus", "divergence_triangle", "vae", "dcgan", "wgan", "sngan", "ali", "alice"),
     *("svae", "wake_sleep", "coopnet", "cegan", "igebm"),
@@ -46,24 +48,40 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
 
 
 def _panel(axes: "Axes", runs: Sequence[Product]) -> None:
+    """Terms of a much smaller range than the largest get the right axis, so that no term is a flat line."""
     import pandas as pd
 
     frames = [pd.read_csv(run.path) for run in runs]
     terms = list(dict.fromkeys(name for frame in frames for name in frame.columns if name != "step"))
+    curves = {term: _curves(frames, term) for term in terms}
+    ranges = {term: max((np.ptp(value) for _, value in lines), default=0.0) for term, lines in curves.items()}
+    small = {term for term in terms if ranges[term] * SCALE < max(ranges.values()) and curves[term]}
+    right = axes.twinx() if small else None
+    handles = []
     for term, colour in zip(terms, style.palette(len(terms))):
-        named = False
-        for frame in frames:
-            curve = frame[["step", term]].dropna() if term in frame else frame.iloc[:0]
-            if len(curve):
-                step, value = binned(curve["step"].to_numpy(float), curve[term].to_numpy(float))
-                text = "_" if named else f"{term} ({curve[term].iloc[-1]:.3g})"
-                axes.plot(step, value, color=colour, alpha=0.8, linewidth=1.0, label=text)
-                named = True
+        own, dash = (right, "--") if term in small else (axes, "-")
+        for step, value in curves[term]:
+            (line,) = own.plot(step, value, dash, color=colour, alpha=0.8, linewidth=1.0)
+        if curves[term]:
+            last = next(
+                frame[term].dropna().iloc[-1] for frame in frames if term in frame and frame[term].notna().any()
+            )
+            handles.append((line, f"{term} ({last:.3g}){', right axis' if term in small else ''}"))
     axes.set_title(f"{runs[0].model_label}\n{runs[0].place}")
     axes.set_xlabel("iteration")
     axes.set_ylabel("loss term")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=6.5, handlelength=1.2, loc="best", framealpha=0.7)
+    if right is not None:
+        right.grid(visible=False)
+        right.spines["right"].set_visible(True)
+        right.set_ylabel("dashed terms")
+    if handles:
+        axes.legend(*zip(*handles), fontsize=6.5, handlelength=1.6, loc="best", framealpha=0.7)
+
+
+def _curves(frames: "Sequence[pd.DataFrame]", term: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(step, value) per run that logged `term`; steps that did not log it are left out."""
+    parts = [frame[["step", term]].dropna() for frame in frames if term in frame]
+    return [binned(part["step"].to_numpy(float), part[term].to_numpy(float)) for part in parts if len(part)]
 
 
 def binned(step: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

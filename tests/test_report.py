@@ -1,0 +1,363 @@
+"""Records to tidy rows and rendered tables: statuses, verdicts, spreads, and what must be visible in every format."""
+
+import io
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean
+
+import pandas as pd
+import pytest
+
+from dtri.report.cells import Aside, Cell, Found, Table
+from dtri.report.records import Record
+from dtri.report.render import render
+from dtri.report.tidy import COLUMNS, tidy, verdict
+from workflow.tables.table1 import TABLE as TABLE1
+from workflow.tables.table2 import TABLE as TABLE2
+from workflow.tables.table3 import TABLE as TABLE3
+from workflow.tables.table4 import TABLE as TABLE4
+
+TABLES = (TABLE1, TABLE2, TABLE3, TABLE4)
+TEXT_FORMATS = ("md", "tex", "html")
+SEEDS = (0, 1, 2)
+DEMO = "demo: digits stand in for every dataset"
+
+
+def make_cell(**changes) -> Cell:
+    base = {
+        "paper": "A",
+        "metric": "rmse",
+        "dataset": "cifar10",
+        "model": "vae",
+        "row": "VAE",
+        "column": "CIFAR-10",
+        "published": 0.2,
+        "published_text": "0.20",
+        "direction": "lower",
+        "tolerance": 0.01,
+    }
+    return Cell(**(base | changes))
+
+
+def make_record(value: float | None, seed: int = 0, **changes) -> Record:
+    base = {
+        "preset": "paper",
+        "dataset": "cifar10",
+        "model": "vae",
+        "seed": seed,
+        "metric": "rmse",
+        "value": value,
+        "status": "diverged" if value is None else "measured",
+        "n_samples": 10000,
+        "n_reference": 10000,
+        "protocol": "posterior mean",
+        "extractor": "",
+        "spec": "s",
+        "train_code": "t",
+        "code": "c",
+        "data": {"cifar10": "d"},
+        "device": "cpu",
+        "seconds": 1.0,
+    }
+    return Record(**(base | changes))
+
+
+def row_of(found: list[Found], cell: Cell | None = None) -> dict:
+    """The tidy row of one cell whose seeds 0, 1, ... gave `found`."""
+    cell = cell or make_cell()
+    frame = tidy(Table("table9", "One cell", (cell,)), "paper", range(len(found)), lambda _, seed: found[seed])
+    assert list(frame.columns) == list(COLUMNS)
+    return frame.iloc[0].to_dict()
+
+
+def current(value: float | None, **changes) -> Found:
+    return Found(make_record(value, **changes), measured_on="cifar10")
+
+
+def stale(value: float) -> Found:
+    return Found(make_record(value), stale=("training code changed",), measured_on="cifar10")
+
+
+NOTHING = Found(None, reason="not run")
+
+
+@pytest.mark.parametrize(
+    "found,status,values",
+    [
+        ([current(0.2), current(0.3)], "measured", "0.2;0.3"),
+        ([current(0.2), NOTHING], "partial", "0.2"),
+        ([NOTHING, NOTHING], "missing", ""),
+        ([current(0.2), current(None), current(0.3)], "diverged 1/3", "0.2;0.3"),
+        ([current(None), current(None)], "diverged 2/2", ""),
+        ([stale(0.2), stale(0.3)], "stale", "0.2;0.3"),
+        ([current(0.2), stale(0.9)], "partial", "0.2"),
+        ([stale(0.9), NOTHING], "stale", "0.9"),
+    ],
+)
+def test_status(found: list[Found], status: str, values: str):
+    row = row_of(found)
+    assert (row["status"], row["values"]) == (status, values)
+    assert row["n_seeds"] == len(values.split(";")) * bool(values)
+
+
+def test_mean_and_sample_deviation():
+    row = row_of([current(0.1), current(0.2), current(0.6)])
+    assert row["mean"] == pytest.approx(0.3)
+    assert row["std"] == pytest.approx(0.07**0.5)  # (0.04 + 0.01 + 0.09) / 2: ddof = 1
+    assert pd.isna(row_of([current(0.1)])["std"])
+
+
+@pytest.mark.parametrize(
+    "average,direction,expected",
+    [
+        (0.21, "lower", "reproduced"),
+        (0.19, "higher", "reproduced"),
+        (0.2101, "lower", "worse"),
+        (0.2101, "higher", "better"),
+        (0.18, "lower", "better"),
+        (0.18, "higher", "worse"),
+    ],
+)
+def test_verdict_follows_tolerance_and_direction(average: float, direction: str, expected: str):
+    assert verdict(make_cell(direction=direction), average, comparable=True) == expected
+
+
+def test_a_difference_equal_to_the_tolerance_counts_as_reproduced():
+    assert verdict(make_cell(published=0.68, tolerance=0.05, direction="higher"), 0.63, True) == "reproduced"
+
+
+def test_no_verdict_without_both_numbers():
+    assert row_of([NOTHING])["verdict"] == ""
+    assert row_of([current(None)])["verdict"] == ""
+    assert row_of([stale(0.2)])["verdict"] == ""
+    unpublished = row_of([current(0.2)], make_cell(published=None, published_text="-"))
+    assert unpublished["verdict"] == ""
+    assert pd.isna(unpublished["tolerance"])
+
+
+def test_one_incomparable_seed_makes_the_row_incomparable():
+    odd = Found(make_record(0.2), measured_on="digits", comparable=False, reason="digits stand in")
+    row = row_of([current(0.2), odd])
+    assert (row["verdict"], row["comparable"], row["reason"]) == ("not comparable", "no", "digits stand in")
+    assert row["measured_on"] == "cifar10; digits"
+
+
+def test_reasons_of_what_is_missing_or_stale():
+    assert row_of([Found(None, expected=False)])["reason"] == "not in the configuration"
+    assert row_of([NOTHING])["reason"] == "not run"
+    assert row_of([stale(0.2), current(0.2), stale(0.2)])["reason"] == "stale (seed 0, 2): training code changed"
+    assert row_of([current(0.2)])["reason"] == ""
+
+
+def test_gpu_hours_add_up_and_are_empty_on_a_cpu():
+    assert row_of([current(0.2, gpu_hours=1.5), current(0.2, gpu_hours=0.25)])["gpu_hours"] == 1.75
+    assert pd.isna(row_of([current(0.2)])["gpu_hours"])
+
+
+def test_levels_and_differing_counts_are_kept():
+    levels = {"chance": 0.35, "minimum": 0.2}
+    row = row_of([current(0.4, extra=levels), current(0.4, extra=levels, n_samples=50)])
+    assert (row["chance"], row["minimum"]) == (pytest.approx(0.35), pytest.approx(0.2))
+    assert (row["n_samples"], row["n_reference"]) == ("10000; 50", "10000")
+
+
+def fake(table: Table, preset: str = "demo") -> pd.DataFrame:
+    """A frame with every status: cells take turns."""
+
+    def lookup(cell: Cell, seed: int) -> Found:
+        turn = table.cells.index(cell) % 7
+        where = {} if preset == "paper" else {"measured_on": "digits", "comparable": False, "reason": "digits stand in"}
+        record = make_record((cell.published or 0.5) * (1 + 0.01 * seed), seed, extractor="inception 0123456789ab")
+        if turn == 0 or (turn == 1 and seed == 2):
+            return Found(None, reason="not run")
+        if turn == 2 and seed == 0:
+            return Found(make_record(None, seed), **where)
+        return Found(record, stale=("data changed",) if turn == 3 else (), **where)
+
+    return tidy(table, preset, SEEDS, lookup)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_csv_is_the_frame_in_the_order_of_the_table(table: Table):
+    text = render(table, fake(table), DEMO, "csv")
+    assert text == render(table, fake(table), DEMO, "csv")
+    read = pd.read_csv(io.StringIO(text))
+    assert list(read.columns) == list(COLUMNS)
+    assert list(read["model"]) == [cell.model for cell in table.cells]
+    assert set(read["preset"]) == {"demo"}
+    assert set(read["verdict"].dropna()) == {"not comparable"}
+    for cell, value in zip(table.cells, read["published"], strict=True):
+        assert value == cell.published or (cell.published is None and pd.isna(value))
+
+
+@pytest.mark.parametrize("fmt", TEXT_FORMATS)
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_printed_number_its_label_and_notes_are_shown(table: Table, fmt: str):
+    text = render(table, fake(table), DEMO, fmt)
+    assert text == render(table, fake(table), DEMO, fmt)
+    plain = plain_text(text, fmt)
+    assert DEMO in plain
+    printed = [cell.published_text for cell in table.cells]
+    for number in set(printed) - {"", "-"}:
+        assert len(re.findall(rf"(?<![\d.\[]){re.escape(number)}(?![\d.])", plain)) >= printed.count(number), number
+    for words in (
+        "partial",
+        "diverged 1/3",
+        "stale",
+        "not run",
+        "on digits",
+        "digits stand in",
+        "inception 0123456789ab",
+    ):
+        assert words in plain, words
+    for note in table.notes:
+        assert " ".join(note.split()) in plain
+
+
+@pytest.mark.parametrize("fmt", TEXT_FORMATS)
+def test_dashes_of_the_paper_are_kept_apart_from_cells_it_does_not_have(fmt: str):
+    cells = (
+        make_cell(published=None, published_text="-"),
+        make_cell(model="ali", row="ALI", published=None, published_text=""),
+    )
+    table = Table("table9", "Blanks", cells)
+    text = render(table, tidy(table, "paper", SEEDS, lambda *_: NOTHING), "paper", fmt)
+    shown = {"md": ("| -<br>", "| ·<br>"), "tex": ("{-}", "{$\\cdot$}"), "html": (">-</span>", ">·</span>")}[fmt]
+    assert all(text.count(form) == 1 for form in shown)
+
+
+@pytest.mark.parametrize("fmt", TEXT_FORMATS)
+def test_incomparable_numbers_stand_in_brackets_and_comparable_ones_do_not(fmt: str):
+    table = Table("table9", "One cell", (make_cell(),))
+    frames = {
+        comparable: tidy(
+            table,
+            "paper",
+            (0,),
+            lambda *_, c=comparable: Found(make_record(0.345), comparable=c, reason="lite budgets"),
+        )
+        for comparable in (True, False)
+    }
+    assert "[0.3450 (1)]" in plain_text(render(table, frames[False], "lite", fmt), fmt)
+    shown = plain_text(render(table, frames[True], "paper", fmt), fmt)
+    assert "0.3450 (1)" in shown
+    assert "[0.3450" not in shown
+    assert "worse" in shown
+
+
+def test_levels_stand_beside_their_rows():
+    table = Table("table9", "Levels", (make_cell(),), asides=(Aside("rmse", "chance", "chance", (("VAE", "0.388"),)),))
+    frame = tidy(table, "paper", (0,), lambda *_: current(0.4, extra={"chance": 0.351, "minimum": 0.2}))
+    assert "| 0.388<br>0.351 |" in render(table, frame, "paper", "md")
+
+
+def test_markdown_tables_are_rectangular():
+    for table in TABLES:
+        lines = render(table, fake(table), DEMO, "md").splitlines()
+        counts = [len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0 for line in lines]
+        assert max(counts) > 4
+        assert all(a == b for a, b in pairwise(counts) if a and b)
+
+
+def test_html_is_balanced_and_self_contained():
+    for table in TABLES:
+        page = render(table, fake(table), DEMO, "html")
+        assert Balance.unclosed(page) == []
+        assert not re.search(r"(src|href)=\"(?!#)|@import|url\(|<script|<link", page)
+        targets = set(re.findall(r'href="#(\w+)"', page))
+        assert targets
+        assert targets <= set(re.findall(r'id="(\w+)"', page))
+
+
+def test_tex_escapes_and_balances():
+    note = "50 % of {x_1} & #2 ~ ^ \\ < σ ± é → 漢"
+    table = Table("table9", "Escapes", (make_cell(note=note),), notes=(note,))
+    text = render(table, tidy(table, "paper", SEEDS, lambda *_: NOTHING), "a_b", "tex")
+    assert "50 \\% of \\{x\\_1\\} \\& \\#2" in text
+    assert text.isascii()
+    assert text.count("\\begin{") == text.count("\\end{")
+    assert "a\\_b" in text
+
+
+def test_html_escapes():
+    table = Table("table9", "<b>", (make_cell(note='"<i>'),))
+    page = render(table, tidy(table, "paper", SEEDS, lambda *_: NOTHING), "<script>", "html")
+    assert "<i>" not in page
+    assert "<script>" not in page
+
+
+def test_a_frame_of_another_table_or_an_unknown_format_is_refused():
+    frame = fake(TABLE2)
+    with pytest.raises(ValueError, match="expected the 28 rows of table3"):
+        render(TABLE3, frame, DEMO, "md")
+    with pytest.raises(ValueError, match="found 'docx'"):
+        render(TABLE2, frame, DEMO, "docx")
+
+
+def test_a_record_survives_the_disk_and_other_files_are_refused(tmp_path: Path):
+    record = make_record(0.25, extra={"chance": 0.3})
+    record.write(tmp_path / "deep" / "rmse.json")
+    assert Record.read(tmp_path / "deep" / "rmse.json") == record
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["rmse.json"]
+    (tmp_path / "other.json").write_text('{"value": 1}')
+    with pytest.raises(ValueError, match=r"other\.json"):
+        Record.read(tmp_path / "other.json")
+    with pytest.raises(ValueError, match="JSON compliant"):
+        make_record(float("nan")).write(tmp_path / "nan.json")
+    assert not (tmp_path / "nan.json").exists()
+
+
+def test_mean_is_over_values_not_rows():
+    row = row_of([current(0.2), current(0.4), current(None)])
+    assert row["mean"] == pytest.approx(mean([0.2, 0.4]))
+
+
+def plain_text(text: str, fmt: str) -> str:
+    """The text a reader sees, line breaks and markup removed."""
+    if fmt == "html":
+        text = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+        text = re.sub(r"<sup.*?</sup>", "", text)
+        text = re.sub(r"</?(div|td|th|li|tr|p|span|b|h\d|br)\b[^>]*>", " ", text)
+        for entity, character in (("&#x27;", "'"), ("&quot;", '"'), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
+            text = text.replace(entity, character)
+    if fmt == "md":
+        text = re.sub(r"<sup>.*?</sup>", "", text).replace("<br>", " ").replace("\\", "").replace("**", "")
+    if fmt == "tex":
+        text = re.sub(r"\$\^\{.*?\}\$", "", text)
+        for form, character in (
+            ("$\\pm$", "±"),
+            ("$\\sigma$", "σ"),
+            ("$\\cdot$", "·"),
+            ("$<$", "<"),
+            ("$>$", ">"),
+            ("''", '"'),
+        ):
+            text = text.replace(form, character)
+        text = re.sub(r"\\(emph|textbf|caption)", "", text).replace("\\\\", " ").replace("\\", "")
+        text = text.replace("{", "").replace("}", "")
+    return " ".join(text.split())
+
+
+class Balance(HTMLParser):
+    """Elements opened and never closed, and closing tags that fit nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+
+    @classmethod
+    def unclosed(cls, page: str) -> list[str]:
+        parser = cls()
+        parser.feed(page)
+        return parser.open + parser.wrong
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
