@@ -1,0 +1,152 @@
+"""The feature networks behind FID, IS, KID, precision and recall: the 2015 Inception graph, or a domain classifier.
+
+Values of the two are not comparable, and neither are those of two domain classifiers: a number carries its label.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch_fidelity
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.utils import get_featuresdict_from_dataset
+
+from dtri.metrics import classifier
+
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_HASH = "6726825d"  # first digits of its sha256, by the naming rule of torch.hub
+INCEPTION_SIZE = "about 95.5 MB"
+
+
+class DomainExtractor(FeatureExtractorBase):
+    """A trained `Classifier` as torch-fidelity sees one: `penultimate` [B, 64] and `logits` [B, K]."""
+
+    def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str, **_: object):
+        super().__init__(name, features_list)
+        self.classifier = classifier.load(Path(feature_extractor_weights_path))
+        self.requires_grad_(False)
+        self.eval()
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        return ("penultimate", "logits")
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        return "logits" if metric == "isc" else "penultimate"
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        return False
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        features, logits = self.classifier(images)
+        maps = {"penultimate": features, "logits": logits}
+        return tuple(maps[name] for name in self.features_list)
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A feature network and its identity: `hash` is the sha256 of its weights file."""
+
+    name: str
+    hash: str
+    network: FeatureExtractorBase
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}:{self.hash[:12]}"
+
+    @property
+    def feature_layer(self) -> str:
+        return self.network.get_default_feature_layer_for_metric("fid")
+
+    @property
+    def logit_layer(self) -> str:
+        return self.network.get_default_feature_layer_for_metric("isc")
+
+    @property
+    def version(self) -> str:
+        """Hash of the weights and of the code that turns images into features: what a cached feature depends on."""
+        digest = hashlib.sha256(f"{self.name} {self.hash} {torch_fidelity.__version__}".encode())
+        for source in (__file__, classifier.__file__):
+            digest.update(Path(source).read_bytes())
+        return digest.hexdigest()
+
+    def features(self, images: np.ndarray, batch_size: int) -> dict[str, Tensor]:
+        """uint8 [N, C, H, W] -> float32 [N, d] on the CPU, by layer; every image once, last batch included.
+
+        Runs in full float32 on the GPU where there is one, with deterministic kernels.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
+            raise ValueError(f"expected uint8 images [N, C, H, W] with N > 0, found {images.dtype} {images.shape}")
+        channels = 3 if self.name == "inception" else images.shape[1]
+        cuda = torch.cuda.is_available()
+        network = self.network.cuda() if cuda else self.network
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False, fp32_precision="ieee"
+        ):
+            # save_cpu_ram means only: no worker processes.
+            return get_featuresdict_from_dataset(
+                _Images(images, channels), network, batch_size, cuda, save_cpu_ram=True, verbose=False
+            )
+
+
+class _Images(Dataset):
+    """One uint8 tensor [channels, H, W] at a time, grey images repeated over `channels`."""
+
+    def __init__(self, images: np.ndarray, channels: int):
+        self.images = images
+        self.channels = channels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> Tensor:
+        image = torch.from_numpy(np.array(self.images[i]))
+        return image.expand(self.channels, -1, -1)
+
+
+def extractor(name: str, weights: Path) -> Extractor:
+    """The feature network `inception` or `domain` with local weights. Opens no socket.
+
+    FileNotFoundError or ValueError where the weights are missing or are not what they should be.
+    """
+    weights = Path(weights)
+    if name == "inception":
+        return Extractor(name, check_inception_weights(weights), inception_network(weights))
+    if name == "domain":
+        network = DomainExtractor("dtri-domain", ["penultimate", "logits"], str(weights))
+        return Extractor(name, file_hash(weights), network)
+    raise ValueError(f"expected extractor inception or domain, found {name!r}")
+
+
+def check_inception_weights(weights: Path) -> str:
+    """The sha256 of the 2015 Inception weights, once it is known to be theirs."""
+    expected = (
+        f"expected {INCEPTION_FILE} ({INCEPTION_SIZE}, sha256 {INCEPTION_HASH}...) in the drop folder {weights.parent}"
+    )
+    hint = "nothing is downloaded by metric jobs: put the file there, from the v0.2.0 release of torch-fidelity"
+    if not weights.is_file():
+        raise FileNotFoundError(f"{expected}, found no file {weights.name}; {hint}")
+    found = file_hash(weights)
+    if not found.startswith(INCEPTION_HASH):
+        size = weights.stat().st_size / 1e6
+        raise ValueError(f"{expected}, found {weights.name} of {size:.1f} MB with sha256 {found[:12]}...; {hint}")
+    return found
+
+
+def inception_network(weights: Path) -> FeatureExtractorInceptionV3:
+    """torch-fidelity's port of the TensorFlow graph: pool features [B, 2048] and logits without bias [B, 1008]."""
+    return FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], str(weights))
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

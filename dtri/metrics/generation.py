@@ -1,0 +1,184 @@
+"""Sample quality against a reference set: FID, Inception Score, KID, precision and recall.
+
+torch-fidelity computes them all, from one pass over each set of images. Its distances are taken in float64 from float32
+features (its own FID keeps the mean in float32): the values differ from its command line by rounding only.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+from torch_fidelity.metric_prc import (
+    KEY_METRIC_F_SCORE,
+    KEY_METRIC_PRECISION,
+    KEY_METRIC_RECALL,
+    prc_features_to_metric,
+)
+from torch_fidelity.utils import cache_lookup_group_recompute_all_on_any_miss, cache_lookup_one_recompute_on_miss
+
+from dtri.metrics.features import Extractor
+
+IS_SPLITS = 10
+KID_SUBSETS = 100
+KID_SUBSET_SIZE = 1000
+PRC_NEIGHBOURS = 3
+PRC_LIMIT = (
+    10_000  # images of either set: all distances of 50,000 images would be 10 GB and their value no better known
+)
+PRC_ROWS = 1000  # rows of a distance matrix held at a time
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric: its value, how it was measured, the images it really used, and secondary numbers."""
+
+    value: float
+    protocol: str
+    n_samples: int
+    n_reference: int
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The metrics of one set of samples. `extractor` is the label of the feature network.
+
+    `fid`; `inception_score` (10 splits, `extra` holds its std and the one-split value; it has no reference);
+    `kid` (mean over subsets, `extra` holds the std); `precision` (`extra` holds recall and f_score).
+    """
+
+    fid: Score
+    inception_score: Score
+    kid: Score
+    precision: Score
+    n_samples: int
+    n_reference: int
+    extractor: str
+
+
+def measure(
+    samples: np.ndarray,
+    reference: np.ndarray,
+    extractor: Extractor,
+    cache_root: Path | None = None,
+    batch_size: int = 64,
+    seed: int = 2020,
+) -> Generation:
+    """Compare uint8 samples [N, C, H, W] with a uint8 reference [M, C, H, W]; `seed` draws splits and subsets.
+
+    Features of the reference are kept below `cache_root`, named after the content of the images and of the extractor:
+    torch-fidelity's own names know neither. ValueError where the shapes differ or there are fewer than 10 images.
+    """
+    if samples.shape[1:] != reference.shape[1:] or min(len(samples), len(reference)) < IS_SPLITS:
+        raise ValueError(
+            f"expected samples and reference of one shape, at least {IS_SPLITS} of each, "
+            f"found {samples.shape} and {reference.shape}"
+        )
+    features, statistics = _reference(reference, extractor, cache_root, batch_size)
+    ours = extractor.features(samples, batch_size)
+    sampled = ours[extractor.feature_layer].double()
+    rng_seed = seed % 2**32
+    return Generation(
+        fid=fid(sampled, statistics, len(reference)),
+        inception_score=inception_score(ours[extractor.logit_layer], rng_seed),
+        kid=kid(sampled, features, rng_seed),
+        precision=precision(sampled, features, rng_seed),
+        n_samples=len(samples),
+        n_reference=len(reference),
+        extractor=extractor.label,
+    )
+
+
+def content_hash(images: np.ndarray) -> str:
+    """sha256 of uint8 images and their shape."""
+    digest = hashlib.sha256(repr(images.shape).encode())
+    digest.update(np.ascontiguousarray(images))
+    return digest.hexdigest()
+
+
+def _reference(
+    reference: np.ndarray, extractor: Extractor, cache_root: Path | None, batch_size: int
+) -> tuple[Tensor, dict[str, np.ndarray]]:
+    """Features [M, d] in float64 of the reference and their mean and covariance, from the cache where they are."""
+    layer = extractor.feature_layer
+    name = f"n{len(reference)}-{content_hash(reference)[:16]}-{extractor.name}-{extractor.version[:16]}"
+    options = {"cache": cache_root is not None, "cache_root": str(cache_root), "verbose": False}
+    features = cache_lookup_group_recompute_all_on_any_miss(
+        f"{name}-features-", [layer], lambda: extractor.features(reference, batch_size), **options
+    )[layer].double()
+    statistics = cache_lookup_one_recompute_on_miss(
+        f"{name}-statistics-{layer}", lambda: fid_features_to_statistics(features), **options
+    )
+    return features, statistics
+
+
+def fid(sampled: Tensor, statistics: dict[str, np.ndarray], n_reference: int) -> Score:
+    """Frechet distance of float64 features [N, d] from the mean and covariance of the reference."""
+    n, d = sampled.shape
+    value = fid_statistics_to_metric(fid_features_to_statistics(sampled), statistics, False)[KEY_METRIC_FID]
+    protocol = f"Frechet distance of {d}-d features, {n} samples against {n_reference} reference images, divisor N-1"
+    if min(n, n_reference) <= d:
+        protocol += "; covariance rank-deficient (no more images than dimensions)"
+    return Score(value, protocol, n, n_reference)
+
+
+def inception_score(logits: Tensor, seed: int) -> Score:
+    """exp of the mean KL(p(y|x) || p(y)) from logits [N, K], over 10 splits; between 1 and K."""
+    n, n_classes = logits.shape
+    logits = logits.double()
+    # A probability that underflows to 0 for every image makes 0 * log(0 / 0); exp(-500) does not.
+    logits = (logits - logits.max(dim=1, keepdim=True).values).clamp(min=-500)
+    split = isc_features_to_metric(logits, splits=IS_SPLITS, shuffle=True, rng_seed=seed)
+    whole = isc_features_to_metric(logits, splits=1, shuffle=False)
+    return Score(
+        split[KEY_METRIC_ISC_MEAN],
+        f"mean over {IS_SPLITS} splits of {n} shuffled samples, {n_classes} outputs; std over splits with ddof 0",
+        n,
+        0,
+        {"std": split[KEY_METRIC_ISC_STD], "one_split": whole[KEY_METRIC_ISC_MEAN]},
+    )
+
+
+def kid(sampled: Tensor, reference: Tensor, seed: int) -> Score:
+    """Unbiased squared MMD between features [N, d] and [M, d], kernel (x.y / d + 1)^3; may be slightly negative."""
+    n, m = len(sampled), len(reference)
+    size = min(KID_SUBSET_SIZE, n // 2, m // 2)  # half of the smaller set at most, else the subsets are all the same
+    options = {"kid_subsets": KID_SUBSETS, "kid_subset_size": size, "rng_seed": seed, "verbose": False}
+    found = kid_features_to_metric(sampled, reference, **options)
+    return Score(
+        found[KEY_METRIC_KID_MEAN],
+        f"mean over {KID_SUBSETS} subsets of {size} from {n} samples and {m} reference images, cubic kernel, unbiased; "
+        "std over subsets with ddof 0",
+        n,
+        m,
+        {"std": found[KEY_METRIC_KID_STD], "subsets": KID_SUBSETS, "subset_size": size},
+    )
+
+
+def precision(sampled: Tensor, reference: Tensor, seed: int) -> Score:
+    """Share of samples inside the reference's k-nearest-neighbour manifold, and the converse, recall (k = 3)."""
+    rng = np.random.default_rng(seed)
+    chosen = [_at_most(features, PRC_LIMIT, rng) for features in (sampled, reference)]
+    options = {"prc_neighborhood": PRC_NEIGHBOURS, "prc_batch_size": PRC_ROWS, "save_cpu_ram": True, "verbose": False}
+    found = prc_features_to_metric(*chosen, **options)
+    n, m = len(chosen[0]), len(chosen[1])
+    return Score(
+        found[KEY_METRIC_PRECISION],
+        f"k = {PRC_NEIGHBOURS} nearest neighbours, {n} of {len(sampled)} samples "
+        f"and {m} of {len(reference)} reference images",
+        n,
+        m,
+        {"recall": found[KEY_METRIC_RECALL], "f_score": found[KEY_METRIC_F_SCORE]},
+    )
+
+
+def _at_most(features: Tensor, limit: int, rng: np.random.Generator) -> Tensor:
+    """All rows, or `limit` of them drawn without replacement, in their order."""
+    if len(features) <= limit:
+        return features
+    return features[np.sort(rng.choice(len(features), limit, replace=False))]

@@ -1,0 +1,349 @@
+"""Feature networks and sample quality: closed forms, agreement with torch-fidelity, the cache trap."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+import torch_fidelity
+from safetensors.torch import load_file, save_file
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from dtri.metrics import classifier, features, generation
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Handwritten digits at 28 px, uint8: (train images, train labels, test images, test labels), 80/20."""
+    source = load_digits()
+    images = torch.from_numpy(source.images).float()[:, None] * (255 / 16)
+    images = torch.nn.functional.interpolate(images, size=(28, 28), mode="bilinear").round().to(torch.uint8).numpy()
+    order = np.random.default_rng(0).permutation(len(images))
+    train, test = np.split(order, [int(0.8 * len(order))])
+    return images[train], source.target[train], images[test], source.target[test]
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    return classifier.train_classifier(digits[0], digits[1], 10, seed=0, steps=100)
+
+
+@pytest.fixture(scope="module")
+def weights(trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "classifier.safetensors"
+    classifier.save(trained, path, {"dataset": "digits"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def domain(weights):
+    return features.extractor("domain", weights)
+
+
+def noise(n: int, seed: int, channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, channels, 28, 28), dtype=np.uint8)
+
+
+# Classifier
+
+
+def test_classifier_learns_digits(trained, digits):
+    assert classifier.accuracy(trained, digits[2], digits[3]) > 0.97
+
+
+def test_training_repeats_by_seed_and_leaves_the_generators_alone(digits):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    runs = [classifier.train_classifier(digits[0], digits[1], 10, seed, steps=2).state_dict() for seed in (1, 1, 2)]
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+    assert not torch.equal(runs[0]["last.weight"], runs[2]["last.weight"])
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (1, 29, 45)])
+def test_classifier_takes_any_size(shape):
+    network = classifier.Classifier(shape, 7).eval()
+    found, logits = network(torch.zeros(2, *shape, dtype=torch.uint8))
+    assert found.shape == (2, classifier.FEATURES)
+    assert logits.shape == (2, 7)
+    assert (found >= 0).all()
+
+
+def test_classifier_refuses_what_does_not_fit(digits):
+    with pytest.raises(ValueError, match="at least 28"):
+        classifier.Classifier((1, 8, 8), 10)
+    with pytest.raises(ValueError, match=r"labels in 0..4, found 0..9"):
+        classifier.train_classifier(digits[0], digits[1], 5, seed=0, steps=1)
+    with pytest.raises(ValueError, match="uint8 images"):
+        classifier.train_classifier(digits[0].astype(np.float32), digits[1], 10, seed=0, steps=1)
+    with pytest.raises(ValueError, match=r"shape \(1, 28, 28\), found \(3, 28, 28\)"):
+        classifier.Classifier((1, 28, 28), 10)(torch.zeros(1, 3, 28, 28, dtype=torch.uint8))
+
+
+def test_saved_classifier_is_the_same_one_and_the_same_bytes(trained, weights, digits, tmp_path):
+    images = torch.from_numpy(digits[2][:20])
+    with torch.no_grad():
+        assert torch.equal(classifier.load(weights)(images)[1], trained(images)[1])
+    again = tmp_path / "again.safetensors"
+    classifier.save(classifier.load(weights), again, {"dataset": "digits"})
+    assert again.read_bytes() == weights.read_bytes()
+    assert list(tmp_path.iterdir()) == [again]
+
+
+def test_loading_names_the_file_and_the_misfit(weights, tmp_path):
+    path = tmp_path / "wrong.safetensors"
+    with pytest.raises(FileNotFoundError, match=re.escape(str(path))):
+        classifier.load(path)
+    path.write_bytes(b"not safetensors")
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        classifier.load(path)
+    state = load_file(weights)
+    header = {"classifier": '{"image_shape": [1, 28, 28], "n_classes": 10}'}
+    save_file({**state, "last.weight": torch.zeros(3, 64)}, path, header)
+    with pytest.raises(ValueError, match=r"last.weight: expected \(10, 64\), found \(3, 64\).*wrong.safetensors"):
+        classifier.load(path)
+    save_file(state, path)
+    with pytest.raises(ValueError, match="header"):
+        classifier.load(path)
+
+
+# Extractors
+
+
+def test_domain_extractor_carries_the_hash_of_its_weights(domain, weights):
+    assert domain.hash == features.file_hash(weights)
+    assert domain.label == f"domain:{domain.hash[:12]}"
+
+
+def test_domain_features_come_once_per_image_in_order(domain, trained):
+    images = noise(11, seed=1)
+    found = domain.features(images, batch_size=4)
+    with torch.no_grad():
+        expected, logits = trained(torch.from_numpy(images))
+    torch.testing.assert_close(found["penultimate"], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found["logits"], logits, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="uint8 images"):
+        domain.features(images / 255.0, batch_size=4)
+
+
+def test_unknown_extractor():
+    with pytest.raises(ValueError, match="inception or domain, found 'vgg16'"):
+        features.extractor("vgg16", "weights.pth")
+
+
+def test_missing_inception_weights_say_what_goes_where(tmp_path):
+    path = tmp_path / "inception" / features.INCEPTION_FILE
+    with pytest.raises(FileNotFoundError) as caught:
+        features.extractor("inception", path)
+    message = str(caught.value)
+    for part in (features.INCEPTION_FILE, "6726825d", "95.5 MB", str(path.parent), "nothing is downloaded"):
+        assert part in message
+    assert "\n" not in message
+
+
+def test_wrong_inception_weights_are_refused_before_they_are_read(tmp_path):
+    path = tmp_path / features.INCEPTION_FILE
+    path.write_bytes(b"a web page saying not found")
+    with pytest.raises(ValueError, match=rf"sha256 6726825d\.\.\..*found {features.INCEPTION_FILE} of 0\.0 MB"):
+        features.extractor("inception", path)
+
+
+def test_inception_network_reads_local_weights_and_tiles_grey(tmp_path, monkeypatch):
+    empty, path = tmp_path / "empty.pth", tmp_path / "random.pth"
+    torch.save({}, empty)
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        torch.manual_seed(0)
+        torch.save(features.inception_network(empty).state_dict(), path)
+    inception = features.Extractor("inception", features.file_hash(path), features.inception_network(path))
+    grey = noise(2, seed=0)
+    found = inception.features(grey, batch_size=2)
+    assert {name: value.shape for name, value in found.items()} == {"2048": (2, 2048), "logits_unbiased": (2, 1008)}
+    colour = inception.features(np.repeat(grey, 3, axis=1), batch_size=2)
+    assert torch.equal(found["2048"], colour["2048"])
+    assert (inception.feature_layer, inception.logit_layer) == ("2048", "logits_unbiased")
+    weight = inception.network.fc.weight
+    torch.testing.assert_close(found["logits_unbiased"], found["2048"] @ weight.T, rtol=1e-4, atol=1e-4)  # no bias
+
+
+# Metrics
+
+
+class Images(Dataset):
+    def __init__(self, images: np.ndarray):
+        self.images = torch.from_numpy(images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return self.images[i]
+
+
+def test_every_metric_agrees_with_torch_fidelity(domain, weights, digits):
+    samples, reference = digits[2][:300].copy(), digits[0][:400]
+    samples[:, :, 10:14] = 0
+    torch_fidelity.register_feature_extractor("dtri-domain", features.DomainExtractor)
+    theirs = torch_fidelity.calculate_metrics(
+        input1=Images(samples),
+        input2=Images(reference),
+        feature_extractor="dtri-domain",
+        feature_extractor_weights_path=str(weights),
+        cuda=False,
+        isc=True,
+        fid=True,
+        kid=True,
+        prc=True,
+        kid_subset_size=150,
+        rng_seed=2020,
+        cache=False,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    ours = generation.measure(samples, reference, domain)
+    assert ours.fid.value == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
+    assert ours.inception_score.value == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
+    assert ours.inception_score.extra["std"] == pytest.approx(theirs["inception_score_std"], rel=1e-5)
+    # float32 sums of a cubed kernel hold fewer digits than ours
+    assert ours.kid.value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
+    assert ours.kid.extra["subset_size"] == 150
+    assert ours.precision.value == pytest.approx(theirs["precision"], abs=1e-6)
+    assert ours.precision.extra["recall"] == pytest.approx(theirs["recall"], abs=1e-6)
+    assert (ours.n_samples, ours.n_reference, ours.extractor) == (300, 400, domain.label)
+
+
+def test_fid_of_two_gaussians():
+    """Diagonal Gaussians: |m1 - m2|^2 + sum of (s1 - s2)^2, from samples whose moments are made exact."""
+    rng = np.random.default_rng(0)
+    d, mean, scale = 6, np.arange(6.0), np.linspace(0.5, 3, 6)
+    white = rng.normal(size=(200, d))
+    white -= white.mean(axis=0)
+    white = white @ np.linalg.inv(np.linalg.cholesky(np.cov(white, rowvar=False))).T
+    statistics = generation.fid_features_to_statistics(torch.from_numpy(white))
+    score = generation.fid(torch.from_numpy(mean + white * scale), statistics, 200)
+    assert score.value == pytest.approx((mean**2).sum() + ((scale - 1) ** 2).sum(), rel=1e-9)
+    assert "rank-deficient" not in score.protocol
+    few = torch.from_numpy(white[:6])
+    assert "rank-deficient" in generation.fid(few, statistics, 200).protocol
+
+
+def test_kid_of_independent_draws_is_zero_and_of_a_shift_its_closed_form():
+    """E k(x, x') for the kernel (x.y + 1)^3 in one dimension is a polynomial in the moments of x and y."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(0, 1, (2, 600, 1))
+    same = generation.kid(torch.from_numpy(x), torch.from_numpy(y), seed=0)
+    shifted = generation.kid(torch.from_numpy(x), torch.from_numpy(y + 1), seed=0)
+    moments = [np.array([(z**k).mean() for k in range(4)]) for z in (x, y + 1)]  # about (1, 0, 1, 0), (1, 1, 2, 4)
+    expected = (np.array([1, 3, 3, 1]) * (moments[0] - moments[1]) ** 2).sum()  # about 22
+    assert abs(same.value) < 0.5
+    assert shifted.value == pytest.approx(expected, rel=0.05)
+
+
+def test_identical_sets_are_at_distance_zero(domain, digits):
+    images = digits[2]
+    found = generation.measure(images, images, domain)
+    assert abs(found.fid.value) < 1e-9
+    assert found.kid.value < 0  # unbiased for independent sets; shared images pull it below zero
+    assert (found.precision.value, found.precision.extra["recall"]) == (1.0, 1.0)
+
+
+def test_noise_is_far_from_digits_and_measuring_repeats(domain, digits):
+    near = generation.measure(digits[2], digits[0][:500], domain)
+    far = generation.measure(noise(360, seed=3), digits[0][:500], domain)
+    assert far.fid.value > 10 * near.fid.value
+    assert far.kid.value > 10 * near.kid.value
+    assert far.precision.value < 0.1 < near.precision.value
+    assert generation.measure(digits[2], digits[0][:500], domain) == near
+
+
+def test_precision_and_recall_are_not_swapped():
+    rng = np.random.default_rng(0)
+    reference = torch.from_numpy(np.concatenate([rng.normal(0, 1, (200, 4)), rng.normal(50, 1, (200, 4))]))
+    collapsed = torch.from_numpy(rng.normal(0, 0.5, (300, 4)))  # one of two modes, and its middle
+    score = generation.precision(collapsed, reference, seed=0)
+    assert score.value > 0.9
+    assert score.extra["recall"] < 0.6
+
+
+def test_precision_counts_the_images_it_used(monkeypatch):
+    monkeypatch.setattr(generation, "PRC_LIMIT", 50)
+    points = torch.from_numpy(np.random.default_rng(0).normal(size=(120, 3)))
+    score = generation.precision(points, points[:40], seed=0)
+    assert (score.n_samples, score.n_reference) == (50, 40)
+    assert "50 of 120 samples and 40 of 40" in score.protocol
+
+
+def test_inception_score_of_uniform_and_one_hot_logits():
+    uniform = generation.inception_score(torch.zeros(100, 8), seed=0)
+    assert uniform.value == pytest.approx(1.0)
+    one_hot = 1e4 * torch.eye(8).repeat(100, 1)
+    score = generation.inception_score(one_hot, seed=0)
+    assert score.extra["one_split"] == pytest.approx(8.0)  # every class equally often
+    assert 7.5 < score.value <= 8.0
+    constant = generation.inception_score(one_hot[:1].repeat(100, 1), seed=0)
+    assert constant.value == pytest.approx(1.0)
+    assert score.n_reference == 0
+
+
+def test_kid_subsets_shrink_with_the_sets():
+    points = torch.from_numpy(np.random.default_rng(0).normal(size=(100, 3)))
+    score = generation.kid(points, points[:40], seed=0)
+    assert score.extra["subset_size"] == 20
+    assert score.extra["std"] > 0
+    assert "100 subsets of 20 from 100 samples and 40" in score.protocol
+
+
+# Cache
+
+
+def test_cache_saves_the_second_pass(domain, digits, tmp_path, monkeypatch):
+    samples, reference = digits[2][:50], digits[0][:60]
+    first = generation.measure(samples, reference, domain, tmp_path)
+    seen = []
+    extract = features.Extractor.features
+    monkeypatch.setattr(
+        features.Extractor, "features", lambda self, x, batch_size: seen.append(len(x)) or extract(self, x, batch_size)
+    )
+    assert generation.measure(samples, reference, domain, tmp_path) == first
+    assert seen == [50]  # the samples alone
+
+
+def test_cache_notices_another_reference_of_the_same_size(domain, digits, tmp_path):
+    samples, reference, other = digits[2][:50], digits[0][:60], digits[0][60:120]
+    first = generation.measure(samples, reference, domain, tmp_path)
+    second = generation.measure(samples, other, domain, tmp_path)
+    assert second == generation.measure(samples, other, domain)
+    assert second.fid.value != first.fid.value
+
+
+def test_cache_notices_other_weights_under_the_same_file_name(digits, tmp_path):
+    """The trap of torch-fidelity: its cache names know the extractor's name only."""
+    samples, reference = digits[2][:50], digits[0][:60]
+    path = tmp_path / "classifier.safetensors"
+    found = []
+    for seed in (1, 2):
+        classifier.save(classifier.train_classifier(digits[0], digits[1], 10, seed, steps=2), path, {})
+        domain = features.extractor("domain", path)
+        cached = generation.measure(samples, reference, domain, tmp_path / "cache")
+        assert cached == generation.measure(samples, reference, domain)
+        found.append(cached)
+    assert found[0].fid.value != found[1].fid.value
+    assert found[0].extractor != found[1].extractor
+
+
+def test_measure_refuses_sets_that_do_not_fit(domain, digits):
+    with pytest.raises(ValueError, match="of one shape"):
+        generation.measure(noise(20, 0, channels=3), digits[0][:20], domain)
+    with pytest.raises(ValueError, match="at least 10 of each"):
+        generation.measure(digits[2][:5], digits[0][:20], domain)
