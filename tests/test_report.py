@@ -144,6 +144,15 @@ def test_one_incomparable_seed_makes_the_row_incomparable():
     assert row["measured_on"] == "cifar10; digits"
 
 
+def test_a_printed_value_that_this_split_cannot_give_is_not_compared_with():
+    cell = make_cell(metric="auprc", published=0.104, direction="higher", tolerance=0.05)
+    row = row_of([current(0.11, extra={"chance": 0.3556, "minimum": 0.2037})], cell)
+    assert (row["verdict"], row["comparable"]) == ("not comparable", "no")
+    assert "below the minimum possible" in row["reason"]
+    possible = row_of([current(0.25, extra={"chance": 0.3556, "minimum": 0.09})], cell)
+    assert (possible["verdict"], possible["reason"]) == ("better", "")
+
+
 def test_reasons_of_what_is_missing_or_stale():
     assert row_of([Found(None, expected=False)])["reason"] == "not in the configuration"
     assert row_of([NOTHING])["reason"] == "not run"

@@ -27,7 +27,8 @@ METRICS = {
 LEGEND = (
     "Upper line: the number printed in the paper, with its precision; bold as printed; '-' is the paper's own dash; "
     "'·' means that the paper has no such cell.",
-    "Lower line: measured here, mean ± standard deviation (ddof = 1) over seeds, the number of seeds in parentheses.",
+    "Lower line: measured here, mean ± standard deviation (ddof = 1) over seeds, the number of seeds in parentheses; "
+    "below a reference level, the same level of the data measured on.",
     "[ ]: measured, but not comparable with the printed number, for the numbered reason.",
     "reproduced, better, worse: against the tolerance below, which was fixed before any run.",
     "partial: some seeds are missing. diverged k/n: k of n trainings ended in non-finite values; the mean is over the "
@@ -396,7 +397,7 @@ def _html_face(face: Face | None, titles: dict[str, str], wide: bool) -> str:
         kind = face.kind if face.comparable else "other"
         measured = html.escape(face.measured).replace(" ±", "<br>±" if wide else " ±")
         parts.append(f'<div class="value {kind}">{measured}</div>')
-    words = html.escape(", ".join(face.words))
+    words = "<br>".join(html.escape(word) for word in face.words)
     if words or face.reasons:
         parts.append(f'<div class="words">{words}{marks(face.reasons)}</div>')
     return f"<td>{''.join(parts)}</td>"

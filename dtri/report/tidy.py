@@ -37,6 +37,7 @@ COLUMNS = (
     "comparable",
     "reason",
 )
+IMPOSSIBLE = "the printed value is below the minimum possible on the data measured on"
 Lookup = Callable[[Cell, int], Found]
 
 
@@ -59,7 +60,9 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: S
     values = [r.value for r in records if not _diverged(r)]
     status = _status(current, shown, len(seeds))
     average = mean(values) if values else None
-    comparable = all(f.comparable for f in shown)
+    minimum = _agreed(r.extra.get("minimum") for r in records)
+    impossible = None not in (minimum, cell.published) and cell.published < minimum
+    comparable = all(f.comparable for f in shown) and not impossible
     hours = [r.gpu_hours for r in records if r.gpu_hours is not None]
     return {
         "table": table.name,
@@ -85,10 +88,10 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: S
         "against": cell.against,
         "measured_on": _joined(f.measured_on for f in shown),
         "chance": _agreed(r.extra.get("chance") for r in records),
-        "minimum": _agreed(r.extra.get("minimum") for r in records),
+        "minimum": minimum,
         "preset": preset,
         "comparable": ("yes" if comparable else "no") if records else "",
-        "reason": _reason(found, shown, comparable, seeds),
+        "reason": "; ".join([IMPOSSIBLE] * impossible + _reasons(found, shown, seeds)),
     }
 
 
@@ -115,18 +118,18 @@ def _status(current: list[Found], shown: list[Found], n_seeds: int) -> str:
     return "measured" if len(current) == n_seeds else "partial"
 
 
-def _reason(found: Sequence[Found], shown: list[Found], comparable: bool, seeds: Sequence[int]) -> str:
-    """Why the row is not simply a comparable measurement: a text, "" where it is one."""
+def _reasons(found: Sequence[Found], shown: list[Found], seeds: Sequence[int]) -> list[str]:
+    """Why the row is not simply a comparable measurement; empty where it is one."""
     if not shown:
         absent = "not run" if all(f.expected for f in found) else "not in the configuration"
-        return _joined(f.reason or absent for f in found)
-    parts = [] if comparable else [_joined(f.reason or "not comparable" for f in shown if not f.comparable)]
+        return [_joined(f.reason or absent for f in found)]
+    parts = [_joined(f.reason or "not comparable" for f in shown if not f.comparable)]
     stale: dict[str, list[str]] = {}
     for one, seed in zip(found, seeds):
         if one.record is not None and one.stale:
             stale.setdefault(", ".join(one.stale), []).append(str(seed))
     parts += [f"stale (seed {', '.join(which)}): {why}" for why, which in stale.items()]
-    return "; ".join(parts)
+    return [part for part in parts if part]
 
 
 def _diverged(record: Record) -> bool:

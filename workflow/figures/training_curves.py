@@ -17,10 +17,10 @@ NAME = "training_curves"
 TITLE = "Training curves"
 PAPER = "not in the papers"
 CAPTION = (
-    "Logged loss terms, averaged over at most 200 equal stretches of training; one line per seed. Terms differ between "
+    "Logged loss terms, averaged over at most 100 equal stretches of training; one line per seed. Terms differ between "
     "systems and are not comparable across panels; the legend gives the last value of the first seed."
 )
-BINS = 200
+BINS = 100
 SCALE = 8
 CIFAR10_MODELS = (
     *("joint_vae_ebm", "joint_vae_ebm_plus", "divergence_triangle", "vae", "dcgan", "wgan", "sngan", "ali", "alice"),
@@ -61,7 +61,7 @@ def _panel(axes: "Axes", runs: Sequence[Product]) -> None:
     for term, colour in zip(terms, style.palette(len(terms))):
         own, dash = (right, "--") if term in small else (axes, "-")
         for step, value in curves[term]:
-            (line,) = own.plot(step, value, dash, color=colour, alpha=0.8, linewidth=1.0)
+            (line,) = own.plot(step, value, dash, color=colour, alpha=0.8, linewidth=0.9)
         if curves[term]:
             last = next(
                 frame[term].dropna().iloc[-1] for frame in frames if term in frame and frame[term].notna().any()
@@ -75,7 +75,8 @@ def _panel(axes: "Axes", runs: Sequence[Product]) -> None:
         right.spines["right"].set_visible(True)
         right.set_ylabel("dashed terms")
     if handles:
-        axes.legend(*zip(*handles), fontsize=6.5, handlelength=1.6, loc="best", framealpha=0.7)
+        top = axes if right is None else right  # the later axes cover the earlier ones
+        top.legend(*zip(*handles), fontsize=6.5, handlelength=1.6, loc="best", framealpha=0.85)
 
 
 def _curves(frames: "Sequence[pd.DataFrame]", term: str) -> list[tuple[np.ndarray, np.ndarray]]:
