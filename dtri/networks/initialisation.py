@@ -4,7 +4,7 @@ from torch import nn
 
 
 def dcgan_init(module: nn.Module) -> None:
-    """Weights N(0, 0.02), batch-norm gain N(1, 0.02) and offset 0; biases keep PyTorch's default. For `Module.apply`."""
+    """Weights N(0, 0.02), batch-norm gain N(1, 0.02), offset 0; biases keep PyTorch's default. For `Module.apply`."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):

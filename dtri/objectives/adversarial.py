@@ -5,7 +5,7 @@ from torch.nn.functional import softplus
 
 
 def bce_critic(a_real: Tensor, a_fake: Tensor) -> Tensor:
-    """Binary cross-entropy of the discriminator: E softplus(-a(x)) + E softplus(a(x_fake)) (Goodfellow et al., 2014)."""
+    """Binary cross-entropy of the critic: E softplus(-a(x)) + E softplus(a(x_fake)) (Goodfellow et al., 2014)."""
     return softplus(-a_real).mean() + softplus(a_fake).mean()
 
 

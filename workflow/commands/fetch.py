@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import http.client
 import importlib
+import os
 import socket
 import sys
 import tempfile
@@ -31,7 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="record to write (JSON)")
     parser.add_argument("--archive", help="name of the user's file or folder inside the drop folder")
     parser.add_argument("--sha256", help="expected hash of the archive")
-    parser.add_argument("--offline", action="store_true", help="never download")
+    parser.add_argument(
+        "--offline", action="store_true", default=bool(os.environ.get("DTRI_OFFLINE")), help="never download"
+    )
     args = parser.parse_args(argv)
 
     module = dataset_module(args.module)

@@ -1,0 +1,67 @@
+"""Both papers' tables and figures, from data to report.
+
+snakemake --cores 2 demo                      everything at toy scale, minutes on a laptop
+snakemake --cores 8 results/table1.csv        the paper preset's Table 1
+snakemake --cores 2 results/lite/table4.csv   real data, cut budgets
+"""
+
+import sys
+
+from snakemake.utils import min_version
+
+from workflow import plan
+
+min_version("9.20")
+
+
+# Jobs run with this interpreter, wherever snakemake was started from; device and offline mode reach them as they are.
+plan.configure(config)
+shell.prefix(plan.shell_prefix(sys.executable))
+
+
+container: "docker://ghcr.io/prefix-dev/pixi:latest"
+
+
+report: "workflow/report/workflow.rst"
+
+
+wildcard_constraints:
+    preset="|".join(plan.presets()),
+    dataset="[a-z0-9_]+",
+    model="[a-z0-9_]+",
+    seed="[0-9]+",
+    extractor="inception|domain",
+    scored="[a-z0-9_]+",
+    against="[a-z0-9_]+",
+    split="train|test|test_leaky",
+    table="|".join(plan.TABLES),
+    figure="|".join(plan.FIGURES),
+
+
+include: "workflow/rules/fetch.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/sample.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand("results/{table}.csv", table=plan.TABLES),
+        expand("results/figures/{figure}.png", figure=plan.FIGURES),
+
+
+rule demo:
+    input:
+        plan.preset_products("demo"),
+
+
+rule lite:
+    input:
+        plan.preset_products("lite"),
+
+
+onstart:
+    plan.lock_run()

@@ -1,0 +1,67 @@
+"""What is made with a trained model's maps: samples, reconstructions, interpolations. All deterministic by seed.
+
+Latents are drawn on the CPU, so the same seed gives the same latents on any device.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dtri import images
+from dtri.model import Model, has
+
+
+def require(model: Model, corner: str) -> None:
+    """ValueError when the model lacks the map `generate`, `infer` or `energy`."""
+    if not has(model, corner):
+        maps = [name for name in ("generate", "infer", "energy") if has(model, name)]
+        raise ValueError(f"expected a model with the map {corner!r}, found {type(model).__name__} with {maps}")
+
+
+def latents(n: int, z_dim: int, seed: int) -> Tensor:
+    """n draws from N(0, I), float32 [n, d], on the CPU."""
+    return torch.randn(n, z_dim, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def decode(model: Model, z: Tensor, batch_size: int = 250) -> np.ndarray:
+    """z: [n, d] -> uint8 images [n, C, H, W]."""
+    device = next(model.parameters()).device
+    return torch.cat([images.to_uint8(model.generate(part.to(device))).cpu() for part in z.split(batch_size)]).numpy()
+
+
+@torch.no_grad()
+def encode(model: Model, stored: np.ndarray, batch_size: int = 250) -> Tensor:
+    """uint8 images [n, C, H, W] -> posterior means [n, d], on the CPU."""
+    device = next(model.parameters()).device
+    parts = (stored[i : i + batch_size] for i in range(0, len(stored), batch_size))
+    return torch.cat([model.infer(images.to_float(torch.from_numpy(part.copy()).to(device))).cpu() for part in parts])
+
+
+def sample(model: Model, n: int, seed: int, batch_size: int = 250) -> np.ndarray:
+    """n samples from the model as uint8 [n, C, H, W]."""
+    require(model, "generate")
+    return decode(model, latents(n, model.z_dim, seed), batch_size)
+
+
+@torch.no_grad()
+def reconstruct(model: Model, x: Tensor) -> Tensor:
+    """x: [B, C, H, W] in [-1, 1] -> g(mu(x)) in the same shape and range."""
+    return model.generate(model.infer(x))
+
+
+def interpolate(model: Model, ends: np.ndarray | None, seed: int, rows: int = 8, columns: int = 10) -> np.ndarray:
+    """Rows of images along straight lines in latent space: uint8 [rows, columns, C, H, W].
+
+    Between the posterior means of pairs of real images (`ends`: uint8 [2 * rows, C, H, W]), which then stand at both
+    ends of each row (paper B's script); between prior samples where `ends` is None or the model cannot infer.
+    """
+    require(model, "generate")
+    real = ends is not None and has(model, "infer")
+    z = encode(model, ends) if real else latents(2 * rows, model.z_dim, seed)
+    weights = torch.linspace(0, 1, columns - 2 if real else columns)[None, :, None]
+    line = (1 - weights) * z[:rows, None] + weights * z[rows:, None]  # [rows, columns, d]
+    frames = decode(model, line.flatten(0, 1)).reshape(rows, -1, *model.image_shape)
+    if real:
+        frames = np.concatenate([ends[:rows, None], frames, ends[rows:, None]], axis=1)
+    return frames

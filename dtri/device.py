@@ -1,0 +1,87 @@
+"""Where a run computes: device choice, GPU slots on one machine, precision, threads."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+SLOT_POLL_S = 1.0
+
+
+def choose(name: str = "auto") -> torch.device:
+    """ "auto" takes a GPU where there is one; "gpu" insists on it; "cpu" does not look. ValueError otherwise."""
+    if name not in ("auto", "cpu", "gpu"):
+        raise ValueError(f"expected device auto, cpu or gpu, found {name!r}")
+    if name == "gpu" and not torch.cuda.is_available():
+        raise ValueError(
+            "expected a GPU (device gpu), found none that PyTorch can use; use --config device=cpu or auto"
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def gpu_slot(device: torch.device, per_gpu: int = 1, folder: Path | None = None) -> Iterator[torch.device]:
+    """Hold one of `per_gpu` slots of one of this machine's GPUs; the kernel frees it when the process dies.
+
+    Waits while all are taken. On the CPU, and under Slurm (which isolates devices itself), the device passes through.
+    """
+    if device.type != "cuda" or "SLURM_JOB_ID" in os.environ:
+        yield device
+        return
+    folder = folder or Path(tempfile.gettempdir()) / f"dtri-gpu-{os.getuid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    slots = [(gpu, FileLock(folder / f"{_uuid(gpu)}.{k}")) for k in range(per_gpu) for gpu in _gpus()]
+    while True:
+        for gpu, lock in slots:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            try:
+                yield torch.device("cuda", gpu)
+            finally:
+                lock.release()
+            return
+        time.sleep(SLOT_POLL_S)
+
+
+def _gpus() -> range:
+    return range(torch.cuda.device_count())
+
+
+def _uuid(gpu: int) -> str:
+    """Names the physical device, whatever CUDA_VISIBLE_DEVICES calls it."""
+    return str(torch.cuda.get_device_properties(gpu).uuid)
+
+
+def prepare(threads: int, precision: str) -> None:
+    """Set CPU threads, deterministic kernels and the TF32 switch of this process."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def autocast(device: torch.device, precision: str):
+    """bf16 autocast where the precision asks for it; fp32 and tf32 run as they are."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def describe(device: torch.device) -> str:
+    """For records: the GPU's name, or "cpu" and the processor's model."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = "unknown processor"
+    return f"cpu ({model})"

@@ -1,0 +1,255 @@
+"""The only training loop.
+
+Weights after iteration t are a function of (spec, seed, t): noise and data order are drawn from (seed, t), never from
+what ran before. So an interrupted run continues exactly, and any iteration can be replayed.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dtri import checkpoint, images
+from dtri.device import autocast
+from dtri.model import Model
+from dtri.seeding import derive
+
+CURVE_ROWS = 200  # rows of the training curve
+CHECK_EVERY = 20  # iterations between looks at the losses on the host
+RESIDENT_BYTES = 4 << 30  # image sets up to this size live on the device
+
+
+class Interrupted(Exception):
+    """Training stopped before its last iteration, its state saved. `reason` is "signal" or "deadline"."""
+
+    def __init__(self, reason: str, t: int):
+        super().__init__(f"{reason} at iteration {t}, state saved")
+        self.reason = reason
+
+
+@dataclass
+class Outcome:
+    """How a run ended: `status` "done" or "diverged"; `weights` are those of iteration `step`, all finite.
+
+    `curve`: rows {"step": last iteration of the interval, term: mean over the interval, ...}. For a diverged run,
+    `bad_step` and `term` say where the first non-finite number was seen ("weights" when no loss showed it).
+    """
+
+    status: str
+    step: int
+    weights: dict[str, Tensor]
+    curve: list[dict[str, float]]
+    seconds: float
+    attempts: int
+    bad_step: int | None = None
+    term: str | None = None
+
+
+@dataclass
+class Progress:
+    """What a run accumulates besides weights; plain values, saved with the state."""
+
+    t: int = 0
+    seconds: float = 0.0
+    attempts: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, losses: dict[str, float], last: bool) -> None:
+        """Account for one iteration's losses; `last` closes an interval of the curve."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+        if last:
+            self.curve.append({"step": self.t, **{name: total / self.count for name, total in self.sums.items()}})
+            self.sums, self.count = {}, 0
+
+
+class Batches:
+    """Batch t of an endless stream of epochs over uint8 images [N, C, H, W]; a function of (seed, t) alone.
+
+    Each epoch is a permutation of all images; a batch may straddle two epochs, so none is dropped.
+    """
+
+    def __init__(self, stored: np.ndarray, batch_size: int, seed: int, device: torch.device):
+        if len(stored) == 0:
+            raise ValueError("expected training images, found an empty array")
+        self.n, self.batch_size, self.seed, self.device = len(stored), batch_size, seed, device
+        self.resident = (
+            torch.from_numpy(np.ascontiguousarray(stored)).to(device) if stored.nbytes <= RESIDENT_BYTES else None
+        )
+        self.stored = stored
+        self._orders: dict[int, Tensor] = {}
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            generator = torch.Generator().manual_seed(derive("order", self.seed, epoch))
+            self._orders = {epoch - 1: self._orders.get(epoch - 1), epoch: torch.randperm(self.n, generator=generator)}
+        return self._orders[epoch]
+
+    def indices(self, t: int) -> Tensor:
+        """int64 [batch_size] indices of batch t."""
+        position, parts, wanted = t * self.batch_size, [], self.batch_size
+        while wanted:
+            epoch, start = divmod(position, self.n)
+            part = self._order(epoch)[start : start + wanted]
+            parts.append(part)
+            position += len(part)
+            wanted -= len(part)
+        return torch.cat(parts)
+
+    def __call__(self, t: int) -> Tensor:
+        """Batch t: float32 [batch_size, C, H, W] in [-1, 1], channels last, on the device."""
+        index = self.indices(t)
+        if self.resident is not None:
+            batch = self.resident[index.to(self.device)]
+        else:
+            batch = torch.from_numpy(self.stored[index.numpy()]).to(self.device)
+        return images.to_float(batch).contiguous(memory_format=torch.channels_last)
+
+
+def iterate(model: Model, batches: Batches, t: int, seed: int, precision: str) -> dict[str, Tensor]:
+    """One training iteration, its noise drawn from (seed, t)."""
+    torch.manual_seed(derive("step", seed, t))
+    for name, lr in model.learning_rates(t).items():
+        for group in model.optimizers[name].param_groups:
+            group["lr"] = lr
+    x = batches(t)
+    with autocast(x.device, precision):
+        return model.step(x, t)
+
+
+def fit(
+    build: Callable[[], Model],
+    stored: np.ndarray,
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+    precision: str = "fp32",
+    state_path: Path,
+    events_path: Path,
+    run_id: str,
+    save_every: int = 5_000,
+    save_every_s: float = 300.0,
+    stop: Callable[[], str | None] = lambda: None,
+    progress_label: str = "",
+) -> Outcome:
+    """Train `build()` on uint8 images [N, C, H, W] for `steps` iterations, continuing from `state_path` if it fits.
+
+    The state is saved every `save_every` iterations, every `save_every_s` seconds, and when `stop()` names a reason;
+    then Interrupted is raised. A non-finite loss or weight ends the run as diverged, with the last weights seen finite.
+    """
+    torch.manual_seed(derive("init", seed))
+    model = build().to(device).to(memory_format=torch.channels_last).train()
+    batches = Batches(stored, batch_size, seed, device)
+    progress, message = _restore(model, state_path, run_id)
+    progress.attempts += 1
+    interval = max(1, math.ceil(steps / CURVE_ROWS))
+
+    def log(event: str, **values: Any) -> None:
+        line = {"event": event, "t": progress.t, "seconds": round(progress.seconds, 3), "attempt": progress.attempts}
+        with open(events_path, "a") as file:
+            file.write(json.dumps({**line, **values, "time": round(time.time(), 3)}) + "\n")
+
+    def save() -> None:
+        checkpoint.save_state(
+            state_path, {"run_id": run_id, **vars(progress), "model": model.state_dict(), **_optimizers(model)}
+        )
+
+    log("start", message=message, run_id=run_id, device=str(device), steps=steps)
+    bar = tqdm(total=steps, initial=progress.t, desc=progress_label, unit="it", disable=None, dynamic_ncols=True)
+    if bar.disable:
+        print(f"{progress_label}: {message}; {steps} iterations on {device}", flush=True)
+    good = _snapshot(model), progress.t
+    pending: list[dict[str, Tensor]] = []
+    clock = last_save = time.monotonic()
+    while progress.t < steps:
+        pending.append(iterate(model, batches, progress.t, seed, precision))
+        progress.t += 1
+        reason = stop()
+        if progress.t % CHECK_EVERY and progress.t < steps and reason is None:
+            continue
+        now = time.monotonic()
+        progress.seconds, clock = progress.seconds + now - clock, now
+        bad = _absorb(progress, pending, interval, steps) or _non_finite_weights(model, progress.t)
+        bar.update(len(pending))
+        pending = []
+        if bad:
+            bad_step, term = bad
+            log("diverged", step=bad_step, term=term)
+            bar.close()
+            weights, step = good
+            return Outcome(
+                "diverged", step, weights, progress.curve, progress.seconds, progress.attempts, bad_step, term
+            )
+        if progress.t % CHECK_EVERY == 0:
+            good = _snapshot(model), progress.t
+        if progress.curve and progress.curve[-1]["step"] + CHECK_EVERY > progress.t:
+            bar.set_postfix({k: f"{v:.3g}" for k, v in progress.curve[-1].items() if k != "step"}, refresh=False)
+        due = progress.t % save_every < CHECK_EVERY and progress.t >= save_every
+        if reason or due or now - last_save > save_every_s or progress.t == steps:
+            save()
+            last_save = time.monotonic()
+            rate = batch_size * progress.t / max(progress.seconds, 1e-9)
+            log("saved", images_per_s=round(rate, 1), **(progress.curve[-1] if progress.curve else {}))
+            if bar.disable:
+                left = progress.seconds / progress.t * (steps - progress.t)
+                print(
+                    f"{progress_label}: iteration {progress.t}/{steps}, {rate:.0f} images/s, {left:.0f} s left",
+                    flush=True,
+                )
+        if reason and progress.t < steps:
+            log("interrupted", reason=reason)
+            bar.close()
+            raise Interrupted(reason, progress.t)
+    bar.close()
+    log("done")
+    return Outcome("done", progress.t, _snapshot(model), progress.curve, progress.seconds, progress.attempts)
+
+
+def _snapshot(model: Model) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _optimizers(model: Model) -> dict[str, Any]:
+    return {"optimizers": {name: optimizer.state_dict() for name, optimizer in model.optimizers.items()}}
+
+
+def _restore(model: Model, path: Path, run_id: str) -> tuple[Progress, str]:
+    state, message = checkpoint.load_state(path, run_id)
+    if state is None:
+        return Progress(), message
+    model.load_state_dict(state["model"])
+    for name, optimizer in model.optimizers.items():
+        optimizer.load_state_dict(state["optimizers"][name])
+    return Progress(**{name: state[name] for name in vars(Progress())}), message
+
+
+def _absorb(progress: Progress, pending: list[dict[str, Tensor]], interval: int, steps: int) -> tuple[int, str] | None:
+    """Move pending losses to the curve with one transfer; (iteration, term) of the first non-finite one, if any."""
+    names = list(pending[0])
+    table = torch.stack([torch.stack([losses[name].float() for name in names]) for losses in pending]).tolist()
+    end = progress.t
+    for offset, row in enumerate(table):
+        progress.t = end - len(pending) + offset + 1
+        for name, value in zip(names, row):
+            if not math.isfinite(value):
+                return progress.t, name
+        progress.add(dict(zip(names, row)), progress.t % interval == 0 or progress.t == steps)
+    return None
+
+
+def _non_finite_weights(model: Model, t: int) -> tuple[int, str] | None:
+    finite = torch.stack([torch.isfinite(p).all() for p in model.parameters()]).all()
+    return None if bool(finite) else (t, "weights")

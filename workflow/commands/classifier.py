@@ -1,0 +1,48 @@
+"""Train the domain extractor of a dataset: a small classifier on its training labels."""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+import torch
+
+from dtri.data import store
+from dtri.metrics import classifier
+from dtri.seeding import derive
+from workflow.commands.cli import run
+from workflow.commands.provenance import versions
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, type=Path, help="prepared dataset with labels")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", required=True, type=Path, help="weights, .safetensors")
+    parser.add_argument("--summary", required=True, type=Path, help="accuracy and identity, .json")
+    arguments = parser.parse_args(argv)
+
+    torch.set_num_threads(arguments.threads)
+    dataset = store.load(arguments.data)
+    train, labels = dataset.images("train"), dataset.labels("train")
+    trained = classifier.train_classifier(
+        train.copy(), labels, dataset.meta["n_classes"], derive("domain", dataset.name)
+    )
+    test_accuracy = classifier.accuracy(trained, dataset.images("test").copy(), dataset.labels("test"))
+    classifier.save(trained, arguments.out, {"dataset": dataset.name, "data": dataset.content})
+    summary = {
+        "dataset": dataset.name,
+        "data": dataset.content,
+        "test_accuracy": test_accuracy,
+        "n_train": len(train),
+        "n_test": dataset.meta["sizes"]["test"],
+        "sha256": hashlib.sha256(arguments.out.read_bytes()).hexdigest(),
+        "versions": versions("torch", "numpy"),
+    }
+    store.write_json(arguments.summary, summary)
+    print(f"{arguments.out}: test accuracy {test_accuracy:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,63 @@
+"""What every measuring command shares: the training summary it starts from, and the record it ends with."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from dtri.report.records import Record
+from workflow.commands.provenance import provenance, versions
+
+
+class Measurement:
+    """One measuring job on one run. `record` writes a record; its seconds count from the making of this object."""
+
+    def __init__(self, train: Path, code: str, data: dict[str, str], device: str, *packages: str):
+        try:
+            self.summary: dict[str, Any] = json.loads(Path(train).read_text())
+        except FileNotFoundError:
+            raise FileNotFoundError(f"expected a training summary in {train}, found no such file") from None
+        self.code, self.data, self.device = code, data, device
+        self.started = time.monotonic()
+        self.shared = {"versions": versions(*packages), "provenance": provenance()}
+
+    @property
+    def diverged(self) -> bool:
+        return self.summary["status"] == "diverged"
+
+    def record(
+        self,
+        path: Path,
+        metric: str,
+        value: float | None,
+        *,
+        n_samples: int,
+        n_reference: int,
+        protocol: str,
+        extractor: str = "",
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        """Write the record of one measurement; a diverged run's has no value."""
+        train = self.summary
+        Record(
+            preset=train["preset"],
+            dataset=train["dataset"],
+            model=train["model"],
+            seed=train["seed"],
+            metric=metric,
+            value=None if self.diverged else value,
+            status=train["status"],
+            n_samples=n_samples,
+            n_reference=n_reference,
+            protocol=protocol,
+            extractor=extractor,
+            spec=train["spec_hash"],
+            train_code=train["code"],
+            code=self.code,
+            data={**train["data"], **self.data},
+            device=self.device,
+            seconds=round(time.monotonic() - self.started, 3),
+            gpu_hours=train["gpu_hours"],
+            extra={} if self.diverged else extra or {},
+            **self.shared,
+        ).write(path)

@@ -1,0 +1,63 @@
+"""Reconstruct the test images: RMSE and MSE records, and a few pairs to look at."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dtri import checkpoint, corners, device, images
+from dtri.data import store
+from dtri.metrics.reconstruction import SquaredError, mean_image_mse, random_pairs_mse
+from dtri.seeding import derive
+from workflow.commands.cli import run
+from workflow.commands.measuring import Measurement
+
+SHOWN = 64
+BATCH = 250
+PROTOCOL = "{metric} on [-1, 1], mean over all test images, channels and pixels; z = posterior mean; BN in eval mode"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, type=Path)
+    parser.add_argument("--train", required=True, type=Path, help="train.json of the run")
+    parser.add_argument("--data", required=True, type=Path, help="prepared dataset")
+    parser.add_argument("--code", required=True)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rmse", required=True, type=Path)
+    parser.add_argument("--mse", required=True, type=Path)
+    parser.add_argument("--pairs", required=True, type=Path, help="uint8 [2, n, C, H, W]: originals, reconstructions")
+    arguments = parser.parse_args(argv)
+
+    device.prepare(arguments.threads, "fp32")
+    dataset = store.load(arguments.data)
+    test = dataset.images("test")
+    with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
+        job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "numpy")
+        model, _ = checkpoint.load_model(arguments.model, where)
+        error, shown = SquaredError(), []
+        for i in range(0, len(test), BATCH):
+            x = images.to_float(torch.from_numpy(test[i : i + BATCH].copy()).to(where))
+            y = corners.reconstruct(model, x)
+            error.add(x.cpu().numpy(), y.cpu().numpy())
+            if i < SHOWN:
+                shown.append(images.to_uint8(y).cpu().numpy())
+    anchors = {
+        "mean_image_mse": mean_image_mse(dataset.images("train"), test),
+        "random_pairs_mse": random_pairs_mse(test, derive("pairs", dataset.name)),
+        "mse_0_1": error.mse / 4,
+    }
+    for metric, value, path in (("rmse", error.rmse, arguments.rmse), ("mse", error.mse, arguments.mse)):
+        protocol = PROTOCOL.format(metric=metric.upper())
+        job.record(path, metric, value, n_samples=error.n, n_reference=error.n, protocol=protocol, extra=anchors)
+    pairs = np.stack([test[:SHOWN], np.concatenate(shown)[:SHOWN]])
+    store.write_atomic(arguments.pairs, lambda file: np.save(file, pairs))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

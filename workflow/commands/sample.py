@@ -1,0 +1,72 @@
+"""Sample from a trained model.
+
+    python -m workflow.commands.sample --model results/demo/digits/vae/seed0/model.safetensors --n 64 --out grid.png
+
+A .png gets a grid of the samples, a .npy the images as uint8 [n, C, H, W].
+"""
+
+import argparse
+import math
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from torch import from_numpy
+
+from dtri import checkpoint, corners, device
+from dtri.data import store
+from dtri.seeding import derive
+from workflow.commands.cli import run
+
+GRID = 64
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, type=Path, help="weights, model.safetensors of a run")
+    parser.add_argument("--n", type=int, default=64, help="number of samples")
+    parser.add_argument("--out", required=True, type=Path, help="samples: .png or .npy")
+    parser.add_argument("--seed", type=int, help="seed of the latents; default: the run's")
+    parser.add_argument("--grid", type=Path, help=f"the first {GRID} samples besides, .npy")
+    parser.add_argument("--interpolation", type=Path, help="interpolations besides, .npy [rows, columns, C, H, W]")
+    parser.add_argument("--data", type=Path, help="prepared dataset, for the ends of the interpolations")
+    parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args(argv)
+    if arguments.n < 1:
+        raise ValueError(f"expected a positive number of samples for --n, found {arguments.n}")
+    if arguments.out.suffix not in (".png", ".npy"):
+        raise ValueError(f"expected a .png or .npy file for --out, found {arguments.out}")
+
+    device.prepare(arguments.threads, "fp32")
+    with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
+        model, spec = checkpoint.load_model(arguments.model, where)
+        seed = derive("sample", spec.dataset, spec.model, spec.seed if arguments.seed is None else arguments.seed)
+        samples = corners.sample(model, arguments.n, seed)
+        if arguments.out.suffix == ".png":
+            _save_png(samples, arguments.out)
+            print(arguments.out)
+        else:
+            _save(arguments.out, samples)
+        if arguments.grid:
+            _save(arguments.grid, samples[:GRID])
+        if arguments.interpolation:
+            ends = store.load(arguments.data).images("test")[:16] if arguments.data else None
+            _save(arguments.interpolation, corners.interpolate(model, ends, seed))
+    return 0
+
+
+def _save(path: Path, images: np.ndarray) -> None:
+    store.write_atomic(path, lambda file: np.save(file, images))
+
+
+def _save_png(samples: np.ndarray, path: Path) -> None:
+    from torchvision.utils import save_image  # slow to import, and only pictures need it
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_image(from_numpy(samples).float() / 255, path, nrow=math.ceil(math.sqrt(len(samples))), padding=2)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

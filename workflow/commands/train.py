@@ -1,0 +1,148 @@
+"""Train one run: data and a spec in, weights, curve and a summary out.
+
+Killing it at any moment and giving the same command again continues it. Exit codes: 0 done or diverged (a diverged run
+is a result), 75 out of allocated time, 130/143 interrupted by SIGINT/SIGTERM, 2 a mistake in the input, 1 a bug.
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dtri import checkpoint, device, engine, experiment
+from dtri.data import store
+from dtri.report.records import write_text
+from workflow.commands.cli import run
+from workflow.commands.provenance import provenance, versions
+
+EXIT_OUT_OF_TIME = 75
+DEADLINE_MARGIN_S = 60.0
+
+
+class Stop:
+    """Why training should stop now, if it should: a signal received or the deadline near."""
+
+    def __init__(self, minutes: float | None):
+        self.signal: int | None = None
+        self.deadline = time.monotonic() + 60 * minutes - DEADLINE_MARGIN_S if minutes else None
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, self._received)
+
+    def _received(self, number: int, _frame: object) -> None:
+        self.signal = number
+
+    def __call__(self) -> str | None:
+        if self.signal is not None:
+            return "signal"
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            return "deadline"
+        return None
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", required=True, help="training spec, JSON")
+    parser.add_argument("--code", required=True, help="fingerprint of the code that trains")
+    parser.add_argument("--data", required=True, type=Path, help="folder of the prepared dataset")
+    parser.add_argument("--preset", default="", help="preset, for the record")
+    parser.add_argument("--out", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
+    parser.add_argument("--minutes", type=float, help="allocated time; saves and exits 75 before it ends")
+    arguments = parser.parse_args(argv)
+
+    spec = experiment.TrainSpec.parse(arguments.spec)
+    dataset = store.load(arguments.data)
+    if dataset.image_shape != spec.image_shape:
+        raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
+    if int(os.environ.get("SLURM_PROCID", "0")) != 0:
+        raise RuntimeError("expected one process per run, found several (SLURM_PROCID is not 0): drop `tasks`")
+    where = device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)
+    device.prepare(spec.threads, spec.precision)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with _exclusive(arguments.out), device.gpu_slot(where) as where:
+        return _train(spec, dataset, arguments, where)
+
+
+def _exclusive(folder: Path) -> FileLock:
+    """The run's lock; waits for another process that is at work on it (an orphan of a killed workflow, say)."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process that trains {folder}", flush=True)
+        lock.acquire()
+    return lock
+
+
+def _train(spec: experiment.TrainSpec, dataset: store.Dataset, arguments: argparse.Namespace, where) -> int:
+    stop = Stop(arguments.minutes)
+    run_id = experiment.run_id(spec, arguments.code, dataset.content)
+    try:
+        outcome = engine.fit(
+            lambda: experiment.build(spec.entry, spec.image_shape, spec.hparams),
+            dataset.images("train"),
+            steps=spec.steps,
+            batch_size=spec.batch_size,
+            seed=spec.seed,
+            device=where,
+            precision=spec.precision,
+            state_path=arguments.out / "state.pt",
+            events_path=arguments.out / "events.jsonl",
+            run_id=run_id,
+            stop=stop,
+            progress_label=f"{spec.dataset}/{spec.model}/seed{spec.seed}",
+        )
+    except engine.Interrupted as interrupted:
+        print(f"{arguments.out}: {interrupted}", flush=True)
+        return EXIT_OUT_OF_TIME if interrupted.reason == "deadline" else 128 + min(stop.signal or 15, 15)
+    model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
+    checkpoint.save_weights(arguments.out / "model.safetensors", outcome.weights, spec, outcome.step)
+    write_text(arguments.out / "train.csv", _csv(outcome.curve))
+    summary = {
+        "preset": arguments.preset,
+        "dataset": spec.dataset,
+        "model": spec.model,
+        "seed": spec.seed,
+        "status": outcome.status,
+        "step": outcome.step,
+        "bad_step": outcome.bad_step,
+        "term": outcome.term,
+        "spec": asdict(spec),
+        "spec_hash": spec.hash,
+        "hparams": asdict(model.h),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "code": arguments.code,
+        "data": {spec.dataset: dataset.content},
+        "run_id": run_id,
+        "device": device.describe(where),
+        "seconds": round(outcome.seconds, 3),
+        "gpu_hours": round(outcome.seconds / 3600, 6) if where.type == "cuda" else None,
+        "images_per_s": round(spec.batch_size * max(outcome.step, 1) / max(outcome.seconds, 1e-9), 1),
+        "attempts": outcome.attempts,
+        "versions": versions("torch", "numpy"),
+        "provenance": provenance(),
+    }
+    write_text(arguments.out / "train.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    if outcome.status == "diverged":
+        print(f"{arguments.out}: diverged at iteration {outcome.bad_step} ({outcome.term}), weights of {outcome.step}")
+    return 0
+
+
+def _csv(curve: list[dict[str, float]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(curve[0]) if curve else ["step"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(curve)
+    return text.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,667 @@
+"""Configuration -> typed experiments: which runs a table needs, where their products lie, what each job reads.
+
+Read while Snakemake parses: no torch, no pandas. Every spec handed to a rule is one canonical JSON text.
+"""
+
+import fcntl
+import importlib
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from dtri.experiment import TrainSpec, canonical
+from dtri.report.cells import Cell, Found, Product, Table, Want
+from dtri.report.records import Record
+from workflow.fingerprint import fingerprint
+
+CONFIG = Path(__file__).parent / "config"
+TABLES = ("table1", "table2", "table3", "table4")
+FIGURES = ("samples", "reconstructions", "histograms", "ood_examples", "interpolation", "training_curves", "anomaly")
+GENERATION_METRICS = ("fid", "is", "kid", "prc")
+SCORED_TRAIN_IMAGES = 10_000  # of the training split, for the last panel of A Fig. 3
+INCEPTION_WEIGHTS = "inception/weights-inception-2015-12-05-6726825d.pth"  # below the drop folder
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GenerationProtocol(Strict):
+    """How many samples against which images of the dataset."""
+
+    n_samples: PositiveInt
+    reference: Literal["train", "test"] = "train"
+
+
+class DatasetConfig(Strict):
+    label: str
+    module: str = ""
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    any_shape: bool = False
+    classes: bool = False
+    holdout_of: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)
+    generation: GenerationProtocol = GenerationProtocol(n_samples=10000)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "DatasetConfig":
+        kinds = [bool(self.holdout_of), self.any_shape, self.image_shape is not None]
+        if sum(kinds) != 1:
+            raise ValueError("expected exactly one of image_shape, any_shape, holdout_of")
+        if not self.holdout_of and not self.module:
+            raise ValueError("expected module")
+        return self
+
+
+class ModelOverride(Strict):
+    steps: PositiveInt | None = None
+    batch_size: PositiveInt | None = None
+    hparams: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelConfig(Strict):
+    label: str
+    entry: str
+    steps: PositiveInt
+    batch_size: PositiveInt
+    hparams: dict[str, Any] = Field(default_factory=dict)
+    datasets: dict[str, ModelOverride] = Field(default_factory=dict)
+
+
+class MaxSteps(Strict):
+    default: PositiveInt
+    holdout: PositiveInt
+
+
+class PresetConfig(Strict):
+    label: str
+    seeds: tuple[int, ...] = Field(min_length=1)
+    width: PositiveFloat = 1.0
+    max_steps: MaxSteps | None = None
+    max_samples: PositiveInt | None = None
+    stand_ins: dict[str, str] = Field(default_factory=dict)
+    extractor: Literal["inception", "domain"]
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    threads: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _seeds(self) -> "PresetConfig":
+        if any(seed < 0 for seed in self.seeds) or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"expected distinct non-negative seeds, found {list(self.seeds)}")
+        return self
+
+
+def _load(file: str, kind: type[Strict]) -> dict[str, Any]:
+    path = CONFIG / file
+    entries = yaml.safe_load(path.read_text()) or {}
+    if not isinstance(entries, dict):
+        raise ValueError(f"expected a mapping in {path.name}, found {type(entries).__name__}")
+    loaded = {}
+    for name, entry in entries.items():
+        try:
+            loaded[name] = kind.model_validate(entry)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in (name, *first["loc"]))
+            raise ValueError(f"{path.name}: {key}: {first['msg']}, found {first.get('input')!r}") from error
+    return loaded
+
+
+class Settings(Strict):
+    """What a user may set by `--config key=value`: where and how jobs run, never what they compute."""
+
+    downloads: str = "downloads"
+    device: Literal["auto", "cpu", "gpu"] | None = None
+    offline: bool = False
+
+
+_settings = Settings()
+
+
+def configure(config: dict[str, Any]) -> None:
+    """Take Snakemake's `--config`; ValueError for an unknown key or value."""
+    global _settings
+    try:
+        _settings = Settings.model_validate(config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, known = first["loc"][0], ", ".join(Settings.model_fields)
+        raise ValueError(
+            f"--config {key}: {first['msg']}, found {first.get('input')!r} (known keys: {known})"
+        ) from error
+
+
+@cache
+def datasets() -> dict[str, DatasetConfig]:
+    return _load("datasets.yaml", DatasetConfig)
+
+
+@cache
+def models() -> dict[str, ModelConfig]:
+    return _load("models.yaml", ModelConfig)
+
+
+@cache
+def presets() -> dict[str, PresetConfig]:
+    return _load("presets.yaml", PresetConfig)
+
+
+def _get(kind: str, entries: dict[str, Any], name: str) -> Any:
+    if name not in entries:
+        raise ValueError(f"unknown {kind} {name!r} (known: {', '.join(entries)})")
+    return entries[name]
+
+
+def preset(name: str) -> PresetConfig:
+    return _get("preset", presets(), name)
+
+
+def model(name: str) -> ModelConfig:
+    return _get("model", models(), name)
+
+
+# Datasets: a configured name, `<family><digit>` of a hold-out family, or `<name>_<C>x<H>x<W>` where any shape goes.
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as it lies on disk: `name` is its folder, `family` its entry in datasets.yaml."""
+
+    name: str
+    family: str
+    config: DatasetConfig
+    image_shape: tuple[int, int, int]
+    digit: int | None = None
+
+    @property
+    def folder(self) -> str:
+        return f"results/data/{self.name}"
+
+    @property
+    def trainable(self) -> bool:
+        return not self.config.any_shape
+
+    @property
+    def classes_of(self) -> str:
+        """The dataset whose labels train the domain extractor; "" where there are none."""
+        if self.config.holdout_of:
+            return dataset(self.config.holdout_of).classes_of
+        return self.name if self.config.classes else ""
+
+
+@cache
+def dataset(name: str) -> Dataset:
+    """ValueError naming the known datasets when there is no such one."""
+    known = datasets()
+    if name in known and known[name].image_shape:
+        return Dataset(name, name, known[name], known[name].image_shape)
+    if match := re.fullmatch(r"(\w+?)(\d)", name):
+        family = known.get(match[1])
+        if family is not None and family.holdout_of:
+            source = dataset(family.holdout_of)
+            return Dataset(name, match[1], family, source.image_shape, int(match[2]))
+    if match := re.fullmatch(r"(\w+?)_(\d+)x(\d+)x(\d+)", name):
+        family = known.get(match[1])
+        if family is not None and family.any_shape:
+            return Dataset(name, match[1], family, (int(match[2]), int(match[3]), int(match[4])))
+    forms = [f"{n}<digit>" if c.holdout_of else f"{n}_<C>x<H>x<W>" if c.any_shape else n for n, c in known.items()]
+    raise ValueError(f"unknown dataset {name!r} (known: {', '.join(forms)})")
+
+
+def measured_on(preset_name: str, paper_dataset: str, like: Dataset | None = None) -> str | None:
+    """The dataset that stands for the paper's in this preset; None when the configuration has none.
+
+    `like` gives the image shape of sets that are made at any shape.
+    """
+    stand_ins = preset(preset_name).stand_ins
+    name = stand_ins.get(paper_dataset, paper_dataset)
+    if match := re.fullmatch(r"(\w+?)(\d)", name):
+        name = stand_ins.get(match[1], match[1]) + match[2] if match[1] in datasets() | stand_ins else name
+    entry = datasets().get(name)
+    if entry is not None and entry.any_shape and like is not None:
+        return f"{name}_{'x'.join(map(str, like.image_shape))}"
+    try:
+        return dataset(name).name
+    except ValueError:
+        return None
+
+
+# Runs
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run and its folder."""
+
+    preset: str
+    dataset: str
+    model: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        return f"results/{self.preset}/{self.dataset}/{self.model}/seed{self.seed}"
+
+
+def train_spec(run: Run) -> TrainSpec:
+    """The run's specification: configuration of the model, overridden by dataset, capped by the preset."""
+    chosen, entry, data = preset(run.preset), model(run.model), dataset(run.dataset)
+    if not data.trainable:
+        raise ValueError(f"dataset {run.dataset!r} is for out-of-distribution tests only, it has no training images")
+    overrides = entry.datasets.get(data.family, ModelOverride())
+    steps = overrides.steps or entry.steps
+    if chosen.max_steps:
+        steps = min(steps, chosen.max_steps.holdout if data.digit is not None else chosen.max_steps.default)
+    hparams = {**entry.hparams, **overrides.hparams}
+    if chosen.width != 1.0:
+        hparams["width"] = chosen.width
+    try:
+        return TrainSpec(
+            dataset=run.dataset,
+            model=run.model,
+            entry=entry.entry,
+            image_shape=data.image_shape,
+            hparams=hparams,
+            steps=steps,
+            batch_size=overrides.batch_size or entry.batch_size,
+            seed=run.seed,
+            precision=chosen.precision,
+            threads=chosen.threads,
+        )
+    except ValueError as error:
+        raise ValueError(f"models.yaml: {run.model} on {data.family}: {error}") from error
+
+
+def n_samples(run: Run) -> int:
+    cap = preset(run.preset).max_samples
+    wanted = dataset(run.dataset).config.generation.n_samples
+    return min(wanted, cap) if cap else wanted
+
+
+# What each kind of job depends on: the command's modules, and the model's where a model is built.
+
+COMMAND = {
+    "fetch": "workflow.commands.fetch",
+    "prepare": "workflow.commands.prepare",
+    "classifier": "workflow.commands.classifier",
+    "train": "workflow.commands.train",
+    "sample": "workflow.commands.sample",
+    "reconstruct": "workflow.commands.reconstruct",
+    "score": "workflow.commands.score",
+    "generation": "workflow.commands.generation",
+    "inception": "workflow.commands.inception",
+    "auroc": "workflow.commands.ranking",
+    "auprc": "workflow.commands.ranking",
+    "table": "workflow.commands.table",
+    "figure": "workflow.commands.figure",
+}
+
+
+@cache
+def code(kind: str, *modules: str) -> str:
+    """Fingerprint of the job kind's command and of further modules that it loads by name."""
+    return fingerprint((COMMAND[kind], *modules))
+
+
+def model_code(kind: str, name: str) -> str:
+    return code(kind, model(name).entry.partition(":")[0])
+
+
+def measure_code(metric: str, name: str) -> str:
+    """Code of a measurement: that of the job that writes the record."""
+    if metric in GENERATION_METRICS:
+        return code("generation")
+    if metric in ("rmse", "mse"):
+        return model_code("reconstruct", name)
+    return code("auroc" if metric == "auroc" else "auprc")
+
+
+# Tables and figures
+
+
+@cache
+def table(name: str) -> Table:
+    return importlib.import_module(f"workflow.tables.{name}").TABLE
+
+
+def figure_wants(name: str) -> tuple[Want, ...]:
+    return importlib.import_module(f"workflow.figures.{name}").WANTS
+
+
+def cell_run(preset_name: str, cell: Cell, seed: int) -> Run | None:
+    """The run that answers a cell; None when its system or dataset is not in the configuration."""
+    on = measured_on(preset_name, cell.dataset)
+    if cell.model not in models() or on is None:
+        return None
+    return Run(preset_name, on, cell.model, seed)
+
+
+def cell_record(preset_name: str, cell: Cell, seed: int) -> str | None:
+    """Path of the record that answers a cell for a seed; None when the configuration cannot."""
+    run = cell_run(preset_name, cell, seed)
+    if run is None:
+        return None
+    name = cell.metric
+    if cell.metric in GENERATION_METRICS:
+        name = f"{cell.metric}_{preset(preset_name).extractor}"
+    if cell.metric == "auroc":
+        against = measured_on(preset_name, cell.against, dataset(run.dataset))
+        if against is None:
+            return None
+        name = f"auroc_{against}"
+    return f"{run.folder}/metrics/{name}.json"
+
+
+def table_records(preset_name: str, name: str) -> list[str]:
+    """Every record that a table asks for, each once, in the table's order."""
+    paths = (cell_record(preset_name, cell, s) for cell in table(name).cells for s in preset(preset_name).seeds)
+    return list(dict.fromkeys(path for path in paths if path is not None))
+
+
+def figure_products(preset_name: str, name: str) -> list[Product]:
+    """The products a figure draws, resolved: systems and datasets that do not exist are left out, doubles too.
+
+    Pictures show the preset's first seed; curves and measurements all of them.
+    """
+    seeds = preset(preset_name).seeds
+    products: dict[str, Product] = {}
+    for want in figure_wants(name):
+        shown = seeds if want.file.startswith(("train.csv", "metrics/")) else seeds[:1]
+        for product in (_resolved(preset_name, want, seed) for seed in shown):
+            if product is not None:
+                products.setdefault(str(product.path), product)
+    return list(products.values())
+
+
+def _resolved(preset_name: str, want: Want, seed: int) -> Product | None:
+    """Out-of-distribution sets are shown at the shape of the dataset that they are scored against."""
+    scored = measured_on(preset_name, "cifar10")
+    on = measured_on(preset_name, want.dataset, dataset(scored) if scored else None)
+    if on is None or (want.model and want.model not in models()):
+        return None
+    against = measured_on(preset_name, want.against, dataset(on)) if want.against else ""
+    if against is None:
+        return None
+    if want.file.startswith("data:"):
+        path = f"{dataset(on).folder}/{want.file.removeprefix('data:')}"
+    else:
+        path = f"{Run(preset_name, on, want.model, seed).folder}/{want.file.format(against=against)}"
+    label = models()[want.model].label if want.model else ""
+    return Product(want.dataset, on, want.model, label, seed, want.file, Path(path), want.against, against)
+
+
+def lookup(preset_name: str, cell: Cell, seed: int) -> Found:
+    """What is on disk for a cell and seed, compared with what this checkout would make."""
+    run, path = cell_run(preset_name, cell, seed), cell_record(preset_name, cell, seed)
+    if run is None or path is None:
+        lacking = f"system {cell.model}" if cell.model not in models() else f"dataset {cell.against or cell.dataset}"
+        return Found(None, expected=False, comparable=False, reason=f"{lacking} is not in the configuration")
+    comparable, reason = _comparable(preset_name, cell, run)
+    if not Path(path).exists():
+        return Found(None, measured_on=run.dataset, comparable=comparable, reason=reason)
+    record = Record.read(Path(path))
+    return Found(record, _stale(record, run, cell), run.dataset, True, comparable, reason)
+
+
+def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
+    """Whether a measurement may stand beside the published number, and why not."""
+    reasons = []
+    if run.dataset != cell.dataset:
+        reasons.append(f"measured on the stand-in {run.dataset}")
+    if cell.metric in GENERATION_METRICS and preset(preset_name).extractor == "domain":
+        reasons.append("features of a domain classifier, not of the 2015 Inception network")
+    if preset_name != "paper":
+        reasons.append(f"preset {preset_name}: reduced steps and widths")
+    return not reasons, "; ".join(reasons)
+
+
+def _stale(record: Record, run: Run, cell: Cell) -> tuple[str, ...]:
+    """Why a record was made by something other than this checkout; empty when it is current."""
+    differs = []
+    if record.spec != train_spec(run).hash:
+        differs.append("training specification")
+    if record.train_code != model_code("train", run.model):
+        differs.append("training code")
+    if record.code != measure_code(cell.metric, run.model):
+        differs.append("measuring code")
+    for name, content in record.data.items():
+        meta = Path(dataset(name).folder) / "meta.json"
+        if meta.exists() and json.loads(meta.read_text())["content"] != content:
+            differs.append(f"data {name}")
+    return tuple(differs)
+
+
+def runs(preset_name: str) -> Iterator[Run]:
+    """Every run that the preset's tables and figures ask for, each once."""
+    seen = dict.fromkeys(
+        run
+        for name in TABLES
+        for cell in table(name).cells
+        for seed in preset(preset_name).seeds
+        if (run := cell_run(preset_name, cell, seed)) is not None
+    )
+    yield from seen
+
+
+def preset_products(preset_name: str) -> list[str]:
+    """Every table and figure of a preset."""
+    tables = [f"results/{preset_name}/{name}.csv" for name in TABLES]
+    return tables + [f"results/{preset_name}/figures/{name}.png" for name in FIGURES]
+
+
+# Inputs and params of rules: functions of wildcards alone, so that Snakemake can compare them between runs.
+
+
+def dataset_pattern(kind: str) -> str:
+    """Regular expression of the dataset names that are `trainable`, `ood` (test images only) or `holdout`."""
+    names = {"trainable": [], "ood": [], "holdout": []}
+    for name, entry in datasets().items():
+        if entry.holdout_of:
+            names["holdout"].append(f"{name}[0-9]")
+        elif entry.any_shape:
+            names["ood"].append(f"{name}_[0-9]+x[0-9]+x[0-9]+")
+        else:
+            names["trainable"].append(name)
+    return "|".join(names[kind]) or "(?!)"
+
+
+def run_of(wildcards: Any) -> Run:
+    return Run(wildcards.preset, wildcards.dataset, wildcards.model, int(wildcards.seed))
+
+
+def data_folder(wildcards: Any) -> str:
+    return dataset(wildcards.dataset).folder
+
+
+def against_folder(wildcards: Any) -> str:
+    return dataset(wildcards.against).folder
+
+
+def fetch_arguments(wildcards: Any) -> str:
+    data = dataset(wildcards.dataset)
+    options = data.config.options
+    arguments = [f'--module {data.config.module} --raw "$DTRI_DOWNLOADS/{data.family}"']
+    if "archive" in options:
+        arguments.append(f"--archive {shlex.quote(options['archive'])}")
+    if "sha256" in options:
+        arguments.append(f"--sha256 {options['sha256']}")
+    return " ".join(arguments)
+
+
+def fetch_code(wildcards: Any) -> str:
+    return code("fetch", dataset(wildcards.dataset).config.module)
+
+
+def prepare_inputs(wildcards: Any) -> list[str]:
+    data = dataset(wildcards.dataset)
+    if data.config.holdout_of:
+        source = dataset(data.config.holdout_of).folder
+        return [f"{source}/{file}" for file in ("train.npy", "test.npy", "index.npz", "meta.json")]
+    return [f"{data.folder}/fetch.json"]
+
+
+def prepare_arguments(wildcards: Any) -> str:
+    data = dataset(wildcards.dataset)
+    ending = f"--name {data.name} --out {data.folder}"
+    if data.config.holdout_of:
+        return f"--holdout-of {dataset(data.config.holdout_of).folder} --digit {data.digit} {ending}"
+    shape = ",".join(map(str, data.image_shape))
+    options = shlex.quote(canonical(data.config.options))
+    raw = f'"$DTRI_DOWNLOADS/{data.family}"'
+    return f"--module {data.config.module} --image-shape {shape} --options {options} --raw {raw} --seed 0 {ending}"
+
+
+def prepare_code(wildcards: Any) -> str:
+    return code("prepare", dataset(wildcards.dataset).config.module or "dtri.data.holdout")
+
+
+def threads(wildcards: Any) -> int:
+    return preset(wildcards.preset).threads
+
+
+def gpus(wildcards: Any) -> int:
+    """1 where jobs of this preset compute on a GPU: asked for, or "auto" and this machine has one."""
+    device = _settings.device or preset(wildcards.preset).device
+    if device == "auto":
+        return int(Path("/dev/nvidia0").exists())
+    return int(device == "gpu")
+
+
+def train_text(wildcards: Any) -> str:
+    return train_spec(run_of(wildcards)).text
+
+
+def train_code(wildcards: Any) -> str:
+    return model_code("train", wildcards.model)
+
+
+def train_arguments(wildcards: Any) -> str:
+    run = run_of(wildcards)
+    device = preset(run.preset).device
+    return f"--data {dataset(run.dataset).folder} --preset {run.preset} --device {device} --out {run.folder}"
+
+
+def sample_count(wildcards: Any) -> int:
+    return n_samples(run_of(wildcards))
+
+
+def sample_code(wildcards: Any) -> str:
+    return model_code("sample", wildcards.model)
+
+
+def reconstruct_code(wildcards: Any) -> str:
+    return model_code("reconstruct", wildcards.model)
+
+
+def score_arguments(wildcards: Any) -> str:
+    limit = f" --limit {SCORED_TRAIN_IMAGES}" if wildcards.split == "train" else ""
+    return f"--data {dataset(wildcards.scored).folder} --split {wildcards.split}{limit}"
+
+
+def score_code(wildcards: Any) -> str:
+    return model_code("score", wildcards.model)
+
+
+def classes_folder(wildcards: Any) -> str:
+    """Folder of the dataset whose labels train the domain extractor."""
+    source = dataset(wildcards.dataset).classes_of
+    if not source:
+        raise ValueError(f"dataset {wildcards.dataset!r} has no labels to train a domain extractor on; use inception")
+    return dataset(source).folder
+
+
+def extractor_inputs(wildcards: Any) -> list[str]:
+    if wildcards.extractor == "inception":
+        return ["results/data/inception.json"]
+    return [f"{classes_folder(wildcards)}/classifier.{ending}" for ending in ("safetensors", "json")]
+
+
+def generation_spec(wildcards: Any) -> str:
+    run = run_of(wildcards)
+    return canonical({"n_samples": n_samples(run), "reference": dataset(run.dataset).config.generation.reference})
+
+
+def generation_arguments(wildcards: Any) -> str:
+    run = run_of(wildcards)
+    folder = dataset(run.dataset).folder
+    shared = f"--extractor {wildcards.extractor} --data {folder} --cache {folder}/features --out {run.folder}/metrics"
+    if wildcards.extractor == "inception":
+        return f'{shared} --weights "$DTRI_DOWNLOADS/{INCEPTION_WEIGHTS}"'
+    weights, summary = extractor_inputs(wildcards)
+    return f"{shared} --weights {weights} --summary {summary}"
+
+
+def table_inputs(wildcards: Any) -> list[str]:
+    return table_records(wildcards.preset, wildcards.table)
+
+
+def table_spec(wildcards: Any) -> str:
+    chosen = preset(wildcards.preset)
+    return canonical({"label": chosen.label, "seeds": chosen.seeds, "extractor": chosen.extractor})
+
+
+def table_code(wildcards: Any) -> str:
+    return code("table", f"workflow.tables.{wildcards.table}")
+
+
+def table_labels(wildcards: Any) -> dict[str, str]:
+    return {"table": table(wildcards.table).title, "preset": wildcards.preset}
+
+
+def figure_inputs(wildcards: Any) -> list[str]:
+    return [str(product.path) for product in figure_products(wildcards.preset, wildcards.figure)]
+
+
+def figure_spec(wildcards: Any) -> str:
+    products = figure_products(wildcards.preset, wildcards.figure)
+    shown = [[product.dataset, product.model_label, str(product.path)] for product in products]
+    return canonical({"label": preset(wildcards.preset).label, "products": shown})
+
+
+def figure_code(wildcards: Any) -> str:
+    return code("figure", f"workflow.figures.{wildcards.figure}")
+
+
+def figure_caption(wildcards: Any) -> str:
+    return importlib.import_module(f"workflow.figures.{wildcards.figure}").CAPTION
+
+
+def figure_labels(wildcards: Any) -> dict[str, str]:
+    module = importlib.import_module(f"workflow.figures.{wildcards.figure}")
+    return {"figure": f"{module.TITLE} ({module.PAPER})", "preset": wildcards.preset}
+
+
+# Around the jobs
+
+
+def shell_prefix(python: str) -> str:
+    """Shell text before every job: this interpreter first on the path, and the user's settings as variables."""
+    variables = {"PATH": f"{Path(python).parent}:$PATH", "DTRI_DOWNLOADS": _settings.downloads}
+    variables["DTRI_OFFLINE"] = "1" if _settings.offline else ""
+    if _settings.device:
+        variables["DTRI_DEVICE"] = _settings.device
+    return "".join(f'export {name}="{value}"; ' for name, value in variables.items())
+
+
+_lock = None
+
+
+def lock_run() -> None:
+    """Hold a kernel lock on this directory while Snakemake works; no death leaves it stale. OSError when taken."""
+    global _lock
+    path = Path(".snakemake/run.lock")
+    path.parent.mkdir(exist_ok=True)
+    _lock = open(path, "w")  # noqa: SIM115 - held until the process ends
+    try:
+        fcntl.flock(_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError("another snakemake is working on this directory; wait for it or stop it") from None

@@ -1,0 +1,89 @@
+# Raw files -> uint8 arrays, once.
+
+
+rule prepare:
+    input:
+        plan.prepare_inputs,
+    output:
+        train="results/data/{dataset}/train.npy",
+        test="results/data/{dataset}/test.npy",
+        index="results/data/{dataset}/index.npz",
+        meta="results/data/{dataset}/meta.json",
+    log:
+        "results/data/{dataset}/logs/prepare.log",
+    wildcard_constraints:
+        dataset=plan.dataset_pattern("trainable"),
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        arguments=plan.prepare_arguments,
+        code=plan.prepare_code,
+    shell:
+        "python -m workflow.commands.prepare {params.arguments} > {log} 2>&1"
+
+
+rule prepare_ood:
+    input:
+        plan.prepare_inputs,
+    output:
+        test="results/data/{dataset}/test.npy",
+        index="results/data/{dataset}/index.npz",
+        meta="results/data/{dataset}/meta.json",
+    log:
+        "results/data/{dataset}/logs/prepare.log",
+    wildcard_constraints:
+        dataset=plan.dataset_pattern("ood"),
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        arguments=plan.prepare_arguments,
+        code=plan.prepare_code,
+    shell:
+        "python -m workflow.commands.prepare {params.arguments} > {log} 2>&1"
+
+
+rule prepare_holdout:
+    input:
+        plan.prepare_inputs,
+    output:
+        train="results/data/{dataset}/train.npy",
+        test="results/data/{dataset}/test.npy",
+        leaky="results/data/{dataset}/test_leaky.npy",
+        index="results/data/{dataset}/index.npz",
+        meta="results/data/{dataset}/meta.json",
+    log:
+        "results/data/{dataset}/logs/prepare.log",
+    wildcard_constraints:
+        dataset=plan.dataset_pattern("holdout"),
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        arguments=plan.prepare_arguments,
+        code=plan.prepare_code,
+    shell:
+        "python -m workflow.commands.prepare {params.arguments} > {log} 2>&1"
+
+
+rule classifier:
+    input:
+        train="results/data/{dataset}/train.npy",
+        test="results/data/{dataset}/test.npy",
+        index="results/data/{dataset}/index.npz",
+        meta="results/data/{dataset}/meta.json",
+    output:
+        weights="results/data/{dataset}/classifier.safetensors",
+        summary="results/data/{dataset}/classifier.json",
+    log:
+        "results/data/{dataset}/logs/classifier.log",
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        folder=plan.data_folder,
+        code=plan.code("classifier"),
+    shell:
+        "python -m workflow.commands.classifier --data {params.folder} --out {output.weights}"
+        " --summary {output.summary} > {log} 2>&1"

@@ -1,0 +1,93 @@
+# Images and scores -> records.
+
+
+rule generation:
+    input:
+        samples="results/{preset}/{dataset}/{model}/seed{seed}/samples.npy",
+        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
+        train="results/data/{dataset}/train.npy",
+        test="results/data/{dataset}/test.npy",
+        meta="results/data/{dataset}/meta.json",
+        extractor=plan.extractor_inputs,
+    output:
+        fid="results/{preset}/{dataset}/{model}/seed{seed}/metrics/fid_{extractor}.json",
+        isc="results/{preset}/{dataset}/{model}/seed{seed}/metrics/is_{extractor}.json",
+        kid="results/{preset}/{dataset}/{model}/seed{seed}/metrics/kid_{extractor}.json",
+        prc="results/{preset}/{dataset}/{model}/seed{seed}/metrics/prc_{extractor}.json",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/generation_{extractor}.log",
+    threads: plan.threads
+    resources:
+        gpu=plan.gpus,
+        mem_mb=12000,
+        runtime=240,
+    params:
+        spec=plan.generation_spec,
+        arguments=plan.generation_arguments,
+        code=plan.code("generation"),
+    shell:
+        "python -m workflow.commands.generation --samples {input.samples} --train {input.summary}"
+        " --spec {params.spec:q} --code {params.code} {params.arguments} --threads {threads} > {log} 2>&1"
+
+
+rule auroc:
+    input:
+        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
+        scores="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test.npz",
+        against="results/{preset}/{dataset}/{model}/seed{seed}/scores/{against}__test.npz",
+        meta="results/data/{against}/meta.json",
+    output:
+        record="results/{preset}/{dataset}/{model}/seed{seed}/metrics/auroc_{against}.json",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/auroc_{against}.log",
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        folder=plan.against_folder,
+        code=plan.code("auroc"),
+    shell:
+        "python -m workflow.commands.ranking --train {input.summary} --code {params.code} --scores {input.scores}"
+        " --against {input.against} --against-data {params.folder} --out {output.record} > {log} 2>&1"
+
+
+rule auprc:
+    input:
+        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
+        scores="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test.npz",
+        index="results/data/{dataset}/index.npz",
+        meta="results/data/{dataset}/meta.json",
+    output:
+        record="results/{preset}/{dataset}/{model}/seed{seed}/metrics/auprc.json",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/auprc.log",
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        folder=plan.data_folder,
+        code=plan.code("auprc"),
+    shell:
+        "python -m workflow.commands.ranking --train {input.summary} --code {params.code} --scores {input.scores}"
+        " --labels-of {params.folder} --split test --out {output.record} > {log} 2>&1"
+
+
+rule auprc_leaky:
+    input:
+        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
+        scores="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test_leaky.npz",
+        index="results/data/{dataset}/index.npz",
+        meta="results/data/{dataset}/meta.json",
+    output:
+        record="results/{preset}/{dataset}/{model}/seed{seed}/metrics/auprc_leaky.json",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/auprc_leaky.log",
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        folder=plan.data_folder,
+        code=plan.code("auprc"),
+    shell:
+        "python -m workflow.commands.ranking --train {input.summary} --code {params.code} --scores {input.scores}"
+        " --labels-of {params.folder} --split test_leaky --out {output.record} > {log} 2>&1"

@@ -1,0 +1,27 @@
+# The only stage that may open a socket.
+
+
+rule fetch:
+    output:
+        record="results/data/{dataset}/fetch.json",
+    log:
+        "results/data/{dataset}/logs/fetch.log",
+    localrule: True
+    params:
+        arguments=plan.fetch_arguments,
+        code=plan.fetch_code,
+    shell:
+        "python -m workflow.commands.fetch {params.arguments} --out {output.record} > {log} 2>&1"
+
+
+rule inception:
+    output:
+        "results/data/inception.json",
+    log:
+        "results/data/logs/inception.log",
+    localrule: True
+    params:
+        weights=plan.INCEPTION_WEIGHTS,
+        code=plan.code("inception"),
+    shell:
+        'python -m workflow.commands.inception --weights "$DTRI_DOWNLOADS/{params.weights}" --out {output} > {log} 2>&1'

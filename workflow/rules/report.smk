@@ -1,0 +1,82 @@
+# Records and products -> the papers' tables and figures. CSV is only a download in the report: tables enter as HTML.
+
+
+rule table:
+    input:
+        plan.table_inputs,
+    output:
+        csv="results/{preset}/{table}.csv",
+        md="results/{preset}/{table}.md",
+        tex="results/{preset}/{table}.tex",
+        html=report(
+            "results/{preset}/{table}.html",
+            caption="../report/table.rst",
+            category="Tables",
+            subcategory="{preset}",
+            labels=plan.table_labels,
+        ),
+    log:
+        "results/{preset}/logs/{table}.log",
+    localrule: True
+    params:
+        spec=plan.table_spec,
+        code=plan.table_code,
+    shell:
+        "python -m workflow.commands.table {wildcards.table} --preset {wildcards.preset}"
+        " --out results/{wildcards.preset} > {log} 2>&1"
+
+
+rule figure:
+    input:
+        plan.figure_inputs,
+    output:
+        pdf="results/{preset}/figures/{figure}.pdf",
+        png=report(
+            "results/{preset}/figures/{figure}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            subcategory="{preset}",
+            labels=plan.figure_labels,
+        ),
+    log:
+        "results/{preset}/logs/figure_{figure}.log",
+    localrule: True
+    params:
+        spec=plan.figure_spec,
+        code=plan.figure_code,
+        caption=plan.figure_caption,
+    shell:
+        "python -m workflow.commands.figure {wildcards.figure} --preset {wildcards.preset}"
+        " --out results/{wildcards.preset}/figures > {log} 2>&1"
+
+
+rule publish_table:
+    input:
+        csv="results/paper/{table}.csv",
+        md="results/paper/{table}.md",
+        tex="results/paper/{table}.tex",
+        html="results/paper/{table}.html",
+    output:
+        csv="results/{table}.csv",
+        md="results/{table}.md",
+        tex="results/{table}.tex",
+        html="results/{table}.html",
+    log:
+        "results/logs/{table}.log",
+    localrule: True
+    shell:
+        "cp {input.csv} {input.md} {input.tex} {input.html} results/ > {log} 2>&1"
+
+
+rule publish_figure:
+    input:
+        pdf="results/paper/figures/{figure}.pdf",
+        png="results/paper/figures/{figure}.png",
+    output:
+        pdf="results/figures/{figure}.pdf",
+        png="results/figures/{figure}.png",
+    log:
+        "results/logs/figure_{figure}.log",
+    localrule: True
+    shell:
+        "cp {input.pdf} {input.png} results/figures/ > {log} 2>&1"

@@ -1,0 +1,76 @@
+# Trained maps -> images and scores.
+
+
+rule sample:
+    input:
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        test="results/data/{dataset}/test.npy",
+        meta="results/data/{dataset}/meta.json",
+    output:
+        samples=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples.npy"),
+        grid="results/{preset}/{dataset}/{model}/seed{seed}/grid.npy",
+        interpolation="results/{preset}/{dataset}/{model}/seed{seed}/interpolation.npy",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/sample.log",
+    threads: plan.threads
+    resources:
+        gpu=plan.gpus,
+        mem_mb=6000,
+        runtime=60,
+    params:
+        n=plan.sample_count,
+        folder=plan.data_folder,
+        code=plan.sample_code,
+    shell:
+        "python -m workflow.commands.sample --model {input.model} --n {params.n} --data {params.folder}"
+        " --threads {threads} --out {output.samples} --grid {output.grid} --interpolation {output.interpolation}"
+        " > {log} 2>&1"
+
+
+rule reconstruct:
+    input:
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
+        train="results/data/{dataset}/train.npy",
+        test="results/data/{dataset}/test.npy",
+        meta="results/data/{dataset}/meta.json",
+    output:
+        rmse="results/{preset}/{dataset}/{model}/seed{seed}/metrics/rmse.json",
+        mse="results/{preset}/{dataset}/{model}/seed{seed}/metrics/mse.json",
+        pairs="results/{preset}/{dataset}/{model}/seed{seed}/reconstructions.npy",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/reconstruct.log",
+    threads: plan.threads
+    resources:
+        gpu=plan.gpus,
+        mem_mb=6000,
+        runtime=60,
+    params:
+        folder=plan.data_folder,
+        code=plan.reconstruct_code,
+    shell:
+        "python -m workflow.commands.reconstruct --model {input.model} --train {input.summary} --data {params.folder}"
+        " --code {params.code} --threads {threads} --rmse {output.rmse} --mse {output.mse} --pairs {output.pairs}"
+        " > {log} 2>&1"
+
+
+rule score:
+    input:
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        images="results/data/{scored}/{split}.npy",
+        meta="results/data/{scored}/meta.json",
+    output:
+        scores="results/{preset}/{dataset}/{model}/seed{seed}/scores/{scored}__{split}.npz",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/score_{scored}__{split}.log",
+    threads: plan.threads
+    resources:
+        gpu=plan.gpus,
+        mem_mb=6000,
+        runtime=60,
+    params:
+        arguments=plan.score_arguments,
+        code=plan.score_code,
+    shell:
+        "python -m workflow.commands.score --model {input.model} {params.arguments} --threads {threads}"
+        " --out {output.scores} > {log} 2>&1"

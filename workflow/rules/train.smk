@@ -1,0 +1,27 @@
+# state.pt and events.jsonl lie beside the outputs, undeclared: snakemake would delete them between attempts.
+
+
+rule train:
+    input:
+        train="results/data/{dataset}/train.npy",
+        meta="results/data/{dataset}/meta.json",
+    output:
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        curve="results/{preset}/{dataset}/{model}/seed{seed}/train.csv",
+        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/train.log",
+    benchmark:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/train.benchmark.tsv"
+    priority: 10
+    threads: plan.threads
+    resources:
+        gpu=plan.gpus,
+        mem_mb=8000,
+        runtime=1440,
+    params:
+        spec=plan.train_text,
+        code=plan.train_code,
+        arguments=plan.train_arguments,
+    shell:
+        "python -m workflow.commands.train --spec {params.spec:q} --code {params.code} {params.arguments} > {log} 2>&1"
