@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PNG_LIMIT = 500_000  # bytes; larger pictures are saved with fewer dots per inch
-PNG_DPI = (140, 85, 40)  # first try, least with full colour, least
+PNG_LIMIT = 500_000  # bytes
+DPI, LEAST_DPI = 140, 110  # of a PNG; below the least, small letters suffer more than colours do
 ID_COLOUR, OTHER_COLOUR = "#2b6cb0", "#dd6b20"  # blue: in-distribution; orange: the other set
 SETTINGS = {
     "figure.dpi": 100,
@@ -96,15 +96,17 @@ def save(drawn: "Figure", stem: Path) -> tuple[Path, Path]:
 
 
 def _small_png(drawn: "Figure") -> bytes:
-    """Fewer dots first, as far as the letters stay readable, then 256 colours, then fewer dots again."""
-    picture = _encoded(drawn, "png", PNG_DPI[0], {"Software": None})
+    """Somewhat fewer dots where that is enough, else 256 colours and as many dots as fit."""
+    picture = _encoded(drawn, "png", DPI, {"Software": None})
     if len(picture) < PNG_LIMIT:
         return picture
-    dpi = max(PNG_DPI[1], int(PNG_DPI[0] * (0.9 * PNG_LIMIT / len(picture)) ** 0.5))  # bytes grow as the area
-    picture = _encoded(drawn, "png", dpi, {"Software": None})
-    while len(picture) >= PNG_LIMIT and dpi >= PNG_DPI[2]:
+    fewer = int(DPI * (0.9 * PNG_LIMIT / len(picture)) ** 0.5)  # bytes grow as the area
+    if fewer >= LEAST_DPI:
+        picture = _encoded(drawn, "png", fewer, {"Software": None})
+    for dpi in range(DPI, 20, -15):
+        if len(picture) < PNG_LIMIT:
+            break
         picture = _palette_png(_encoded(drawn, "png", dpi, {"Software": None}))
-        dpi -= 15
     return picture
 
 
