@@ -80,7 +80,7 @@ def stale(value: float) -> Found:
     return Found(make_record(value), stale=("training code changed",), measured_on="cifar10")
 
 
-NOTHING = Found(None, reason="not run")
+NOTHING = Found(None, comparable=False, reason="demo preset")
 
 
 @pytest.mark.parametrize(

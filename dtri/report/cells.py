@@ -75,7 +75,7 @@ class Found:
     `stale` lists why the record was made by something other than this checkout (empty: current). `measured_on` is the
     dataset really used, which differs from the cell's for a stand-in. `expected` is False where the system or dataset
     does not exist in the configuration. `comparable` is False for presets other than paper, for stand-ins and for
-    domain features; `reason` says why it is False, or why nothing is there.
+    domain features; `reason` says why it is False, or why it is not expected.
     """
 
     record: Record | None

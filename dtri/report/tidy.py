@@ -121,8 +121,7 @@ def _status(current: list[Found], shown: list[Found], n_seeds: int) -> str:
 def _reasons(found: Sequence[Found], shown: list[Found], seeds: Sequence[int]) -> list[str]:
     """Why the row is not simply a comparable measurement; empty where it is one."""
     if not shown:
-        absent = "not run" if all(f.expected for f in found) else "not in the configuration"
-        return [_joined(f.reason or absent for f in found)]
+        return [_joined("not run" if f.expected else f.reason or "not in the configuration" for f in found)]
     parts = [_joined(f.reason or "not comparable" for f in shown if not f.comparable)]
     stale: dict[str, list[str]] = {}
     for one, seed in zip(found, seeds):
