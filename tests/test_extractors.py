@@ -342,6 +342,14 @@ def test_cache_notices_other_weights_under_the_same_file_name(digits, tmp_path):
     assert found[0].extractor != found[1].extractor
 
 
+def test_cache_notices_other_feature_code(domain, tmp_path, monkeypatch):
+    before = domain.version
+    edited = tmp_path / "classifier.py"
+    edited.write_text("# features before the ReLU")
+    monkeypatch.setattr(classifier, "__file__", str(edited))
+    assert domain.version != before
+
+
 def test_measure_refuses_sets_that_do_not_fit(domain, digits):
     with pytest.raises(ValueError, match="of one shape"):
         generation.measure(noise(20, 0, channels=3), digits[0][:20], domain)

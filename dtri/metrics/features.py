@@ -16,6 +16,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.utils import get_featuresdict_from_dataset
 
+from dtri import images as conversions
 from dtri.metrics import classifier
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -74,7 +75,7 @@ class Extractor:
     def version(self) -> str:
         """Hash of the weights and of the code that turns images into features: what a cached feature depends on."""
         digest = hashlib.sha256(f"{self.name} {self.hash} {torch_fidelity.__version__}".encode())
-        for source in (__file__, classifier.__file__):
+        for source in (__file__, classifier.__file__, conversions.__file__):
             digest.update(Path(source).read_bytes())
         return digest.hexdigest()
 
