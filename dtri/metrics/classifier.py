@@ -68,7 +68,7 @@ def train_classifier(
     """Fit a classifier on the CPU to uint8 images [N, C, H, W] and labels [N] in 0..n_classes-1; returned in eval mode.
 
     AdamW under a one-cycle schedule; every epoch a new permutation. No label smoothing: it caps the probabilities, and
-    real digits would get an Inception Score of 7.3 where 10 is the most. The result is a function of the arguments alone
+    real digits would get an Inception Score of 7.3 of 10. The result is a function of the arguments alone
     (and of the number of threads, by rounding); the default random generators are left as they were found.
     ValueError when labels do not fit.
     """
