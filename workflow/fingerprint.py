@@ -10,7 +10,7 @@ import hashlib
 import io
 import sys
 import tokenize
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,29 +18,33 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("dtri", "baselines", "workflow", "bench")
 
 
-def path_of(module: str) -> Path | None:
+def path_of(module: str, root: Path = ROOT) -> Path | None:
     """The file of a first-party module or package; None when there is none."""
-    base = ROOT / Path(*module.split("."))
+    base = root / Path(*module.split("."))
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
 
 
-@cache
-def imports(module: str) -> frozenset[str]:
-    """First-party modules that `module` imports, anywhere in its file (also inside functions)."""
-    path = path_of(module)
+def _file(module: str, root: Path) -> Path:
+    path = path_of(module, root)
     if path is None:
-        raise ValueError(f"no module {module!r} below {ROOT.name}/")
+        raise ValueError(f"no module {module!r} below {root.name}/")
+    return path
+
+
+@cache
+def imports(module: str, root: Path = ROOT) -> frozenset[str]:
+    """First-party modules that `module` imports, anywhere in its file (also inside functions)."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(_file(module, root).read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found.update(name if path_of(name) else node.module for name in names)
-    return frozenset(name for name in found if name.split(".")[0] in ROOMS and path_of(name))
+            found.update(name if path_of(name, root) else node.module for name in names)
+    return frozenset(name for name in found if name.split(".")[0] in ROOMS and path_of(name, root))
 
 
-def closure(modules: Iterable[str]) -> list[str]:
+def closure(modules: Iterable[str], root: Path = ROOT) -> list[str]:
     """All first-party modules reached from `modules`, themselves included, sorted."""
     reached: set[str] = set()
     waiting = list(modules)
@@ -48,47 +52,56 @@ def closure(modules: Iterable[str]) -> list[str]:
         module = waiting.pop()
         if module not in reached:
             reached.add(module)
-            waiting.extend(imports(module))
+            waiting.extend(imports(module, root))
     return sorted(reached)
 
 
-@cache
-def normalised(path: Path) -> str:
-    """Source text without comments, docstrings, blank lines and trailing blanks.
+def normalised(text: str) -> str:
+    """Source text without comments, docstrings, blank lines and trailing blanks; inside strings all of these count.
 
     Cut by position from the text itself: `ast.unparse` and `ast.dump` differ between Python versions, this does not.
     """
-    text = path.read_text()
-    lines = text.splitlines()
+    source = text.split("\n")
+    lines, inside = list(source), set()  # rows whose end lies inside a string
+    opened: list[int] = []  # rows where the f-strings that are open began
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
+        (row, column), name = token.start, tokenize.tok_name[token.type]
+        if name == "COMMENT":
             lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(text)):
+        elif name == "STRING":
+            inside.update(range(row, token.end[0]))
+        elif name in ("FSTRING_START", "TSTRING_START"):  # Python 3.12 and later
+            opened.append(row)
+        elif name in ("FSTRING_END", "TSTRING_END"):
+            inside.update(range(opened.pop(), token.end[0]))
+    for node in _docstrings(ast.parse(text)):
+        first, last = node.lineno - 1, node.end_lineno - 1
+        before = source[first].encode()[: node.col_offset].decode()
+        after = lines[last][len(source[last].encode()[: node.end_col_offset].decode()) :]
+        lines[first : last + 1] = [before + after, *[""] * (last - first)]
+        inside.difference_update(range(first + 1, last + 1))
+    kept = (line if row in inside else line.rstrip() for row, line in enumerate(lines, start=1))
+    return "\n".join(line for row, line in enumerate(kept, start=1) if line or row in inside)
+
+
+def _docstrings(tree: ast.Module) -> Iterator[ast.Constant]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
-            first = node.body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                for row in range(first.lineno - 1, first.end_lineno or first.lineno):
-                    lines[row] = ""
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+            value = getattr(node.body[0], "value", None)
+            if isinstance(node.body[0], ast.Expr) and isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield value
 
 
 @cache
-def module_hash(module: str) -> str:
-    path = path_of(module)
-    if path is None:
-        raise ValueError(f"no module {module!r} below {ROOT.name}/")
-    return hashlib.sha256(normalised(path).encode()).hexdigest()[:16]
+def module_hash(module: str, root: Path = ROOT) -> str:
+    """16 hex digits of a module's normalised source."""
+    return hashlib.sha256(normalised(_file(module, root).read_text("utf-8")).encode()).hexdigest()[:16]
 
 
 @cache
-def fingerprint(modules: tuple[str, ...]) -> str:
+def fingerprint(modules: tuple[str, ...], root: Path = ROOT) -> str:
     """16 hex digits over (name, content) of every module reached."""
-    text = "\n".join(f"{module_hash(module)} {module}" for module in closure(modules))
+    text = "\n".join(f"{module_hash(module, root)} {module}" for module in closure(modules, root))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
