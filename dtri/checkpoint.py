@@ -15,12 +15,16 @@ from dtri.model import Model
 
 
 def replace_file(path: Path, write) -> None:
-    """Call write(temporary path) and move the synced result over `path`; a killed process leaves the old file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Call write(temporary path) and move the synced result over `path`; a killed process leaves the old file.
+
+    For files with one writer at a time (a run holds a lock).
+    """
+    temporary = path.with_name(f".{path.name}.partial")  # one name, so that a kill leaves at most one behind
     try:
         write(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -45,11 +49,10 @@ def load_state(path: Path, run_id: str) -> tuple[dict[str, Any] | None, str]:
     return state, f"continuing {path} at iteration {state['t']}"
 
 
-def save_weights(path: Path, weights: dict[str, Tensor], spec: TrainSpec, step: int) -> None:
-    """safetensors file that carries its training spec and the iteration of its weights."""
+def save_weights(path: Path, weights: dict[str, Tensor], spec: TrainSpec) -> None:
+    """safetensors file that carries its training spec. One header key: several would be written in random order."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    metadata = {"spec": spec.text, "step": str(step), "format": "dtri"}
-    replace_file(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, metadata))
+    replace_file(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, {"spec": spec.text}))
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Model, TrainSpec]:

@@ -84,9 +84,8 @@ class Batches:
         if len(stored) == 0:
             raise ValueError("expected training images, found an empty array")
         self.n, self.batch_size, self.seed, self.device = len(stored), batch_size, seed, device
-        self.resident = (
-            torch.from_numpy(np.ascontiguousarray(stored)).to(device) if stored.nbytes <= RESIDENT_BYTES else None
-        )
+        resident = stored.nbytes <= RESIDENT_BYTES
+        self.resident = torch.from_numpy(np.array(stored)).to(device) if resident else None
         self.stored = stored
         self._orders: dict[int, Tensor] = {}
 
@@ -153,8 +152,8 @@ def fit(
     torch.manual_seed(derive("init", seed))
     model = build().to(device).to(memory_format=torch.channels_last).train()
     batches = Batches(stored, batch_size, seed, device)
-    progress, message = _restore(model, state_path, run_id)
-    progress.attempts += 1
+    progress, good, message = _restore(model, state_path, run_id)
+    progress.attempts = _earlier_attempts(events_path, run_id) + 1
     interval = max(1, math.ceil(steps / CURVE_ROWS))
 
     def log(event: str, **values: Any) -> None:
@@ -164,25 +163,35 @@ def fit(
 
     def save() -> None:
         checkpoint.save_state(
-            state_path, {"run_id": run_id, **vars(progress), "model": model.state_dict(), **_optimizers(model)}
+            state_path,
+            {
+                "run_id": run_id,
+                **vars(progress),
+                "good": None if good[1] == progress.t else good,
+                "model": model.state_dict(),
+                "optimizers": {name: optimizer.state_dict() for name, optimizer in model.optimizers.items()},
+            },
         )
 
     log("start", message=message, run_id=run_id, device=str(device), steps=steps)
     bar = tqdm(total=steps, initial=progress.t, desc=progress_label, unit="it", disable=None, dynamic_ncols=True)
     if bar.disable:
         print(f"{progress_label}: {message}; {steps} iterations on {device}", flush=True)
-    good = _snapshot(model), progress.t
     pending: list[dict[str, Tensor]] = []
     clock = last_save = time.monotonic()
     while progress.t < steps:
         pending.append(iterate(model, batches, progress.t, seed, precision))
         progress.t += 1
         reason = stop()
-        if progress.t % CHECK_EVERY and progress.t < steps and reason is None:
+        # Weights are checked at fixed iterations only, so that a stop in between cannot change how a run ends.
+        checked = progress.t % CHECK_EVERY == 0 or progress.t == steps
+        if not checked and reason is None:
             continue
         now = time.monotonic()
         progress.seconds, clock = progress.seconds + now - clock, now
-        bad = _absorb(progress, pending, interval, steps) or _non_finite_weights(model, progress.t)
+        bad = _absorb(progress, pending, interval, steps)
+        if checked and not bad and not _finite(model):
+            bad = progress.t, "weights"
         bar.update(len(pending))
         pending = []
         if bad:
@@ -193,7 +202,7 @@ def fit(
             return Outcome(
                 "diverged", step, weights, progress.curve, progress.seconds, progress.attempts, bad_step, term
             )
-        if progress.t % CHECK_EVERY == 0:
+        if checked:
             good = _snapshot(model), progress.t
         if progress.curve and progress.curve[-1]["step"] + CHECK_EVERY > progress.t:
             bar.set_postfix({k: f"{v:.3g}" for k, v in progress.curve[-1].items() if k != "step"}, refresh=False)
@@ -215,25 +224,29 @@ def fit(
             raise Interrupted(reason, progress.t)
     bar.close()
     log("done")
-    return Outcome("done", progress.t, _snapshot(model), progress.curve, progress.seconds, progress.attempts)
+    return Outcome("done", progress.t, good[0], progress.curve, progress.seconds, progress.attempts)
 
 
 def _snapshot(model: Model) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def _optimizers(model: Model) -> dict[str, Any]:
-    return {"optimizers": {name: optimizer.state_dict() for name, optimizer in model.optimizers.items()}}
-
-
-def _restore(model: Model, path: Path, run_id: str) -> tuple[Progress, str]:
+def _restore(model: Model, path: Path, run_id: str) -> tuple[Progress, tuple[dict[str, Tensor], int], str]:
+    """Puts the saved state, if it fits, into the model; (progress, last finite weights and their t, what happened)."""
     state, message = checkpoint.load_state(path, run_id)
     if state is None:
-        return Progress(), message
+        return Progress(), (_snapshot(model), 0), message
     model.load_state_dict(state["model"])
     for name, optimizer in model.optimizers.items():
         optimizer.load_state_dict(state["optimizers"][name])
-    return Progress(**{name: state[name] for name in vars(Progress())}), message
+    progress = Progress(**{name: state[name] for name in vars(Progress())})
+    return progress, state["good"] or (_snapshot(model), progress.t), message
+
+
+def _earlier_attempts(path: Path, run_id: str) -> int:
+    """Starts of this run in its event log, which also knows those that died before they saved a state."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return sum('"event": "start"' in line and run_id in line for line in lines)
 
 
 def _absorb(progress: Progress, pending: list[dict[str, Tensor]], interval: int, steps: int) -> tuple[int, str] | None:
@@ -250,6 +263,6 @@ def _absorb(progress: Progress, pending: list[dict[str, Tensor]], interval: int,
     return None
 
 
-def _non_finite_weights(model: Model, t: int) -> tuple[int, str] | None:
-    finite = torch.stack([torch.isfinite(p).all() for p in model.parameters()]).all()
-    return None if bool(finite) else (t, "weights")
+def _finite(model: Model) -> bool:
+    """Whether all weights and buffers (batch norm's averages, say) are finite."""
+    return bool(torch.stack([torch.isfinite(tensor).all() for tensor in model.state_dict().values()]).all())

@@ -15,6 +15,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from filelock import FileLock, Timeout
 
 from dtri import checkpoint, device, engine, experiment
@@ -30,9 +31,9 @@ DEADLINE_MARGIN_S = 60.0
 class Stop:
     """Why training should stop now, if it should: a signal received or the deadline near."""
 
-    def __init__(self, minutes: float | None):
+    def __init__(self, deadline: float | None):
         self.signal: int | None = None
-        self.deadline = time.monotonic() + 60 * minutes - DEADLINE_MARGIN_S if minutes else None
+        self.deadline = deadline
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, self._received)
 
@@ -57,6 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
     parser.add_argument("--minutes", type=float, help="allocated time; saves and exits 75 before it ends")
     arguments = parser.parse_args(argv)
+    minutes = arguments.minutes
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes - DEADLINE_MARGIN_S
 
     spec = experiment.TrainSpec.parse(arguments.spec)
     dataset = store.load(arguments.data)
@@ -68,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     device.prepare(spec.threads, spec.precision)
     arguments.out.mkdir(parents=True, exist_ok=True)
     with _exclusive(arguments.out), device.gpu_slot(where) as where:
-        return _train(spec, dataset, arguments, where)
+        return _train(spec, dataset, arguments, where, Stop(deadline))
 
 
 def _exclusive(folder: Path) -> FileLock:
@@ -82,8 +85,9 @@ def _exclusive(folder: Path) -> FileLock:
     return lock
 
 
-def _train(spec: experiment.TrainSpec, dataset: store.Dataset, arguments: argparse.Namespace, where) -> int:
-    stop = Stop(arguments.minutes)
+def _train(
+    spec: experiment.TrainSpec, dataset: store.Dataset, arguments: argparse.Namespace, where: torch.device, stop: Stop
+) -> int:
     run_id = experiment.run_id(spec, arguments.code, dataset.content)
     try:
         outcome = engine.fit(
@@ -104,7 +108,7 @@ def _train(spec: experiment.TrainSpec, dataset: store.Dataset, arguments: argpar
         print(f"{arguments.out}: {interrupted}", flush=True)
         return EXIT_OUT_OF_TIME if interrupted.reason == "deadline" else 128 + min(stop.signal or 15, 15)
     model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
-    checkpoint.save_weights(arguments.out / "model.safetensors", outcome.weights, spec, outcome.step)
+    checkpoint.save_weights(arguments.out / "model.safetensors", outcome.weights, spec)
     write_text(arguments.out / "train.csv", _csv(outcome.curve))
     summary = {
         "preset": arguments.preset,
