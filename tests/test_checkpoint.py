@@ -1,0 +1,134 @@
+"""Saved states and weights: atomic, self-describing, and clear errors when they do not fit."""
+
+import json
+import stat
+
+import pytest
+import safetensors.torch
+import torch
+
+from dtri import checkpoint, experiment
+from dtri.experiment import TrainSpec
+from tests.toys import same
+
+SPEC = TrainSpec("noise", "toy", "tests.toys:Toy", (1, 4, 4), {"bad_step": 3}, steps=5, batch_size=2, seed=0)
+
+
+def toy(spec: TrainSpec = SPEC):
+    return experiment.build(spec.entry, spec.image_shape, spec.hparams)
+
+
+def test_state_round_trip(tmp_path):
+    model = toy()
+    model.step(torch.randn(2, 1, 4, 4), 0)
+    saved = {
+        "run_id": "a",
+        "t": 7,
+        "curve": [{"step": 3, "loss": 0.1}],
+        "good": ({"w": torch.randn(2)}, 3),
+        "model": model.state_dict(),
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in model.optimizers.items()},
+    }
+    checkpoint.save_state(tmp_path / "state.pt", saved)
+    loaded, message = checkpoint.load_state(tmp_path / "state.pt", "a")
+    assert same(loaded, saved)
+    assert message == f"continuing {tmp_path / 'state.pt'} at iteration 7"
+
+
+def test_state_of_another_run_absent_or_damaged(tmp_path):
+    path = tmp_path / "state.pt"
+    assert checkpoint.load_state(path, "a") == (None, "no saved state")
+    checkpoint.save_state(path, {"run_id": "b", "t": 1})
+    state, message = checkpoint.load_state(path, "a")
+    assert state is None
+    assert "belongs to another specification, code or data" in message
+    for damaged in (path.read_bytes()[:-50], b"\x80\x02garbage", b""):
+        path.write_bytes(damaged)
+        state, message = checkpoint.load_state(path, "b")
+        assert state is None
+        assert "unreadable" in message
+    torch.save({"t": 1}, path)
+    assert checkpoint.load_state(path, "b")[0] is None
+
+
+def test_states_run_no_code(tmp_path):
+    """A pickle that would call a function on loading is refused."""
+
+    class Evil:
+        def __reduce__(self):
+            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+    torch.save({"run_id": "a", "t": 1, "x": Evil()}, tmp_path / "state.pt")
+    state, message = checkpoint.load_state(tmp_path / "state.pt", "a")
+    assert state is None
+    assert "unreadable" in message
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def write(temporary):
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.replace_file(path, write)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_of_a_killed_write_are_replaced(tmp_path):
+    (tmp_path / ".file.partial").write_text("half of it, from a killed process, and rather long")
+    checkpoint.replace_file(tmp_path / "file", lambda temporary: temporary.write_text("new"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_files_are_readable_by_others(tmp_path):
+    checkpoint.save_weights(tmp_path / "model.safetensors", toy().state_dict(), SPEC)
+    checkpoint.save_state(tmp_path / "state.pt", {"run_id": "a"})
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o644}
+
+
+def test_weights_round_trip(tmp_path):
+    model = toy()
+    checkpoint.save_weights(tmp_path / "model.safetensors", model.state_dict(), SPEC)
+    loaded, spec = checkpoint.load_model(tmp_path / "model.safetensors")
+    assert spec == SPEC
+    assert loaded.h.bad_step == 3
+    assert same(dict(loaded.state_dict()), dict(model.state_dict()))
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_equal_weights_are_equal_bytes(tmp_path):
+    """Also across processes: safetensors writes several header keys in a random order, so there is one."""
+    weights = toy().state_dict()
+    contents = set()
+    for i in range(20):
+        checkpoint.save_weights(tmp_path / f"{i}", weights, SPEC)
+        contents.add((tmp_path / f"{i}").read_bytes())
+    assert len(contents) == 1
+    with safetensors.safe_open(tmp_path / "0", "pt") as file:
+        assert json.loads(file.metadata()["spec"])["entry"] == SPEC.entry
+        assert len(file.metadata()) == 1
+
+
+def test_weights_that_do_not_load(tmp_path):
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(FileNotFoundError, match=r"expected trained weights in .*model.safetensors"):
+        checkpoint.load_model(path)
+    path.write_bytes(b"not safetensors at all")
+    with pytest.raises(ValueError, match=r"expected a safetensors file in .*model.safetensors"):
+        checkpoint.load_model(path)
+    safetensors.torch.save_file({"w": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="expected a training spec in the header"):
+        checkpoint.load_model(path)
+    checkpoint.save_weights(path, {"average": torch.zeros(()), "weight": torch.zeros(1, 5, 4)}, SPEC)
+    with pytest.raises(ValueError, match=r"weight of shape \(1, 4, 4\), found \(1, 5, 4\)"):
+        checkpoint.load_model(path)
+    checkpoint.save_weights(path, {"average": torch.zeros(())}, SPEC)
+    with pytest.raises(ValueError, match="found absent"):
+        checkpoint.load_model(path)

@@ -1,0 +1,246 @@
+"""What every configured model promises, at every supported image shape. New models are found by themselves."""
+
+import contextlib
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dtri import checkpoint, corners, engine, experiment
+from dtri.experiment import TrainSpec
+from dtri.model import Model, has
+from tests.toys import noise_images, same, stopping_after
+from workflow import plan
+
+SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64)]
+CPU = torch.device("cpu")
+BATCH = 6
+
+every_model = pytest.mark.parametrize("name", plan.models())
+every_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def spec(name: str, shape: tuple[int, int, int]) -> TrainSpec:
+    entry = plan.models()[name]
+    hparams = {**entry.hparams, "width": 0.05}
+    return TrainSpec("noise", name, entry.entry, shape, hparams, steps=12, batch_size=BATCH, seed=3)
+
+
+def build(name: str, shape: tuple[int, int, int], seed: int = 0) -> Model:
+    torch.manual_seed(seed)
+    chosen = spec(name, shape)
+    return experiment.build(chosen.entry, chosen.image_shape, chosen.hparams).train()
+
+
+def batches(shape: tuple[int, int, int]) -> engine.Batches:
+    return engine.Batches(noise_images(20, shape), BATCH, seed=0, device=CPU)
+
+
+class NoSync(TorchDispatchMode):
+    """Raises where a tensor's value reaches the host. Optimisers are let off: they read their own step counters."""
+
+    FORBIDDEN = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        masked = name == "index" and any(index is not None and index.dtype == torch.bool for index in args[1])
+        if (name in self.FORBIDDEN or masked) and not _called_by_optimizer():
+            raise AssertionError(f"the step waits for a tensor's value ({func})")
+        return func(*args, **(kwargs or {}))
+
+
+def _called_by_optimizer() -> bool:
+    frame = sys._getframe()
+    while frame is not None:
+        if "/torch/optim/" in Path(frame.f_code.co_filename).as_posix():
+            return True
+        frame = frame.f_back
+    return False
+
+
+@contextlib.contextmanager
+def host_untouched(monkeypatch):
+    """No value crosses to the host and no generator but torch's is drawn from."""
+
+    def forbidden(*_):
+        raise AssertionError("the step copies a tensor to the host")
+
+    numpy_before, python_before = np.random.get_state(), random.getstate()  # noqa: NPY002 - the global state is meant
+    with NoSync(), monkeypatch.context() as patched:
+        for method in ("tolist", "numpy", "__array__", "cpu"):
+            patched.setattr(torch.Tensor, method, forbidden)
+        yield
+    assert random.getstate() == python_before, "the step draws from Python's generator"
+    numpy_after = np.random.get_state()  # noqa: NPY002
+    assert np.array_equal(numpy_before[1], numpy_after[1]), "the step draws from NumPy's generator"
+    assert numpy_before[2] == numpy_after[2], "the step draws from NumPy's generator"
+
+
+@pytest.mark.parametrize(
+    "read",
+    [lambda x: x.mean().item(), lambda x: float(x.mean()), lambda x: 1 if x.mean() > 0 else 0, lambda x: x[x > 0]]
+    + [lambda x: x.tolist(), lambda x: x.numpy(), lambda x: random.random(), lambda x: np.random.rand()],  # noqa: NPY002
+)
+def test_the_guard_notices(read, monkeypatch):
+    x = torch.ones(3)
+    with pytest.raises(AssertionError), host_untouched(monkeypatch):
+        read(x)
+
+
+@every_shape
+@every_model
+def test_step(name, shape, monkeypatch):
+    """Finite losses under the same names at every t, no host in between, and every network moves."""
+    model, batch = build(name, shape), batches(shape)
+    params = dict(model.named_parameters())
+    owned = [p for optimizer in model.optimizers.values() for group in optimizer.param_groups for p in group["params"]]
+    assert len(owned) == len(set(owned)), "a parameter belongs to two optimisers"
+    assert set(owned) == set(params.values()), "a parameter belongs to no optimiser"
+    before = {n: p.detach().clone() for n, p in params.items()}
+    touched: set[str] = set()
+    names = None
+    for t in range(4):
+        hash(model.phase(t))
+        rates = model.learning_rates(t)
+        assert rates.keys() <= model.optimizers.keys()
+        assert all(isinstance(rate, float) and rate > 0 for rate in rates.values())
+        torch.manual_seed(t)
+        x = batch(t)
+        with host_untouched(monkeypatch):
+            losses = model.step(x, t)
+        assert all(p.requires_grad for p in params.values()), "a parameter stays frozen after the step"
+        assert "step" not in losses  # the curve's first column
+        names = names or list(losses)
+        assert list(losses) == names
+        for term, value in losses.items():
+            assert value.shape == (), term
+            assert not value.requires_grad, f"{term} keeps the graph of the step alive"
+            assert torch.isfinite(value), (term, t)
+        touched |= {n for n, p in params.items() if p.grad is not None and p.grad.any()}
+    moved = {n for n, p in params.items() if not torch.equal(p, before[n])}
+    assert touched <= moved
+    # The last offset of a critic cancels in f(real) - f(fake): the only parameter that may rest.
+    resting = params.keys() - moved
+    assert all(params[n].numel() == 1 for n in resting), resting
+    assert len(resting) <= 1
+
+
+@every_shape
+@every_model
+def test_maps(name, shape):
+    """The maps that exist have the shapes and ranges of the contract, in evaluation mode and deterministically."""
+    model = build(name, shape).eval()
+    assert model.image_shape == shape
+    assert any(has(model, corner) for corner in ("generate", "infer", "energy"))
+    x, z = batches(shape)(0), torch.randn(BATCH, model.z_dim)
+    with torch.no_grad():
+        if has(model, "generate"):
+            y = model.generate(z)
+            assert y.shape == (BATCH, *shape)
+            assert y.abs().max() <= 1
+            assert torch.equal(y, model.generate(z))
+            assert corners.sample(model, 5, seed=1).dtype == np.uint8
+            assert np.array_equal(corners.sample(model, 5, seed=1), corners.sample(model, 5, seed=1, batch_size=5))
+        if has(model, "infer"):
+            assert model.infer(x).shape == (BATCH, model.z_dim)
+            assert torch.equal(model.infer(x), model.infer(x))
+        if has(model, "energy"):
+            assert model.energy(x).shape == (BATCH,)
+            assert model.energy(x).dtype == torch.float32
+            assert torch.equal(model.energy(x), model.energy(x))
+
+
+@every_model
+def test_missing_map_is_an_error(name):
+    model = build(name, SHAPES[0])
+    for corner in ("generate", "infer", "energy"):
+        if has(model, corner):
+            corners.require(model, corner)
+        else:
+            with pytest.raises(ValueError, match=f"expected a model with the map '{corner}'"):
+                corners.require(model, corner)
+
+
+@every_model
+def test_same_seed_same_model(name):
+    first, second, other = (build(name, SHAPES[1], seed) for seed in (0, 0, 1))
+    assert same(first.state_dict(), second.state_dict())
+    assert not same(first.state_dict(), other.state_dict())
+
+
+@every_shape
+@every_model
+def test_only_the_moving_player_gets_gradients(name, shape, monkeypatch):
+    model = build(name, shape)
+    players: list[str] = []
+    descend = model.descend
+
+    def checked(player: str, *args, **kwargs) -> None:
+        model.zero_grad(set_to_none=True)
+        descend(player, *args, **kwargs)
+        players.append(player)
+        own = {p for group in model.optimizers[player].param_groups for p in group["params"]}
+        for n, p in model.named_parameters():
+            if p in own:
+                assert p.grad is not None, f"{n} gets no gradient while {player} moves"
+            else:
+                assert p.grad is None, f"{n} gets a gradient that is thrown away while {player} moves"
+
+    monkeypatch.setattr(model, "descend", checked)
+    for t in range(2):
+        model.step(batches(shape)(t), t)
+    assert set(players) == set(model.optimizers)
+
+
+@every_shape
+@every_model
+def test_interrupted_equals_uninterrupted(name, shape, tmp_path):
+    """Bitwise: weights, optimiser states and curve. And the saved model draws the same samples."""
+    chosen, stored = spec(name, shape), noise_images(20, shape)
+
+    def fit(folder: Path, **options) -> engine.Outcome:
+        folder.mkdir(exist_ok=True)
+        return engine.fit(
+            lambda: experiment.build(chosen.entry, shape, chosen.hparams),
+            stored,
+            steps=chosen.steps,
+            batch_size=chosen.batch_size,
+            seed=chosen.seed,
+            device=CPU,
+            state_path=folder / "state.pt",
+            events_path=folder / "events.jsonl",
+            run_id="run",
+            **options,
+        )
+
+    whole = fit(tmp_path / "whole")
+    with pytest.raises(engine.Interrupted, match="iteration 5"):
+        fit(tmp_path / "parts", stop=stopping_after(5))
+    parts = fit(tmp_path / "parts")
+    assert (whole.status, whole.step) == (parts.status, parts.step) == ("done", 12)
+    assert same(whole.weights, parts.weights)
+    assert whole.curve == parts.curve
+    states = [torch.load(tmp_path / folder / "state.pt", weights_only=True) for folder in ("whole", "parts")]
+    for key in ("t", "model", "optimizers", "curve", "sums", "count"):
+        assert same(states[0][key], states[1][key]), key
+
+    if not has(build(name, shape), "generate"):
+        return
+    trained = build(name, shape, seed=9)
+    trained.load_state_dict(whole.weights)
+    checkpoint.save_weights(tmp_path / "model.safetensors", whole.weights, chosen)
+    loaded, found = checkpoint.load_model(tmp_path / "model.safetensors")
+    assert found == chosen
+    assert np.array_equal(corners.sample(trained.eval(), 7, seed=2), corners.sample(loaded, 7, seed=2))

@@ -1,0 +1,307 @@
+"""The training loop: order of the data, exact continuation, divergence, records of its own doing."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dtri import engine, images
+from tests.toys import Hparams, Toy, noise_images, same, stopping_after
+
+CPU = torch.device("cpu")
+SHAPE = (1, 4, 4)
+HEALTHY = Hparams()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def fit(folder: Path, steps: int = 100, h: Hparams = HEALTHY, **options) -> engine.Outcome:
+    folder.mkdir(exist_ok=True)
+    arguments = {
+        "steps": steps,
+        "batch_size": 3,
+        "seed": 1,
+        "device": CPU,
+        "state_path": folder / "state.pt",
+        "events_path": folder / "events.jsonl",
+        "run_id": "run",
+        **options,
+    }
+    return engine.fit(lambda: Toy(SHAPE, h), noise_images(10, SHAPE), **arguments)
+
+
+def interrupt(folder: Path, after: int, reason: str = "signal", **options) -> None:
+    with pytest.raises(engine.Interrupted) as caught:
+        fit(folder, stop=stopping_after(after, reason), **options)
+    assert caught.value.reason == reason
+
+
+def events(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+
+def state(folder: Path) -> dict:
+    return torch.load(folder / "state.pt", weights_only=True)
+
+
+# Batches
+
+
+def test_every_image_once_per_epoch():
+    """Ten images in batches of three: epochs end within batches, and none is dropped."""
+    batches = engine.Batches(noise_images(10, SHAPE), 3, seed=5, device=CPU)
+    stream = torch.cat([batches.indices(t) for t in range(20)])  # six epochs
+    epochs = stream.split(10)
+    assert all(sorted(epoch.tolist()) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch.tolist()) for epoch in epochs}) == 6
+
+
+def test_batch_larger_than_the_set():
+    indices = engine.Batches(noise_images(4, SHAPE), 10, seed=0, device=CPU).indices(0)
+    assert indices.shape == (10,)
+    assert sorted(indices[:4].tolist()) == sorted(indices[4:8].tolist()) == [0, 1, 2, 3]
+
+
+def test_batches_depend_on_seed_and_t_alone():
+    stored = noise_images(10, SHAPE)
+    forward = engine.Batches(stored, 3, seed=5, device=CPU)
+    order = [forward(t) for t in range(12)]
+    for t in (11, 0, 7, 3, 4):  # a fresh object, any order
+        assert torch.equal(engine.Batches(stored, 3, seed=5, device=CPU)(t), order[t])
+        assert torch.equal(forward(t), order[t])
+    other = engine.Batches(stored, 3, seed=6, device=CPU)
+    assert not all(torch.equal(other.indices(t), forward.indices(t)) for t in range(3))
+
+
+def test_mapped_and_resident_images_give_the_same_batches(tmp_path, monkeypatch):
+    np.save(tmp_path / "images.npy", noise_images(10, (3, 4, 4)))
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    resident = engine.Batches(mapped, 3, seed=5, device=CPU)
+    monkeypatch.setattr(engine, "RESIDENT_BYTES", 0)
+    streamed = engine.Batches(mapped, 3, seed=5, device=CPU)
+    assert resident.resident is not None
+    assert streamed.resident is None
+    for t in range(5):
+        x = streamed(t)
+        assert torch.equal(x, resident(t))
+        assert torch.equal(images.to_uint8(x), torch.from_numpy(mapped[streamed.indices(t).numpy()]))
+        assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_empty_set_is_an_error():
+    with pytest.raises(ValueError, match="expected training images"):
+        engine.Batches(noise_images(0, SHAPE), 3, seed=0, device=CPU)
+
+
+# Continuation
+
+
+@pytest.mark.parametrize("stops", [(1,), (20,), (25,), (7, 8, 30), (99,)])
+def test_stops_anywhere_change_nothing(stops, tmp_path):
+    whole = fit(tmp_path / "whole")
+    for after in stops:
+        interrupt(tmp_path / "parts", after if after == stops[0] else 1)
+    parts = fit(tmp_path / "parts")
+    assert same(whole.weights, parts.weights)
+    assert whole.curve == parts.curve
+    first, second = state(tmp_path / "whole"), state(tmp_path / "parts")
+    assert all(same(first[key], second[key]) for key in ("t", "model", "optimizers", "curve", "sums", "count"))
+
+
+def test_a_finished_run_given_again_returns_the_same(tmp_path):
+    first = fit(tmp_path)
+    again = fit(tmp_path)
+    assert (again.status, again.step, again.attempts) == ("done", 100, 2)
+    assert same(first.weights, again.weights)
+    assert first.curve == again.curve
+
+
+def test_stop_at_the_last_iteration_is_no_interruption(tmp_path):
+    assert fit(tmp_path, steps=30, stop=stopping_after(30)).status == "done"
+
+
+def test_deadline(tmp_path):
+    interrupt(tmp_path, 13, reason="deadline")
+    assert state(tmp_path)["t"] == 13
+    assert events(tmp_path)[-1]["reason"] == "deadline"
+
+
+def test_seeds_differ(tmp_path):
+    assert not same(fit(tmp_path / "a").weights, fit(tmp_path / "b", seed=2).weights)
+
+
+def test_state_of_another_run_is_ignored_with_a_message(tmp_path, capsys):
+    interrupt(tmp_path / "other", 40, run_id="other", seed=2)
+    (tmp_path / "this").mkdir()
+    (tmp_path / "this" / "state.pt").write_bytes((tmp_path / "other" / "state.pt").read_bytes())
+    capsys.readouterr()
+    outcome = fit(tmp_path / "this")
+    assert "belongs to another specification, code or data, starting over" in capsys.readouterr().out
+    assert "belongs to another" in events(tmp_path / "this")[0]["message"]
+    assert same(outcome.weights, fit(tmp_path / "whole").weights)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a state", None])
+def test_damaged_state_starts_over_with_a_message(damage, tmp_path, capsys):
+    interrupt(tmp_path / "parts", 40)
+    path = tmp_path / "parts" / "state.pt"
+    path.write_bytes(path.read_bytes()[:2000] if damage is None else damage)
+    capsys.readouterr()
+    outcome = fit(tmp_path / "parts")
+    assert "is unreadable" in capsys.readouterr().out
+    assert same(outcome.weights, fit(tmp_path / "whole").weights)
+
+
+# Divergence
+
+
+@pytest.mark.parametrize("bad_step", [1, 7, 20, 21, 25, 39, 40, 100])
+def test_bad_loss_is_found_at_its_iteration(bad_step, tmp_path):
+    outcome = fit(tmp_path, h=Hparams(bad_step))
+    assert (outcome.status, outcome.bad_step, outcome.term) == ("diverged", bad_step, "second")
+    assert outcome.step == (bad_step - 1) // engine.CHECK_EVERY * engine.CHECK_EVERY
+    assert all(torch.isfinite(tensor).all() for tensor in outcome.weights.values())
+    assert all(math.isfinite(value) for row in outcome.curve for value in row.values())
+    assert all(row["step"] < bad_step for row in outcome.curve)
+    last = events(tmp_path)[-1]
+    assert (last["event"], last["step"], last["term"]) == ("diverged", bad_step, "second")
+    # The weights are those of a healthy run after as many iterations.
+    if outcome.step:
+        assert same(outcome.weights, fit(tmp_path / "healthy", steps=outcome.step).weights)
+
+
+def test_buffers_count_as_weights(tmp_path):
+    """A buffer that no loss shows (batch norm's averages) is found too, at the next check."""
+    outcome = fit(tmp_path, h=Hparams(25, "buffer"))
+    assert (outcome.status, outcome.bad_step, outcome.term, outcome.step) == ("diverged", 40, "weights", 20)
+    assert torch.isfinite(outcome.weights["average"])
+
+
+def test_bad_weights_show_in_the_next_loss(tmp_path):
+    outcome = fit(tmp_path, h=Hparams(25, "weights"))
+    assert (outcome.status, outcome.bad_step, outcome.step) == ("diverged", 26, 20)
+
+
+@pytest.mark.parametrize("where", ["loss", "weights", "buffer"])
+@pytest.mark.parametrize("after", [5, 20, 24, 25, 27])
+def test_a_stop_does_not_change_how_a_run_diverges(after, where, tmp_path):
+    h = Hparams(31, where) if after < 31 and where == "loss" else Hparams(25, where)
+    whole = fit(tmp_path / "whole", h=h)
+    try:
+        fit(tmp_path / "parts", h=h, stop=stopping_after(after))
+    except engine.Interrupted:
+        parts = fit(tmp_path / "parts", h=h)
+    else:
+        parts = fit(tmp_path / "again", h=h, stop=stopping_after(after))  # diverged before the stop
+    assert (whole.status, whole.bad_step, whole.term, whole.step) == (
+        parts.status,
+        parts.bad_step,
+        parts.term,
+        parts.step,
+    )
+    assert same(whole.weights, parts.weights)
+    assert whole.curve == parts.curve
+
+
+# Records
+
+
+def test_states_are_saved_at_the_cadence(tmp_path):
+    fit(tmp_path, steps=200, save_every=60)
+    assert [e["t"] for e in events(tmp_path) if e["event"] == "saved"] == [60, 120, 180, 200]
+
+
+def test_states_are_saved_as_time_passes(tmp_path):
+    fit(tmp_path, steps=100, save_every_s=0.0)
+    assert [e["t"] for e in events(tmp_path) if e["event"] == "saved"] == [20, 40, 60, 80, 100]
+
+
+def test_a_death_between_saves_loses_only_what_came_after(tmp_path):
+    """The engine dies at t = 70 (as by kill -9: nothing is saved on the way out) and goes on from t = 60."""
+
+    def stop():
+        stop.count += 1
+        if stop.count == 70:
+            raise KeyboardInterrupt
+
+    stop.count = 0
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "parts", stop=stop, save_every=30)
+    assert state(tmp_path / "parts")["t"] == 60
+    outcome = fit(tmp_path / "parts")
+    assert outcome.attempts == 2
+    assert events(tmp_path / "parts")[-3]["t"] == 60
+    whole = fit(tmp_path / "whole")
+    assert same(outcome.weights, whole.weights)
+    assert outcome.curve == whole.curve
+
+
+def test_events_are_appended_and_numbered(tmp_path):
+    interrupt(tmp_path, 10)
+    before = (tmp_path / "events.jsonl").read_text()
+    (tmp_path / "state.pt").unlink()  # as if the attempt had died before its first save
+    interrupt(tmp_path, 10)
+    fit(tmp_path)
+    assert (tmp_path / "events.jsonl").read_text().startswith(before)
+    log = events(tmp_path)
+    assert [(e["event"], e["attempt"]) for e in log] == [
+        ("start", 1),
+        ("saved", 1),
+        ("interrupted", 1),
+        ("start", 2),
+        ("saved", 2),
+        ("interrupted", 2),
+        ("start", 3),
+        ("saved", 3),
+        ("done", 3),
+    ]
+    assert log[0].keys() >= {"t", "seconds", "message", "run_id", "device", "steps", "time"}
+    assert log[3]["t"] == 0
+    assert log[6]["t"] == 10
+    assert log[-1]["seconds"] >= log[6]["seconds"] >= log[4]["seconds"] > 0  # seconds are those of all attempts
+
+
+@pytest.mark.parametrize("steps", [1, 3, 100, 200, 201, 450, 999])
+def test_the_curve_has_about_200_rows_of_means(steps, tmp_path, monkeypatch):
+    seen = []
+    step = Toy.step
+
+    def recorded(self, x, t):
+        losses = step(self, x, t)
+        seen.append(losses["first"].item())
+        return losses
+
+    monkeypatch.setattr(Toy, "step", recorded)
+    curve = fit(tmp_path, steps=steps).curve
+    assert len(curve) <= engine.CURVE_ROWS
+    assert len(curve) >= min(steps, engine.CURVE_ROWS // 2)
+    ends = [row["step"] for row in curve]
+    assert ends[-1] == steps
+    for start, row in zip([0, *ends], curve):
+        assert list(row) == ["step", "first", "second"]
+        assert row["first"] == pytest.approx(np.mean(seen[start : row["step"]]), rel=1e-6)
+
+
+def test_schedules_are_functions_of_t(tmp_path, monkeypatch):
+    """A continued run uses the rate of its iteration, not of its attempt."""
+    used = []
+    step = Toy.step
+
+    def recorded(self, x, t):
+        used.append(self.optimizers["toy"].param_groups[0]["lr"])
+        return step(self, x, t)
+
+    monkeypatch.setattr(Toy, "learning_rates", lambda self, t: {"toy": 0.1 / (1 + t)})
+    monkeypatch.setattr(Toy, "step", recorded)
+    interrupt(tmp_path, 5)
+    fit(tmp_path, steps=8)
+    assert used == [0.1 / (1 + t) for t in range(8)]
