@@ -1,0 +1,203 @@
+"""Rooms and arrows: which module may import which. The import graph is the rebuild graph, so an arrow costs retraining.
+
+Imports are those that drive the fingerprints (`workflow.fingerprint.imports`), also those inside functions.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workflow.fingerprint import ROOMS, closure, imports, path_of
+
+ROOT = Path(__file__).resolve().parents[1]
+LEAVES = ("dtri.images", "dtri.seeding")
+PARTS = (*LEAVES, "dtri.networks", "dtri.objectives", "dtri.sampling")
+MACHINERY = ("dtri.engine", "dtri.checkpoint", "dtri.experiment", "dtri.device")
+MODELS = ("dtri.models", "baselines")
+METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
+
+# room -> what its modules may import; the longest room that fits a module's name counts.
+MAY_IMPORT = {
+    "dtri.images": (),
+    "dtri.seeding": (),
+    "dtri.networks": (*LEAVES, "dtri.networks"),
+    "dtri.objectives": (*LEAVES, "dtri.objectives"),
+    "dtri.sampling": (*LEAVES, "dtri.sampling"),
+    "dtri.model": PARTS,
+    "dtri.models": METHOD,
+    "baselines": METHOD,
+    **dict.fromkeys(MACHINERY, (*LEAVES, *MACHINERY, "dtri.model")),
+    "dtri.corners": (*PARTS, "dtri.model"),
+    "dtri.anomaly": (*PARTS, "dtri.model", "dtri.corners"),
+    "dtri.data": (*LEAVES, "dtri.data"),
+    "dtri.metrics": (*LEAVES, "dtri.metrics"),
+    "dtri.landscape": (*PARTS, "dtri.model", "dtri.landscape"),
+    "dtri.report": ("dtri.report",),
+    "workflow.fingerprint": (),
+    "workflow.plan": ("dtri.experiment", "dtri.report.cells", "dtri.report.records", "workflow.fingerprint"),
+    "workflow.tables": ("dtri.report.cells",),
+    "workflow.figures": ("dtri.report", "workflow.tables"),
+    "workflow.commands": ("dtri", "workflow.commands"),
+    **{f"workflow.commands.{name}": ("dtri", "workflow") for name in ("table", "figure", "explain")},
+    "bench": ("dtri", "baselines", "bench"),
+}
+
+
+def named(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+MODULES = [named(path) for path in FILES if path.name != "__init__.py"]
+METHODS = [module for module in MODULES if module.startswith(MODELS)]
+JOBS = [
+    m for m in MODULES if m.startswith("workflow.commands.") and m.split(".")[2] not in ("table", "figure", "explain")
+]
+
+
+def inside(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
+
+
+def forbidden(module: str, imported: frozenset[str]) -> list[str]:
+    """What `module` imports against the table; ValueError when it stands in no room."""
+    rooms = [room for room in MAY_IMPORT if inside(module, room)]
+    if not rooms:
+        raise ValueError(f"{module} stands in no room of the table")
+    allowed = MAY_IMPORT[max(rooms, key=len)]
+    return sorted(name for name in imported if not any(inside(name, room) for room in allowed))
+
+
+def statements(module: str) -> list[ast.Import | ast.ImportFrom]:
+    tree = ast.parse(path_of(module).read_text("utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def packages(module: str) -> set[str]:
+    """Top-level names of all that a file imports, third parties included."""
+    names = set()
+    for node in statements(module):
+        names.update([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    return {name.split(".")[0] for name in names if name}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows(module: str) -> None:
+    assert forbidden(module, imports(module)) == []
+
+
+@pytest.mark.parametrize(
+    "module, imported",
+    [
+        ("dtri.engine", "workflow.plan"),
+        ("dtri.engine", "dtri.models.divergence_triangle"),
+        ("dtri.engine", "baselines.vae"),
+        ("dtri.models.divergence_triangle", "dtri.engine"),
+        ("dtri.models.divergence_triangle", "dtri.models.joint_vae_ebm"),
+        ("baselines.vae", "baselines.dcgan"),
+        ("baselines.vae", "dtri.metrics.ranking"),
+        ("dtri.report.tidy", "dtri.model"),
+        ("dtri.data.mnist", "dtri.report.records"),
+        ("workflow.tables.table1", "dtri.report.render"),
+        ("workflow.plan", "dtri.engine"),
+        ("workflow.commands.train", "workflow.plan"),
+        ("workflow.commands.train", "workflow.fingerprint"),
+        ("workflow.commands.train", "dtri_other.thing"),
+    ],
+)
+def test_the_table_refuses(module: str, imported: str) -> None:
+    assert forbidden(module, frozenset({imported})) == [imported]
+
+
+def test_every_module_stands_in_a_room() -> None:
+    with pytest.raises(ValueError, match=r"dtri\.attic stands in no room"):
+        forbidden("dtri.attic", frozenset())
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_packages_are_empty_and_imports_absolute(path: Path) -> None:
+    if path.name == "__init__.py":
+        assert path.read_text() == "", "a package that imports makes every one of its modules a reason to retrain"
+    else:
+        relative = [node.lineno for node in statements(named(path)) if isinstance(node, ast.ImportFrom) and node.level]
+        assert relative == [], "the fingerprint does not follow relative imports"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_reaches_another(method: str) -> None:
+    assert [module for module in closure([method]) if module in METHODS] == [method]
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_no_job_reaches_the_plan_or_a_method(job: str) -> None:
+    """Else every edit of a table, a figure or a baseline would run it again."""
+    reached = closure([job])
+    rooms = ("workflow.plan", "workflow.fingerprint", "workflow.tables", "workflow.figures", *MODELS)
+    assert [module for module in reached if any(inside(module, room) for room in rooms)] == []
+    assert [m for m in reached if inside(m, "dtri.report")] in ([], ["dtri.report.records"])
+
+
+def test_training_reaches_no_measurement() -> None:
+    reached = closure(["workflow.commands.train"])
+    rooms = ("dtri.metrics", "dtri.corners", "dtri.anomaly", "dtri.landscape")
+    assert [module for module in reached if any(inside(module, room) for room in rooms)] == []
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if inside(m, "dtri.report") or m.startswith(("workflow.tables", "workflow.figures"))]
+)
+def test_reports_know_no_torch(module: str) -> None:
+    assert {name for reached in closure([module]) for name in packages(reached)}.isdisjoint(
+        {"torch", "torchvision", "torch_fidelity"}
+    )
+
+
+BY_NAME = {"dtri.experiment", "workflow.plan", "workflow.commands.fetch", "workflow.commands.figure"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_few_load_modules_by_name(module: str) -> None:
+    """The fingerprint cannot see these imports: workflow/plan.py lists what they load, job kind by job kind."""
+    loads = re.search(r"import_module|__import__|\bexec\(|runpy", path_of(module).read_text("utf-8"))
+    assert bool(loads) == (module in BY_NAME)
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))], ids=lambda p: p.name
+)
+def test_rules_import_the_plan_only(path: Path) -> None:
+    found = re.findall(r"^[ \t]*(?:import|from) .*", path.read_text("utf-8"), re.M)
+    assert set(found) <= {"import sys", "from snakemake.utils import min_version", "from workflow import plan"}
+    assert not re.search(r"^[ \t]*def\b|\blambda\b", path.read_text("utf-8"), re.M)
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level names in sys.modules after `code` ran in a fresh interpreter."""
+    text = f"{code}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+PLANNING = """
+from workflow import plan
+for name in plan.TABLES:
+    plan.table_records("paper", name)
+for name in plan.FIGURES:
+    plan.figure_products("paper", name)
+"""
+HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "seaborn", "sklearn", "scipy", "torch_fidelity", "PIL"}
+
+
+def test_planning_is_light() -> None:
+    """Snakemake plans at every start, and once more in every cluster job."""
+    assert loaded(PLANNING) & HEAVY == set()
+
+
+@pytest.mark.parametrize("command", ["table", "figure", "explain"])
+def test_reporting_commands_start_without_torch(command: str) -> None:
+    assert loaded(f"import workflow.commands.{command}") & {"torch", "torchvision", "sklearn"} == set()
