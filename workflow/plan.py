@@ -645,11 +645,11 @@ def figure_labels(wildcards: Any) -> dict[str, str]:
 
 def shell_prefix(python: str) -> str:
     """Shell text before every job: this interpreter first on the path, and the user's settings as variables."""
-    variables = {"PATH": f"{Path(python).parent}:$PATH", "DTRI_DOWNLOADS": _settings.downloads}
-    variables["DTRI_OFFLINE"] = "1" if _settings.offline else ""
+    variables = {"DTRI_DOWNLOADS": _settings.downloads, "DTRI_OFFLINE": "1" if _settings.offline else ""}
     if _settings.device:
         variables["DTRI_DEVICE"] = _settings.device
-    return "".join(f'export {name}="{value}"; ' for name, value in variables.items())
+    exports = [f"export {name}={shlex.quote(value)}; " for name, value in variables.items()]
+    return "".join([f'export PATH={shlex.quote(str(Path(python).parent))}:"$PATH"; ', *exports])
 
 
 _lock = None
