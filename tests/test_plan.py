@@ -1,0 +1,332 @@
+"""The plan: configuration and tables -> runs, their specifications and the paths of their products."""
+
+import fcntl
+import json
+import re
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from dtri.experiment import TrainSpec, hparam_defaults
+from workflow import plan
+from workflow.commands import explain
+from workflow.fingerprint import closure, fingerprint
+
+ROOT = Path(__file__).resolve().parents[1]
+PRESETS = tuple(plan.presets())
+RUNS = [run for preset in PRESETS for run in plan.runs(preset)]
+CELLS = [(preset, cell) for preset in PRESETS for name in plan.TABLES for cell in plan.table(name).cells]
+YAML = {file: yaml.safe_load((plan.CONFIG / f"{file}.yaml").read_text()) for file in ("datasets", "models", "presets")}
+
+
+def wildcards(run: plan.Run, **more: str) -> SimpleNamespace:
+    return SimpleNamespace(**{**asdict(run), "seed": str(run.seed), **more})
+
+
+def written(run: plan.Run) -> dict:
+    """Steps, batch size and hyperparameters as models.yaml spells them, dataset overrides applied."""
+    entry = YAML["models"][run.model]
+    override = entry.get("datasets", {}).get(plan.dataset(run.dataset).family, {})
+    merged = {key: override.get(key, entry[key]) for key in ("steps", "batch_size")}
+    return {**merged, "hparams": {**entry.get("hparams", {}), **override.get("hparams", {})}}
+
+
+# Presets
+
+
+def test_all_three_presets_ask_for_runs() -> None:
+    assert {run.preset for run in RUNS} == {"demo", "lite", "paper"}
+    assert len(RUNS) == len(set(RUNS))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_changes_no_hyperparameter_but_width(preset: str) -> None:
+    for run in plan.runs(preset):
+        spec, expected = plan.train_spec(run), written(run)
+        assert {k: v for k, v in spec.hparams.items() if k != "width"} == expected["hparams"], run
+        assert spec.batch_size == expected["batch_size"], run
+        assert spec.precision == "fp32", run
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_only_shortens(preset: str) -> None:
+    caps = plan.preset(preset).max_steps
+    for run in plan.runs(preset):
+        most = written(run)["steps"]
+        if caps:
+            most = min(most, caps.holdout if plan.dataset(run.dataset).config.holdout_of else caps.default)
+        assert plan.train_spec(run).steps == most, run
+
+
+def test_the_paper_preset_runs_as_published() -> None:
+    for run in plan.runs("paper"):
+        spec = plan.train_spec(run)
+        assert "width" not in spec.hparams
+        assert hparam_defaults(spec.entry)["width"] == ("float", 1.0)
+        assert spec.steps == written(run)["steps"]
+        assert plan.measured_on("paper", run.dataset) == run.dataset
+    assert plan.preset("paper").extractor == "inception"
+    assert plan.n_samples(plan.Run("paper", "cifar10", "vae", 0)) == 50_000
+
+
+def test_the_demo_is_narrow_and_capped() -> None:
+    run, caps = plan.Run("demo", "digits", "vae", 0), plan.preset("demo").max_steps
+    assert plan.train_spec(run).hparams == {"width": YAML["presets"]["demo"]["width"]}
+    assert plan.train_spec(run).steps == caps.default < YAML["models"]["vae"]["steps"]
+    assert plan.train_spec(plan.Run("demo", "digits_holdout4", "vae", 0)).steps == caps.holdout
+    assert plan.n_samples(run) == 1000
+
+
+@pytest.mark.parametrize(
+    "preset, published, like, found",
+    [
+        ("demo", "cifar10", None, "digits"),
+        ("demo", "mnist_holdout4", None, "digits_holdout4"),
+        ("demo", "svhn", "digits", "photos_1x28x28"),
+        ("demo", "uniform", "digits", "uniform_1x28x28"),
+        ("demo", "imagenet32", None, None),
+        ("paper", "cifar10", None, "cifar10"),
+        ("paper", "mnist_holdout4", None, "mnist_holdout4"),
+        ("paper", "uniform", "cifar10", "uniform_3x32x32"),
+        ("paper", "imagenet32", None, None),
+    ],
+)
+def test_what_stands_for_a_published_dataset(preset: str, published: str, like: str | None, found: str | None) -> None:
+    assert plan.measured_on(preset, published, plan.dataset(like) if like else None) == found
+
+
+def test_stand_ins_never_reach_the_other_presets() -> None:
+    datasets = {preset: {run.dataset for run in plan.runs(preset)} for preset in PRESETS}
+    assert all(name.startswith("digits") for name in datasets["demo"])
+    assert not any(name.startswith("digits") for preset in ("lite", "paper") for name in datasets[preset])
+
+
+# Names and specifications
+
+
+@pytest.mark.parametrize(
+    "ask, said",
+    [
+        (lambda: plan.preset("fast"), r"unknown preset 'fast' \(known: demo, lite, paper\)"),
+        (lambda: plan.model("stylegan"), r"unknown model 'stylegan' \(known: divergence_triangle, .*dcgan"),
+        (lambda: plan.dataset("imagenet"), r"unknown dataset 'imagenet' \(known: .*mnist_holdout<digit>, cifar10, .*"),
+        (lambda: plan.dataset("mnist_holdout"), "unknown dataset 'mnist_holdout'"),
+        (lambda: plan.dataset("mnist_holdout12"), "unknown dataset 'mnist_holdout12'"),
+        (lambda: plan.dataset("uniform"), r"unknown dataset 'uniform' \(known: .*uniform_<C>x<H>x<W>"),
+        (lambda: plan.dataset("cifar10_3x32x32"), "unknown dataset 'cifar10_3x32x32'"),
+        (lambda: plan.train_spec(plan.Run("demo", "uniform_1x28x28", "vae", 0)), "has no training images"),
+        (lambda: plan.classes_folder(SimpleNamespace(dataset="celeba")), "'celeba' has no labels .* use inception"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_known_ones(ask, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ask()
+
+
+def test_specifications_survive_the_command_line() -> None:
+    for run in RUNS:
+        spec = plan.train_spec(run)
+        assert TrainSpec.parse(plan.train_text(wildcards(run))) == spec
+        assert TrainSpec.parse(spec.text).hash == spec.hash
+    texts = [plan.train_spec(run).text for run in RUNS]
+    assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_seeds(preset: str) -> None:
+    seeds = plan.preset(preset).seeds
+    for name in plan.TABLES:
+        records = plan.table_records(preset, name)
+        assert len(records) == len(set(records))
+        by_seed = {seed: {r.replace(f"/seed{seed}/", "/") for r in records if f"/seed{seed}/" in r} for seed in seeds}
+        assert sum(map(len, by_seed.values())) == len(records)
+        assert len(set(map(frozenset, by_seed.values()))) == 1
+    assert {run.seed for run in plan.runs(preset)} == set(seeds)
+    assert {plan.train_spec(run).seed for run in plan.runs(preset)} == set(seeds)
+
+
+def test_the_paper_preset_has_several_seeds() -> None:
+    assert len(plan.preset("paper").seeds) >= 3
+
+
+@pytest.mark.parametrize("kind", ["trainable", "ood", "holdout"])
+def test_dataset_patterns_part_the_names(kind: str) -> None:
+    names = {
+        "trainable": ["digits", "mnist", "cifar10", "celeba"],
+        "ood": ["uniform_1x28x28", "photos_3x32x32"],
+        "holdout": ["mnist_holdout4", "digits_holdout9"],
+    }
+    found = [name for group in names.values() for name in group if re.fullmatch(plan.dataset_pattern(kind), name)]
+    assert found == names[kind]
+    assert not re.fullmatch(plan.dataset_pattern(kind), "mnist_holdout44")
+
+
+# Tables and figures
+
+
+@pytest.mark.parametrize("name", plan.TABLES)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_cell_resolves_or_is_reported_missing(
+    preset: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no results
+    pairs = [(cell, seed) for cell in plan.table(name).cells for seed in plan.preset(preset).seeds]
+    assert pairs
+    for cell, seed in pairs:
+        found, path = plan.lookup(preset, cell, seed), plan.cell_record(preset, cell, seed)
+        assert found.record is None, cell
+        if path is None:
+            assert not found.expected, cell
+            assert found.reason.endswith("is not in the configuration"), cell
+            assert any(lacking in found.reason for lacking in (cell.model, cell.against or cell.dataset)), cell
+        else:
+            run = plan.cell_run(preset, cell, seed)
+            assert found.expected, cell
+            assert path.startswith(f"{run.folder}/metrics/{cell.metric}"), cell
+            assert (run.seed, run.model) == (seed, cell.model)
+            assert run.dataset == found.measured_on
+
+
+def test_a_cell_of_another_dataset_or_preset_is_never_comparable() -> None:
+    for preset, cell in CELLS:
+        found = plan.lookup(preset, cell, 0)
+        same = preset == "paper" and found.measured_on == cell.dataset
+        assert found.comparable == (found.expected and same), (preset, cell)
+        assert bool(found.reason) != found.comparable
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_figures_ask_for_what_some_rule_makes(preset: str) -> None:
+    made = re.compile(
+        r"results/(data/\w+/(train|test)\.npy|\w+/\w+/\w+/seed\d+/(train\.csv|train\.json|(grid|interpolation|reconstructions)"
+        r"\.npy|scores/\w+__(train|test|test_leaky)\.npz|metrics/\w+\.json))"
+    )
+    for name in plan.FIGURES:
+        for product in plan.figure_products(preset, name):
+            assert made.fullmatch(str(product.path)), (name, product)
+
+
+def test_targets_of_a_preset() -> None:
+    assert plan.preset_products("demo")[0] == "results/demo/table1.csv"
+    assert len(plan.preset_products("demo")) == len(plan.TABLES) + len(plan.FIGURES)
+
+
+# Code
+
+
+@pytest.mark.parametrize("model", plan.models())
+@pytest.mark.parametrize("kind", explain.BUILDS_MODEL)
+def test_jobs_that_build_a_model_carry_its_code(model: str, kind: str) -> None:
+    module = plan.model(model).entry.partition(":")[0]
+    assert plan.model_code(kind, model) == fingerprint((plan.COMMAND[kind], module))
+    assert module in closure([plan.COMMAND[kind], module])
+
+
+def test_explain_and_the_plan_agree_on_code() -> None:
+    for model in plan.models():
+        names = {"preset": "demo", "dataset": "digits", "model": model, "seed": "0"}
+        for metric, rule in {"fid": "generation", "rmse": "reconstruct", "auroc": "auroc", "auprc": "auprc"}.items():
+            assert fingerprint(explain.modules_of(explain.Job(rule, wildcards=names))) == plan.measure_code(
+                metric, model
+            )
+
+
+def test_every_kind_of_job_has_a_command() -> None:
+    for kind, module in plan.COMMAND.items():
+        assert (ROOT / (module.replace(".", "/") + ".py")).is_file(), kind
+
+
+# Around the jobs
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(plan, "_settings", plan.Settings())
+    return plan.configure
+
+
+@pytest.mark.parametrize("device, expected", [("cpu", 0), ("gpu", 1)])
+def test_the_device_setting_overrides_the_preset(settings, device: str, expected: int) -> None:
+    settings({"device": device})
+    assert [plan.gpus(SimpleNamespace(preset=preset)) for preset in PRESETS] == [expected] * len(PRESETS)
+    assert f"export DTRI_DEVICE={device};" in plan.shell_prefix("/bin/python")
+
+
+def test_the_paper_preset_asks_for_a_gpu(settings) -> None:
+    assert plan.gpus(SimpleNamespace(preset="paper")) == 1
+
+
+@pytest.mark.parametrize("downloads", ["downloads", "my data", 'a "quoted" $HOME `x` folder', "it's"])
+def test_settings_reach_the_shell_unchanged(settings, downloads: str) -> None:
+    settings({"downloads": downloads, "offline": True})
+    script = (
+        plan.shell_prefix("/opt/some where/bin/python") + 'printf "%s|%s|%s" "$DTRI_DOWNLOADS" "$DTRI_OFFLINE" "$PATH"'
+    )
+    found = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split("|")
+    assert found[:2] == [downloads, "1"]
+    assert found[2].startswith("/opt/some where/bin:")
+    assert found[2].endswith("/bin")
+
+
+def test_two_runs_never_share_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plan, "_lock", None)
+    (tmp_path / ".snakemake").mkdir()
+    with open(tmp_path / ".snakemake" / "run.lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="another snakemake is working on this directory"):
+            plan.lock_run()
+    plan.lock_run()  # the other is gone
+
+
+# The whole
+
+
+@pytest.fixture(scope="module")
+def table1(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """A dry run of `snakemake --cores 8 results/table1.csv` where nothing has been made yet."""
+    options = ["--dry-run", "--printshellcmds", "--cores", "8", "--snakefile", str(ROOT / "Snakefile")]
+    folder = tmp_path_factory.mktemp("empty")
+    before, clock = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *options, "--directory", str(folder), "results/table1.csv"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stdout + done.stderr
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"text": done.stdout + done.stderr, "cpu": cpu, "wall": time.monotonic() - clock}
+
+
+def test_the_paper_table_plans_quickly(table1: dict) -> None:
+    """Aim: 5 s of CPU time; twice that, and a generous wall clock, on a busy machine."""
+    assert table1["cpu"] < 10
+    assert table1["wall"] < 30
+
+
+def test_the_paper_table_trains_at_full_width(table1: dict) -> None:
+    jobs = {str(job.run.folder): job for job in explain.parse(table1["text"]) if job.rule == "train"}
+    for model in ("vae", "dcgan", "divergence_triangle", "joint_vae_ebm"):
+        for seed in plan.preset("paper").seeds:
+            assert f"results/paper/cifar10/{model}/seed{seed}" in jobs
+    specs = [json.loads(text) for text in re.findall(r"commands\.train --spec '(.*?)' ", table1["text"])]
+    assert len(specs) == len(jobs)
+    assert all(spec["hparams"].get("width", 1.0) == 1.0 for spec in specs)
+    assert {spec["steps"] for spec in specs if spec["dataset"] == "cifar10" and spec["model"] == "dcgan"} == {200_000}
+
+
+def test_the_paper_table_asks_for_each_job_once(table1: dict) -> None:
+    outputs = [path for job in explain.parse(table1["text"]) for path in job.output]
+    assert len(outputs) == len(set(outputs))
+    assert {"results/table1.csv", "results/paper/table1.csv", "results/data/cifar10/train.npy"} <= set(outputs)
+    assert not any(path.startswith(("results/demo", "results/lite", "results/data/digits")) for path in outputs)
