@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
 def _contestants(
     name: str, shape: tuple[int, int, int], width: float, batch_size: int, where: torch.device
 ) -> list[Contestant]:
-    """The plain loop where there is one, the engine in fp32 and bf16; last, for comparison only, without channels_last."""
+    """The plain loop where there is one, the engine in fp32 and bf16; last, to compare with, fp32 in plain layout."""
     stored = np.random.default_rng(SEED).integers(0, 256, (N_IMAGES, *shape), dtype=np.uint8)
     batches = engine.Batches(stored, batch_size, SEED, where)
 
