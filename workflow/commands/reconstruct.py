@@ -39,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
         job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "numpy")
         model, _ = checkpoint.load_model(arguments.model, where)
+        for corner in ("infer", "generate"):
+            corners.require(model, corner)
         error, shown = SquaredError(), []
         for i in range(0, len(test), BATCH):
             x = images.to_float(torch.from_numpy(test[i : i + BATCH].copy()).to(where))
