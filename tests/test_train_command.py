@@ -1,0 +1,190 @@
+"""The train command: its outputs, exit codes and one-line errors. Killing it is in test_kill.py."""
+
+import csv
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from dtri import checkpoint
+from dtri.data import store
+from tests import training
+from workflow.commands import cli, train
+
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return training.prepare_digits(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def _process(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("DTRI_", "SLURM_")):
+            monkeypatch.delenv(name)
+    with training.settings_restored():
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished")
+    training.complete(data, out, steps=STEPS)
+    return out
+
+
+def toy(**hparams) -> dict:
+    return {"model": "toy", "entry": "tests.toys:Toy", "hparams": hparams, "steps": STEPS}
+
+
+def failing(capsys, argv: list[str]) -> str:
+    """Run as the workflow does; the one line of the error."""
+    capsys.readouterr()
+    assert cli.run(lambda: train.main(argv)) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("error: ")
+    assert text.count("\n") == 1
+    return text
+
+
+def test_outputs(finished, data):
+    model, spec = checkpoint.load_model(finished / "model.safetensors")
+    assert spec == training.spec(steps=STEPS)
+    with (finished / "train.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["step", "loss_discriminator", "loss_generator"]
+    assert [int(row["step"]) for row in rows] == list(range(1, STEPS + 1))
+    summary = json.loads((finished / "train.json").read_text())
+    content = store.load(data).content
+    expected = {
+        "status": "done",
+        "step": STEPS,
+        "bad_step": None,
+        "term": None,
+        "attempts": 1,
+        "code": "code",
+        "spec_hash": spec.hash,
+        "spec": json.loads(spec.text),
+        "data": {"digits": content},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "gpu_hours": None,
+    }
+    assert expected.items() <= summary.items()
+    assert summary["hparams"]["width"] == 0.05
+    assert summary["hparams"]["beta1"] == 0.5  # defaults too
+    assert summary["seconds"] > 0
+    assert summary["images_per_s"] > 0
+
+
+@pytest.mark.parametrize("minutes", ["0.001", "0", "0.99"])
+def test_out_of_time(minutes, data, finished, tmp_path, capsys):
+    """Exit 75 with the state saved, a minute before the allocated time ends; then on to the same bytes."""
+    argv = training.arguments(data, tmp_path, steps=STEPS)
+    assert train.main([*argv, "--minutes", minutes]) == 75
+    assert "deadline at iteration 1, state saved" in capsys.readouterr().out
+    assert not (tmp_path / "model.safetensors").exists()
+    assert train.main([*argv, "--minutes", "600"]) == 0
+    assert training.outputs(tmp_path) == training.outputs(finished)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"code": "other code"}, {"hparams": {"width": 0.06, "z_dim": 10}}])
+def test_state_of_another_run_is_ignored(change, data, finished, tmp_path, capsys):
+    assert train.main([*training.arguments(data, tmp_path, **{"steps": STEPS, **change}), "--minutes", "0"]) == 75
+    capsys.readouterr()
+    assert train.main(training.arguments(data, tmp_path, steps=STEPS)) == 0
+    assert "belongs to another specification, code or data, starting over" in capsys.readouterr().out
+    assert training.outputs(tmp_path) == training.outputs(finished)
+
+
+def test_other_data_are_another_run(data, tmp_path, capsys):
+    """Same spec, same code, other images under the same name."""
+    arrays = store.load(data)
+    changed = store.Arrays(
+        splits={split: 255 - arrays.images(split) for split in ("train", "test")},
+        indices={split: arrays.index(split) for split in ("train", "test")},
+        labels={},
+        n_classes=None,
+        description="",
+    )
+    store.save(changed, tmp_path / "digits", "digits")
+    out = tmp_path / "out"
+    assert train.main([*training.arguments(data, out, steps=STEPS), "--minutes", "0"]) == 75
+    capsys.readouterr()
+    assert train.main([*training.arguments(tmp_path / "digits", out, steps=STEPS), "--minutes", "0"]) == 75
+    assert "belongs to another" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where, bad_step, found_at, term", [("loss", 33, 33, "second"), ("buffer", 33, 40, "weights")])
+def test_a_diverged_run_is_a_result(where, bad_step, found_at, term, data, tmp_path, capsys):
+    argv = training.arguments(data, tmp_path, **toy(bad_step=bad_step, where=where))
+    assert train.main(argv) == 0
+    assert f"diverged at iteration {found_at} ({term}), weights of 20" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "train.json").read_text())
+    found = [summary[key] for key in ("status", "bad_step", "term", "step")]
+    assert found == ["diverged", found_at, term, 20]
+    model, _ = checkpoint.load_model(tmp_path / "model.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+
+
+def test_divergence_before_the_first_row(data, tmp_path):
+    """The curve is a table without rows, the weights are the initial ones."""
+    assert train.main(training.arguments(data, tmp_path, **toy(bad_step=1))) == 0
+    assert (tmp_path / "train.csv").read_text() == "step\n"
+    assert json.loads((tmp_path / "train.json").read_text())["step"] == 0
+
+
+def test_stop_names_its_reason():
+    stop = train.Stop(None)
+    assert stop() is None
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert stop() == "signal"
+    assert train.Stop(0.0)() == "deadline"
+    assert train.Stop(1e12)() is None
+
+
+# Mistakes
+
+
+def test_folder_that_cannot_be_written(data, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert "file" in failing(capsys, training.arguments(data, tmp_path / "file" / "run"))
+
+
+def test_missing_data(tmp_path, capsys):
+    text = failing(capsys, training.arguments(tmp_path / "nowhere", tmp_path / "out"))
+    assert "expected a prepared dataset in" in text
+
+
+def test_images_of_another_shape(data, tmp_path, capsys):
+    text = failing(capsys, training.arguments(data, tmp_path, image_shape=(3, 32, 32)))
+    assert "expected images (3, 32, 32), found (1, 28, 28)" in text
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "expected a training spec as JSON"),
+        ('{"steps": 3}', "expected a training spec as JSON"),
+        (training.spec().text.replace('"width"', '"wdth"'), "unknown hyperparameter 'wdth' for baselines.dcgan:DCGAN"),
+        (training.spec().text.replace("dcgan:DCGAN", "dcgan:GAN"), "no class GAN in baselines.dcgan"),
+        (training.spec().text.replace('"steps":300', '"steps":0'), "expected a positive integer for steps, found 0"),
+    ],
+)
+def test_bad_spec(text, message, data, tmp_path, capsys):
+    argv = training.arguments(data, tmp_path)
+    argv[1] = text
+    assert message in failing(capsys, argv)
+
+
+def test_unknown_device(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DTRI_DEVICE", "tpu")
+    assert "expected device auto, cpu or gpu, found 'tpu'" in failing(capsys, training.arguments(data, tmp_path))
+
+
+def test_several_processes_of_one_slurm_job(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    assert "expected one process per run" in failing(capsys, training.arguments(data, tmp_path))
