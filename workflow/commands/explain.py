@@ -307,8 +307,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     jobs = dry_run(arguments.targets)
-    print(f"{len(jobs)} jobs would run" if jobs else "nothing would run: everything is up to date")
-    print(*summary(jobs), sep="\n")
+    if not jobs:
+        print("nothing would run: everything is up to date")
+        return 0
+    print(f"{len(jobs)} jobs would run", *summary(jobs), sep="\n")
     if differing := list(reasons(jobs)):
         print("what differs from the products on disk", *differing, sep="\n")
     if any(job.rule == "train" for job in jobs):
