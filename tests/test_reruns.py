@@ -1,0 +1,371 @@
+"""What runs again after an edit, and what `explain` says of it: all of one small preset and a table of another.
+
+Works on a copy of the repository whose products are stand-ins that `snakemake --touch` has accepted as made.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dtri.experiment import TrainSpec
+from workflow.commands import explain
+from workflow.commands.explain import Job, Speed
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}  # edits within a second would meet stale bytecode
+
+TARGETS = ("demo", "results/lite/table1.csv", "results/lite/figures/samples.png")
+SMALL = """  width: 0.05
+  max_steps: {default: 2, holdout: 2}
+  max_samples: 32
+  extractor: domain
+  stand_ins: {cifar10: digits, celeba: digits, mnist: digits, mnist_holdout: digits_holdout}
+"""
+PRESETS = f"""
+demo:
+  label: first
+  seeds: [0]
+{SMALL}
+lite:
+  label: second
+  seeds: [0]
+{SMALL}
+paper:
+  label: third
+  seeds: [0, 1, 2]
+  extractor: inception
+"""
+
+# Runs in the copy: stand-ins for every product, training summaries and records with true hashes.
+MAKE = """
+import json
+import sys
+from pathlib import Path
+from workflow import plan
+from workflow.commands import explain, provenance
+from workflow.fingerprint import fingerprint
+
+for job in explain.dry_run(sys.argv[1:]):
+    for path in map(Path, job.output):
+        made = {"path": str(path)}
+        if path.name == "meta.json":
+            made = {"content": path.parent.name}
+        elif path.suffix == ".json" and "seed" in job.wildcards:
+            spec = plan.train_spec(job.run)
+            made = {"spec": json.loads(spec.text) if job.rule == "train" else spec.hash}
+            made["code"] = fingerprint(explain.modules_of(job))
+            made["data"] = {job.run.dataset: job.run.dataset}
+            made |= {"provenance": provenance.provenance(), "images_per_s": 1000.0, "device": "cpu (test)"}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(made))
+"""
+
+
+def call(folder: Path, *command: str) -> str:
+    """stdout and stderr of a command that must succeed."""
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
+    return text
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return call(folder, "git", "-c", "user.name=test", "-c", "user.email=test@example.org", *arguments)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working tree, committed, with all targets up to date."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs a git checkout: the list of files, and commits to compare with")
+    folder = tmp_path_factory.mktemp("reruns") / "main"
+    names = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file() and not name.startswith(("results/", "docs/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "workflow" / "config" / "presets.yaml").write_text(PRESETS)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "as copied")
+    call(folder, sys.executable, "-c", MAKE, *TARGETS)
+    call(folder, sys.executable, "-m", "snakemake", "--touch", "--forceall", "--cores", "1", *TARGETS)
+    return folder
+
+
+def jobs_after(folder: Path, *options: str) -> list[Job]:
+    text = call(folder, sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", *TARGETS, *options)
+    return explain.parse(text)
+
+
+@contextmanager
+def edited(folder: Path, edits: dict[str, Callable[[str], str]]) -> Iterator[None]:
+    """Files with changed texts while the block runs."""
+    before = {name: (folder / name).read_text() for name in edits}
+    try:
+        for name, edit in edits.items():
+            after = edit(before[name])
+            assert after != before[name], name
+            (folder / name).write_text(after)
+        yield
+    finally:
+        for name, text in before.items():
+            (folder / name).write_text(text)
+
+
+def code(text: str) -> str:
+    return text + "\nADDED = 1\n"
+
+
+def without_effect(text: str) -> str:
+    """Comments, blank lines, and more of a docstring where there is one."""
+    text = re.sub(r'\A"""', '"""Reworded. ', text)
+    return "# a comment\n\n" + re.sub(r"\n\n\n", "\n\n\n# another\n\n\n", text) + "\n\n# the end\n"
+
+
+def swap(old: str, new: str, count: int = -1) -> Callable[[str], str]:
+    return lambda text: text.replace(old, new, count)
+
+
+def rules(jobs: list[Job]) -> set[str]:
+    return {job.rule for job in jobs}
+
+
+def values(jobs: list[Job], wildcard: str, rule: str = "") -> set[str]:
+    return {job.wildcards[wildcard] for job in jobs if wildcard in job.wildcards and rule in ("", job.rule)}
+
+
+MODELS = {"vae", "dcgan", "divergence_triangle", "joint_vae_ebm", "joint_vae_ebm_plus"}
+REPORTS = {"table", "figure"}
+MEASURING = {"sample", "reconstruct", "score", "generation", "auroc", "auprc"}
+DATA = {"fetch", "prepare", "prepare_holdout", "prepare_ood", "classifier"}
+
+
+def test_nothing_runs_again_for_other_devices_or_folders(copy: Path) -> None:
+    assert jobs_after(copy, "--config", "device=cpu", "downloads=elsewhere", "offline=true") == []
+
+
+def test_nothing_runs_again_for_comments_docstrings_and_times(copy: Path) -> None:
+    names = [
+        str(path.relative_to(copy))
+        for room in ("dtri", "baselines", "workflow")
+        for path in (copy / room).rglob("*.py")
+    ]
+    sources = [name for name in names if not name.endswith("__init__.py")]
+    configuration = [f"workflow/config/{name}.yaml" for name in ("datasets", "models", "presets")]
+    edits = dict.fromkeys(sources, without_effect) | dict.fromkeys(configuration, lambda text: f"# a comment\n{text}\n")
+    edits["Snakefile"] = edits["workflow/rules/train.smk"] = lambda text: f"{text}\n# a comment\n"
+    with edited(copy, edits):
+        times = {path: path.stat().st_mtime_ns for path in (copy / "results" / "data").rglob("*")}
+        for path in times:
+            os.utime(path)
+        try:
+            assert jobs_after(copy) == []
+        finally:
+            for path, time in times.items():
+                os.utime(path, ns=(time, time))
+
+
+def test_nothing_runs_again_where_only_the_products_came_along(copy: Path) -> None:
+    (copy / ".snakemake").rename(copy / "kept")
+    try:
+        assert jobs_after(copy) == []
+    finally:
+        shutil.rmtree(copy / ".snakemake", ignore_errors=True)
+        (copy / "kept").rename(copy / ".snakemake")
+
+
+def test_a_figure_is_drawn_again_alone(copy: Path) -> None:
+    with edited(copy, {"workflow/figures/samples.py": code}):
+        jobs = jobs_after(copy)
+    assert {job.output for job in jobs} == {
+        tuple(f"results/{preset}/figures/samples.{ending}" for ending in ("pdf", "png")) for preset in ("demo", "lite")
+    }
+
+
+def test_a_table_is_rendered_again_alone(copy: Path) -> None:
+    with edited(copy, {"workflow/tables/table1.py": code}):
+        jobs = jobs_after(copy)
+    assert rules(jobs) == {"table"}
+    assert values(jobs, "table") == {"table1"}
+    assert values(jobs, "preset") == {"demo", "lite"}
+
+
+def test_a_baseline_retrains_itself_and_its_readers(copy: Path) -> None:
+    with edited(copy, {"baselines/dcgan.py": code}):
+        jobs = jobs_after(copy)
+    assert values(jobs, "model") == {"dcgan"}
+    assert len([job for job in jobs if job.rule == "train"]) == 2  # presets
+    assert {"train", "sample", "generation", "table"} <= rules(jobs) <= {"train"} | MEASURING | REPORTS
+    assert values(jobs, "table") == {"table1"} | ({"table3"} if "auroc" in rules(jobs) else set())
+
+
+def test_the_engine_retrains_everything(copy: Path) -> None:
+    with edited(copy, {"dtri/engine.py": code}):
+        jobs = jobs_after(copy)
+    assert values(jobs, "model", "train") == MODELS
+    assert rules(jobs) & DATA == set()
+    outputs = {path for job in jobs for path in job.output if path.endswith("train.json")}
+    assert outputs == {str(path.relative_to(copy)) for path in copy.glob("results/*/*/*/seed*/train.json")}
+
+
+def test_a_measurement_is_made_again_without_training(copy: Path) -> None:
+    with edited(copy, {"dtri/metrics/ranking.py": code}):
+        jobs = jobs_after(copy)
+    assert {"auroc", "auprc"} <= rules(jobs) <= {"auroc", "auprc"} | REPORTS
+    assert values(jobs, "table") == {"table3", "table4"}
+
+
+def test_data_code_reaches_everything_of_its_dataset(copy: Path) -> None:
+    with edited(copy, {"dtri/data/uniform.py": code}):
+        jobs = jobs_after(copy)
+    assert {job.wildcards["dataset"] for job in jobs if job.rule in DATA} == {"uniform_1x28x28"}
+    assert rules(jobs) <= {"fetch", "prepare_ood", "score", "auroc"} | REPORTS
+    assert values(jobs, "scored") == {"uniform_1x28x28"}
+
+
+def test_a_hyperparameter_retrains_its_system(copy: Path) -> None:
+    with edited(copy, {"workflow/config/models.yaml": swap("VAE\n  steps", "VAE\n  hparams: {lr: 0.001}\n  steps")}):
+        jobs = jobs_after(copy)
+    assert values(jobs, "model") == {"vae"}
+    assert values(jobs, "model", "train") == {"vae"}
+
+
+def test_a_preset_touches_no_other(copy: Path) -> None:
+    with edited(copy, {"workflow/config/presets.yaml": swap("default: 2", "default: 3", 1)}):
+        jobs = jobs_after(copy)
+    assert values(jobs, "preset") == {"demo"}
+    assert values(jobs, "dataset", "train") == {"digits"}  # hold-outs have a limit of their own
+    assert values(jobs, "model", "train") == MODELS
+
+
+def test_another_seed_trains_that_seed(copy: Path) -> None:
+    with edited(copy, {"workflow/config/presets.yaml": swap("seeds: [0]", "seeds: [0, 1]", 1)}):
+        jobs = jobs_after(copy)
+    assert values(jobs, "seed") == {"1"}
+    assert values(jobs, "preset") == {"demo"}
+    assert rules(jobs) == {"train", *REPORTS, *MEASURING, *({"score_holdout"} & rules(jobs))}
+
+
+def test_labels_are_printed_again(copy: Path) -> None:
+    edits = {
+        "workflow/config/presets.yaml": swap("label: first", "label: other"),
+        "workflow/config/models.yaml": swap("label: VAE", "label: Variational auto-encoder"),
+        "workflow/config/datasets.yaml": swap("label: CIFAR-10", "label: Pictures"),
+    }
+    with edited(copy, edits):
+        jobs = jobs_after(copy)
+    assert rules(jobs) == REPORTS
+    assert {job.output[0] for job in jobs if job.rule == "table"} == {f"results/demo/table{k}.csv" for k in range(1, 5)}
+
+
+# What explain says
+
+
+def test_explain_names_modules_keys_and_costs(copy: Path) -> None:
+    edits = {
+        "dtri/objectives/gaussian.py": code,
+        "workflow/config/models.yaml": swap("VAE\n  steps", "VAE\n  hparams: {lr: 0.001}\n  steps"),
+    }
+    with edited(copy, edits):
+        text = call(copy, sys.executable, "-m", "workflow.commands.explain", "results/demo/table2.csv")
+    commit = git(copy, "rev-parse", "HEAD")[:7]
+    head, _, rest = text.partition("what differs from the products on disk\n")
+    differs, _, cost = rest.partition("cost of training: steps x batch size / images per second\n")
+    assert re.search(r"^  train +4   4 changed$", head, re.M)
+    vae = re.search(r"  train results/demo/digits/vae/seed0\n((?:    .*\n)+)", differs)
+    assert re.fullmatch(
+        r"    hparams\.lr default -> 0\.001\n"
+        rf"    code \w{{16}} -> \w{{16}}: dtri\.objectives\.gaussian \(since {commit}\)\n",
+        vae[1],
+    )
+    assert "dtri.engine" not in text
+    assert "dcgan" not in text
+    hours = 2 * 100 / 1000 / 3600
+    assert f"1 x {hours:.2g} h  demo vae on digits\n" in cost
+    assert "as measured, 1000 images/s on cpu (test)" in cost
+    assert f"  sum: {4 * hours:.2g} CPU hours" in cost
+
+
+def test_explain_has_nothing_to_say_when_nothing_runs(copy: Path) -> None:
+    text = call(copy, sys.executable, "-m", "workflow.commands.explain", "results/demo/table2.csv")
+    assert text == "nothing would run: everything is up to date\n"
+
+
+DRY_RUN = """
+[Sat Nov 21 03:42:19 2026]
+localrule fetch:
+    output: results/data/digits/fetch.json
+    jobid: 3
+    reason: Missing output files: results/data/digits/fetch.json
+    wildcards: dataset=digits
+    resources: tmpdir=/tmp
+[Sat Nov 21 03:42:19 2026]
+rule train:
+    input: results/data/digits/train.npy
+    output: results/demo/digits/vae/seed0/model.safetensors, results/demo/digits/vae/seed0/train.json
+    reason: Input files updated by another job: a; Params have changed since last execution: before: 'x' now: 'y'
+    wildcards: preset=demo, dataset=digits, model=vae, seed=0
+rule demo:
+    input: results/demo/table1.csv
+    reason: Input files updated by another job: results/demo/table1.csv
+Job stats:
+job    count
+"""
+
+
+def test_dry_runs_are_read() -> None:
+    fetch, train = explain.parse(DRY_RUN)
+    assert (fetch.rule, fetch.output, fetch.why) == ("fetch", ("results/data/digits/fetch.json",), "not made yet")
+    assert train.wildcards == {"preset": "demo", "dataset": "digits", "model": "vae", "seed": "0"}
+    assert train.run.folder == "results/demo/digits/vae/seed0"
+    assert len(train.output) == 2
+    assert train.why == "changed"
+
+
+SPEC = TrainSpec("digits", "vae", "baselines.vae:VAE", (1, 28, 28), {"width": 0.25}, 3600, 100, 0)
+
+
+@pytest.mark.parametrize(
+    "spec, on_gpu, hours, unit, source",
+    [
+        (SPEC, False, 0.5, "CPU hours", "as measured, 200 images/s on cpu (a), cpu (b)"),
+        (replace(SPEC, seed=7, dataset="mnist", steps=7200), False, 1.0, "CPU hours", "as measured, 200 images/s"),
+        (SPEC, True, 0.05, "GPU-hours", "rough: from 3x32x32 at width 1, 2000 images/s on GPU"),
+        (replace(SPEC, hparams={}), False, 0.5, "CPU hours", "rough: from 1x28x28 at width 0.25, 200 images/s on cpu"),
+        (
+            replace(SPEC, entry="baselines.dcgan:DCGAN"),
+            False,
+            None,
+            "",
+            "no run of baselines.dcgan:DCGAN was measured yet",
+        ),
+    ],
+)
+def test_hours_come_from_the_nearest_runs(
+    spec: TrainSpec, on_gpu: bool, hours: float | None, unit: str, source: str
+) -> None:
+    measured = [
+        Speed(SPEC, 100.0, "cpu (a)"),
+        Speed(SPEC, 300.0, "cpu (b)"),
+        Speed(replace(SPEC, image_shape=(3, 32, 32), hparams={}), 2000.0, "GPU"),
+    ]
+    found = explain.estimate(spec, on_gpu, measured)
+    assert found.hours == (None if hours is None else pytest.approx(hours))
+    assert found.unit == unit
+    assert found.source.startswith(source)
+
+
+def test_a_run_of_another_checkout_is_not_compared() -> None:
+    made = {"code": "0" * 16, "provenance": {"commit": "1" * 40, "dirty": False}}
+    assert explain._changed_modules(("baselines.vae",), made) == "changed modules unknown, no commit 1111111 here"
+    made["provenance"] = {"commit": None, "dirty": None}
+    assert explain._changed_modules(("baselines.vae",), made).endswith("made outside a git checkout")
