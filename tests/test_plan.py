@@ -330,3 +330,32 @@ def test_the_paper_table_asks_for_each_job_once(table1: dict) -> None:
     assert len(outputs) == len(set(outputs))
     assert {"results/table1.csv", "results/paper/table1.csv", "results/data/cifar10/train.npy"} <= set(outputs)
     assert not any(path.startswith(("results/demo", "results/lite", "results/data/digits")) for path in outputs)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [plan.PresetConfig, plan.MaxSteps, plan.ModelConfig, plan.DatasetConfig, plan.GenerationProtocol, plan.Settings],
+    ids=lambda kind: kind.__name__,
+)
+def test_every_key_is_documented(kind: type) -> None:
+    text = (plan.CONFIG / "README.md").read_text()
+    cells = {cell for line in text.splitlines() if line.startswith("| ") for cell in re.findall(r"\w+", line)}
+    assert set(kind.model_fields) - cells == set()
+
+
+@pytest.mark.parametrize("name", ["default", "slurm"])
+def test_every_option_of_a_profile_is_documented(name: str) -> None:
+    folder = ROOT / "workflow" / "profiles"
+    keys = yaml.safe_load((folder / name / "profile.yaml").read_text())
+    documented = re.findall(r"^\| `([\w-]+)", (folder / "README.md").read_text(), re.M)
+    assert set(keys) - set(documented) == set()
+
+
+def test_the_slurm_profile_keeps_what_is_right_everywhere() -> None:
+    default, slurm = (
+        yaml.safe_load((ROOT / "workflow" / "profiles" / name / "profile.yaml").read_text())
+        for name in ("default", "slurm")
+    )
+    assert {key: slurm[key] for key in default if key != "resources"} == {
+        key: value for key, value in default.items() if key != "resources"
+    }
