@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "workflow.figures": ("dtri.report", "workflow.tables"),
     "workflow.commands": ("dtri", "workflow.commands"),
     **{f"workflow.commands.{name}": ("dtri", "workflow") for name in ("table", "figure", "explain")},
-    "bench": ("dtri", "baselines", "bench"),
+    "bench": ("dtri", "baselines", "bench", "workflow.plan", "workflow.commands.cli"),
 }
 
 
