@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = "results/demo/table1.csv"
 POLL_S = 0.2
+VICTIMS = ("snakemake", "tree", "job")  # in turns
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--steps", type=int, default=200, help="training iterations of the demo preset in the clones")
     parser.add_argument("--cores", type=int, default=min(os.cpu_count() or 1, 8))
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of victims and moments")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of moments")
     parser.add_argument("--keep", action="store_true", help="leave the clones where they are")
     arguments = parser.parse_args()
     draw = random.Random(arguments.seed)
@@ -77,7 +78,7 @@ def _rounds(
     while len(kills) < arguments.kills:
         process = _give(clone, arguments.cores)
         while len(kills) < arguments.kills:
-            who, after = draw.choice(["job", "tree", "snakemake"]), draw.uniform(0.02, 0.6) * seconds
+            who, after = VICTIMS[len(kills) % len(VICTIMS)], draw.uniform(0.02, 0.6) * seconds
             what = _strike(process, clone, who, after)
             if what is None:
                 break
