@@ -60,6 +60,10 @@ class Dataset:
     meta: dict[str, Any]
 
     @property
+    def name(self) -> str:
+        return self.meta["name"]
+
+    @property
     def content(self) -> str:
         """The data hash: sha256 over the sorted (file, sha256) pairs."""
         return self.meta["content"]
