@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import math
 import sys
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from dtri.metrics import classifier
 from dtri.seeding import derive
 from workflow.commands.cli import run
 from workflow.commands.provenance import versions
+
+BATCH = 128
+EPOCHS = 20  # small sets; the large ones reach their accuracy in MAX_STEPS
+MAX_STEPS = 1500
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,15 +30,16 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads)
     dataset = store.load(arguments.data)
     train, labels = dataset.images("train"), dataset.labels("train")
-    trained = classifier.train_classifier(
-        train.copy(), labels, dataset.meta["n_classes"], derive("domain", dataset.name)
-    )
+    steps = min(MAX_STEPS, math.ceil(EPOCHS * len(train) / BATCH))
+    seed = derive("domain", dataset.name)
+    trained = classifier.train_classifier(train.copy(), labels, dataset.meta["n_classes"], seed, steps, BATCH)
     test_accuracy = classifier.accuracy(trained, dataset.images("test").copy(), dataset.labels("test"))
     classifier.save(trained, arguments.out, {"dataset": dataset.name, "data": dataset.content})
     summary = {
         "dataset": dataset.name,
         "data": dataset.content,
         "test_accuracy": test_accuracy,
+        "steps": steps,
         "n_train": len(train),
         "n_test": dataset.meta["sizes"]["test"],
         "sha256": hashlib.sha256(arguments.out.read_bytes()).hexdigest(),
