@@ -461,7 +461,7 @@ def preset_products(preset_name: str) -> list[str]:
 # Inputs and params of rules: functions of wildcards alone, so that Snakemake can compare them between runs.
 
 
-def dataset_pattern(kind: str) -> str:
+def dataset_pattern(*kinds: str) -> str:
     """Regular expression of the dataset names that are `trainable`, `ood` (test images only) or `holdout`."""
     names = {"trainable": [], "ood": [], "holdout": []}
     for name, entry in datasets().items():
@@ -471,7 +471,7 @@ def dataset_pattern(kind: str) -> str:
             names["ood"].append(f"{name}_[0-9]+x[0-9]+x[0-9]+")
         else:
             names["trainable"].append(name)
-    return "|".join(names[kind]) or "(?!)"
+    return "|".join(name for kind in kinds for name in names[kind]) or "(?!)"
 
 
 def run_of(wildcards: Any) -> Run:

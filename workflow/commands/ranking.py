@@ -17,21 +17,21 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--train", required=True, type=Path, help="train.json of the run")
     parser.add_argument("--code", required=True)
-    parser.add_argument("--scores", required=True, type=Path, help="scores of the in-distribution or hold-out test set")
+    parser.add_argument("--scores", required=True, type=Path, nargs="+", help="of the test set, or of each split")
     parser.add_argument("--against", type=Path, help="scores of the out-of-distribution set: AUROC")
     parser.add_argument("--against-data", type=Path, help="its prepared dataset")
     parser.add_argument("--labels-of", type=Path, help="prepared hold-out dataset: AUPRC")
-    parser.add_argument("--split", default="test", help="split whose labels are used: test (clean) or test_leaky")
-    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--split", nargs="+", choices=("test", "test_leaky"), help="of each scores file: AUPRC")
+    parser.add_argument("--out", required=True, type=Path, nargs="+", help="one record per scores file")
     arguments = parser.parse_args(argv)
     if (arguments.against is None) == (arguments.labels_of is None):
         raise ValueError("expected exactly one of --against (AUROC) and --labels-of (AUPRC)")
 
-    scores = np.load(arguments.scores)
     if arguments.against:
-        _auroc(scores, arguments)
+        _auroc(np.load(arguments.scores[0]), arguments)
     else:
-        _auprc(scores, arguments)
+        for path, split, out in zip(arguments.scores, arguments.split, arguments.out, strict=True):
+            _auprc(np.load(path), split, out, arguments)
     return 0
 
 
@@ -45,7 +45,7 @@ def _auroc(scores, arguments: argparse.Namespace) -> None:
     other = np.load(arguments.against)
     n_id, n_ood = len(scores["energy"]), len(other["energy"])
     protocol = f"AUROC, energy of {n_id} test images below that of {n_ood} of {against.name}; BN in eval mode"
-    path, metric = arguments.out, "auroc"
+    path, metric = arguments.out[0], "auroc"
     if job.diverged:
         job.record(path, metric, None, n_samples=n_id, n_reference=n_ood, protocol=protocol)
         return
@@ -56,24 +56,24 @@ def _auroc(scores, arguments: argparse.Namespace) -> None:
     job.record(path, metric, result.value, n_samples=n_id, n_reference=n_ood, protocol=protocol, extra=extra)
 
 
-def _auprc(scores, arguments: argparse.Namespace) -> None:
+def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None:
     dataset = store.load(arguments.labels_of)
-    labels = dataset.labels(arguments.split)
+    labels = dataset.labels(split)
     job = _measurement(arguments, {dataset.name: dataset.content})
-    leaky = arguments.split == "test_leaky"
+    leaky = split == "test_leaky"
     metric = "auprc_leaky" if leaky else "auprc"
-    split = "leaky EGBAD split (test normals seen in training)" if leaky else "clean EGBAD split"
-    protocol = f"AUPRC (trapezoid), anomalies positive, energy as score, {split}; final weights; BN in eval mode"
+    composition = "leaky EGBAD split (test normals seen in training)" if leaky else "clean EGBAD split"
+    protocol = f"AUPRC (trapezoid), anomalies positive, energy as score, {composition}; final weights; BN in eval mode"
     n_anomalies = int(labels.sum())
     sizes = {"n_samples": len(labels), "n_reference": n_anomalies}
     if job.diverged:
-        job.record(arguments.out, metric, None, protocol=protocol, **sizes)
+        job.record(out, metric, None, protocol=protocol, **sizes)
         return
     result = ranking.auprc(scores["energy"], labels)
     extra = asdict(result)
     if "sse" in scores:
         extra["sse"] = ranking.auprc(scores["sse"], labels).value
-    job.record(arguments.out, metric, result.value, protocol=protocol, extra=extra, **sizes)
+    job.record(out, metric, result.value, protocol=protocol, extra=extra, **sizes)
 
 
 if __name__ == "__main__":

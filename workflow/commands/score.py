@@ -1,4 +1,4 @@
-"""Anomaly scores of one split of a dataset under a trained model, larger = stranger: .npz of float64 arrays."""
+"""Anomaly scores of splits of a dataset under a trained model, larger = stranger: .npz of float64 arrays."""
 
 import argparse
 import io
@@ -18,23 +18,24 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, type=Path)
     parser.add_argument("--data", required=True, type=Path, help="prepared dataset to score")
-    parser.add_argument("--split", required=True)
+    parser.add_argument("--split", required=True, nargs="+")
     parser.add_argument("--limit", type=int, help="score the first so many images")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path, nargs="+", help="one .npz per split")
     arguments = parser.parse_args(argv)
 
     device.prepare(arguments.threads, "fp32")
-    images = store.load(arguments.data).images(arguments.split)
+    dataset = store.load(arguments.data)
     with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
         model, spec = checkpoint.load_model(arguments.model, where)
-        if images.shape[1:] != spec.image_shape:
-            raise ValueError(f"expected images {spec.image_shape}, found {images.shape[1:]} in {arguments.data}")
-        scores = anomaly.scores(model, images[: arguments.limit])
-    content = io.BytesIO()
-    np.savez(content, **scores)
-    write_bytes(arguments.out, content.getvalue())
+        if dataset.image_shape != spec.image_shape:
+            raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
+        for split, path in zip(arguments.split, arguments.out, strict=True):
+            scores = anomaly.scores(model, dataset.images(split)[: arguments.limit])
+            content = io.BytesIO()
+            np.savez(content, **scores)
+            write_bytes(path, content.getvalue())
     return 0
 
 

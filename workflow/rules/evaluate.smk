@@ -54,40 +54,22 @@ rule auroc:
 rule auprc:
     input:
         summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
-        scores="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test.npz",
+        test="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test.npz",
+        leaky="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test_leaky.npz",
         index="results/data/{dataset}/index.npz",
         meta="results/data/{dataset}/meta.json",
     output:
-        record="results/{preset}/{dataset}/{model}/seed{seed}/metrics/auprc.json",
+        test="results/{preset}/{dataset}/{model}/seed{seed}/metrics/auprc.json",
+        leaky="results/{preset}/{dataset}/{model}/seed{seed}/metrics/auprc_leaky.json",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/auprc.log",
-    resources:
-        mem_mb=2000,
-        runtime=30,
     params:
         folder=plan.data_folder,
         code=plan.code("auprc"),
-    shell:
-        "python -m workflow.commands.ranking --train {input.summary} --code {params.code} --scores {input.scores}"
-        " --labels-of {params.folder} --split test --out {output.record} > {log} 2>&1"
-
-
-rule auprc_leaky:
-    input:
-        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
-        scores="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test_leaky.npz",
-        index="results/data/{dataset}/index.npz",
-        meta="results/data/{dataset}/meta.json",
-    output:
-        record="results/{preset}/{dataset}/{model}/seed{seed}/metrics/auprc_leaky.json",
-    log:
-        "results/{preset}/{dataset}/{model}/seed{seed}/logs/auprc_leaky.log",
     resources:
         mem_mb=2000,
         runtime=30,
-    params:
-        folder=plan.data_folder,
-        code=plan.code("auprc"),
     shell:
-        "python -m workflow.commands.ranking --train {input.summary} --code {params.code} --scores {input.scores}"
-        " --labels-of {params.folder} --split test_leaky --out {output.record} > {log} 2>&1"
+        "python -m workflow.commands.ranking --train {input.summary} --code {params.code} --labels-of {params.folder}"
+        " --scores {input.test} {input.leaky} --split test test_leaky --out {output.test} {output.leaky}"
+        " > {log} 2>&1"

@@ -63,6 +63,8 @@ rule score:
         scores="results/{preset}/{dataset}/{model}/seed{seed}/scores/{scored}__{split}.npz",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/score_{scored}__{split}.log",
+    wildcard_constraints:
+        scored=plan.dataset_pattern("trainable", "ood"),
     threads: plan.threads
     resources:
         gpu=plan.gpus,
@@ -74,3 +76,29 @@ rule score:
     shell:
         "python -m workflow.commands.score --model {input.model} {params.arguments} --threads {threads}"
         " --out {output.scores} > {log} 2>&1"
+
+
+rule score_holdout:
+    input:
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        test="results/data/{dataset}/test.npy",
+        leaky="results/data/{dataset}/test_leaky.npy",
+        meta="results/data/{dataset}/meta.json",
+    output:
+        test="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test.npz",
+        leaky="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test_leaky.npz",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/score_holdout.log",
+    wildcard_constraints:
+        dataset=plan.dataset_pattern("holdout"),
+    params:
+        folder=plan.data_folder,
+        code=plan.score_code,
+    threads: plan.threads
+    resources:
+        gpu=plan.gpus,
+        mem_mb=6000,
+        runtime=60,
+    shell:
+        "python -m workflow.commands.score --model {input.model} --data {params.folder} --split test test_leaky"
+        " --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
