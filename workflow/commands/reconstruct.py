@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
             if i < SHOWN:
                 shown.append(images.to_uint8(y).cpu().numpy())
     anchors = {
-        "mean_image_mse": mean_image_mse(dataset.images("train"), test),
+        "mean_image_mse": mean_image_mse(test, dataset.images("train")),
         "random_pairs_mse": random_pairs_mse(test, derive("pairs", dataset.name)),
         "mse_0_1": error.mse / 4,
     }
