@@ -47,6 +47,8 @@ class Hparams:
     entropy_weight: float = 1e-3  # e, Eqn 17 only: 2 p, both entropies at the weight of the prior term
     logvar_range: tuple[float, float] = (-8.0, 4.0)  # keeps a collapsing or exploding V representable
     critic_gain: float = 1.0  # constant factor on the 1-Lipschitz critic
+    spectral_norm_last: bool = True  # not stated which layers; without, the scale of f is free
+    critic_noise: float = 0.0  # standard deviation of the noise on every image the critic trains on
     z_layers: int = 2  # section 5: z is transformed before it meets x (0: section 3.5)
     clip_norm: float = 100.0  # paper B's script
 
@@ -59,7 +61,7 @@ class JointVAEEBM(Model):
         self.image_shape, self.z_dim, self.h = image_shape, h.z_dim, h
         self.generator = Generator(image_shape, h.z_dim, h.width)
         self.encoder = GaussianEncoder(image_shape, h.z_dim, h.width, batch_norm=True, logvar_range=h.logvar_range)
-        self.critic = JointCritic(image_shape, h.z_dim, h.width, h.z_layers, gain=h.critic_gain)
+        self.critic = JointCritic(image_shape, h.z_dim, h.width, h.z_layers, h.spectral_norm_last, h.critic_gain)
         betas = (h.beta1, h.beta2)
         self.optimizers = {
             "critic": Adam(self.critic.parameters(), h.lr_critic, betas),
@@ -82,6 +84,10 @@ class JointVAEEBM(Model):
         base = {"critic": h.lr_critic, "encoder": h.lr_encoder, "generator": h.lr_generator}
         return {name: exponential(lr, h.gamma, h.gamma_every, t) for name, lr in base.items()}
 
+    def noisy(self, x: Tensor) -> Tensor:
+        """x as the critic trains on it: observation noise on real and generated images alike."""
+        return x + self.h.critic_noise * torch.randn_like(x) if self.h.critic_noise else x
+
     def encoder_loss(self, rec: Tensor, mu: Tensor, logvar: Tensor, f: Tensor) -> Tensor:
         """Eqn 15 or 17 from batch values rec, f: [B] and mu, logvar: [B, d] -> scalar."""
         h = self.h
@@ -99,17 +105,17 @@ class JointVAEEBM(Model):
             z_x = gaussian.sample(mu, logvar)
 
         with self.only("critic"):
-            f_real = self.critic(x, z_x.detach()).mean()
-            f_fake = self.critic(x_fake.detach(), z).mean()
+            f_real = self.critic(self.noisy(x), z_x.detach()).mean()
+            f_fake = self.critic(self.noisy(x_fake.detach()), z).mean()
             self.descend("critic", f_fake - f_real, h.clip_norm)
 
         with self.only("encoder"):
             rec = sse(x, self.generate(z_x))
-            self.descend("encoder", self.encoder_loss(rec, mu, logvar, self.critic(x, z_x)), h.clip_norm)
+            self.descend("encoder", self.encoder_loss(rec, mu, logvar, self.critic(self.noisy(x), z_x)), h.clip_norm)
 
         with self.only("generator"):
             rec = sse(x, self.generate(z_x.detach())).mean()
-            adversarial = -self.critic(x_fake, z).mean()
+            adversarial = -self.critic(self.noisy(x_fake), z).mean()
             self.descend("generator", h.rec_weight * rec + h.energy_weight * adversarial, h.clip_norm)
 
         return {

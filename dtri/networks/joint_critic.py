@@ -15,8 +15,8 @@ from dtri.networks.initialisation import dcgan_init
 class JointCritic(nn.Module):
     """(x: [B, C, H, W] in [-1, 1], z: [B, d]) -> f: [B], one number per pair.
 
-    `z_layers` linear layers transform z before the concatenation (0 concatenates z itself). `spectral_norm` covers
-    every layer; the value is multiplied by the constant `gain`.
+    `z_layers` linear layers transform z before the concatenation (0 concatenates z itself). Every layer is spectrally
+    normalised, the last one only with `spectral_norm_last`; the value is multiplied by the constant `gain`.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class JointCritic(nn.Module):
         z_dim: int,
         width: float = 1.0,
         z_layers: int = 2,
-        spectral_norm: bool = True,
+        spectral_norm_last: bool = True,
         gain: float = 1.0,
     ):
         super().__init__()
@@ -45,13 +45,15 @@ class JointCritic(nn.Module):
             nn.LeakyReLU(LEAK),
             nn.Linear(2 * hidden, hidden),
             nn.LeakyReLU(LEAK),
-            nn.Linear(hidden, 1),
         )
+        self.head = nn.Linear(hidden, 1)
         self.apply(dcgan_init)
-        if spectral_norm:
-            spectrally_normalised(self)
+        for part in (self.trunk, self.x_branch, self.z_branch, self.joint):
+            spectrally_normalised(part)
+        if spectral_norm_last:
+            spectrally_normalised(self.head)
         self.gain = gain
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         pair = torch.cat([self.x_branch(self.trunk(x)), self.z_branch(z)], dim=1)
-        return self.gain * self.joint(pair).flatten().float()  # [B]
+        return self.gain * self.head(self.joint(pair)).flatten().float()  # [B]
