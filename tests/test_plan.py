@@ -345,7 +345,7 @@ def test_every_key_is_documented(kind: type) -> None:
 
 @pytest.mark.parametrize("name", ["default", "slurm"])
 def test_every_option_of_a_profile_is_documented(name: str) -> None:
-    folder = ROOT / "workflow" / "profiles"
+    folder = ROOT / "profiles"
     keys = yaml.safe_load((folder / name / "profile.yaml").read_text())
     documented = re.findall(r"^\| `([\w-]+)", (folder / "README.md").read_text(), re.M)
     assert set(keys) - set(documented) == set()
@@ -353,8 +353,7 @@ def test_every_option_of_a_profile_is_documented(name: str) -> None:
 
 def test_the_slurm_profile_keeps_what_is_right_everywhere() -> None:
     default, slurm = (
-        yaml.safe_load((ROOT / "workflow" / "profiles" / name / "profile.yaml").read_text())
-        for name in ("default", "slurm")
+        yaml.safe_load((ROOT / "profiles" / name / "profile.yaml").read_text()) for name in ("default", "slurm")
     )
     assert {key: slurm[key] for key in default if key != "resources"} == {
         key: value for key, value in default.items() if key != "resources"
