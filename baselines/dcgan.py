@@ -8,10 +8,11 @@ generator step evaluates the updated discriminator anew.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
 from dtri.model import Model
 from dtri.networks.convolutional import Generator, ImageCritic
@@ -33,8 +34,12 @@ class DCGAN(Model):
         self.image_shape, self.z_dim, self.h = image_shape, h.z_dim, h
         self.generator = Generator(image_shape, h.z_dim, h.width)
         self.discriminator = ImageCritic(image_shape, h.width, batch_norm=True)
+
+    @cached_property
+    def optimizers(self) -> dict[str, Optimizer]:
+        h = self.h
         betas = (h.beta1, h.beta2)
-        self.optimizers = {
+        return {
             "discriminator": Adam(self.discriminator.parameters(), h.lr, betas),
             "generator": Adam(self.generator.parameters(), h.lr, betas),
         }

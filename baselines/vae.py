@@ -8,9 +8,10 @@ part is an ELBO with s2 = 0.005.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
 from dtri.model import Model
 from dtri.networks.convolutional import GaussianEncoder, Generator
@@ -37,7 +38,10 @@ class VAE(Model):
         self.image_shape, self.z_dim, self.h = image_shape, h.z_dim, h
         self.generator = Generator(image_shape, h.z_dim, h.width)
         self.encoder = GaussianEncoder(image_shape, h.z_dim, h.width)
-        self.optimizers = {"vae": Adam(self.parameters(), h.lr, (h.beta1, h.beta2))}
+
+    @cached_property
+    def optimizers(self) -> dict[str, Optimizer]:
+        return {"vae": Adam(self.parameters(), self.h.lr, (self.h.beta1, self.h.beta2))}
 
     def generate(self, z: Tensor) -> Tensor:
         return self.generator(z)

@@ -19,15 +19,24 @@ from torch.optim import Optimizer
 
 
 class Model(nn.Module, ABC):
-    """A trainable system. `Model(image_shape, hparams)` builds networks first, then `optimizers`.
+    """A trainable system. `Model(image_shape, hparams)` builds the networks.
 
-    `image_shape` is (C, H, W); `z_dim` is the latent size d. `optimizers` names the players: the parameters of one
-    optimiser move together.
+    `image_shape` is (C, H, W); `z_dim` is the latent size d. The weights a run ends with are the exponential moving
+    average of those of all iterations with decay `ema_decay`, batch norm's averages included; 0: the last ones.
     """
 
     image_shape: tuple[int, int, int]
     z_dim: int
-    optimizers: dict[str, Optimizer]
+    ema_decay: float = 0.0
+
+    @property
+    @abstractmethod
+    def optimizers(self) -> dict[str, Optimizer]:
+        """The players by name: the parameters of one optimiser move together.
+
+        A `cached_property` of subclasses: a model that is loaded for evaluation never builds them (torch's first
+        optimiser costs seconds of imports).
+        """
 
     @abstractmethod
     def step(self, x: Tensor, t: int) -> dict[str, Tensor]:

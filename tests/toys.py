@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
 from dtri.model import Model
 
@@ -28,7 +29,10 @@ class Toy(Model):
         self.image_shape, self.z_dim, self.h = image_shape, 1, h
         self.weight = nn.Parameter(torch.randn(image_shape))
         self.register_buffer("average", torch.zeros(()))
-        self.optimizers = {"toy": Adam([self.weight], 1e-2)}
+
+    @cached_property
+    def optimizers(self) -> dict[str, Optimizer]:
+        return {"toy": Adam([self.weight], 1e-2)}
 
     def energy(self, x: Tensor) -> Tensor:
         return (x * self.weight).flatten(1).sum(1).square()

@@ -13,10 +13,11 @@ Left open: networks at 28 and 64 px (64: DCGAN and mirror encoder without batch 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
 from dtri.model import Model
 from dtri.networks.convolutional import GaussianEncoder, Generator, ImageCritic, image_side
@@ -50,8 +51,12 @@ class DivergenceTriangle(Model):
         last = 256 if image_side(image_shape) == 32 else None
         self.energy_net = ImageCritic(image_shape, h.width, last=last)
         self.encoder = GaussianEncoder(image_shape, h.z_dim, h.width)
+
+    @cached_property
+    def optimizers(self) -> dict[str, Optimizer]:
+        h = self.h
         betas = (h.beta1, h.beta2)
-        self.optimizers = {
+        return {
             "energy": Adam(self.energy_net.parameters(), h.lr_energy, betas),
             "encoder": Adam(self.encoder.parameters(), h.lr_encoder, betas),
             "generator": Adam(self.generator.parameters(), h.lr_generator, betas, weight_decay=h.weight_decay),
