@@ -152,7 +152,8 @@ def fit(
     torch.manual_seed(derive("init", seed))
     model = build().to(device).to(memory_format=torch.channels_last).train()
     batches = Batches(stored, batch_size, seed, device)
-    progress, good, message = _restore(model, state_path, run_id)
+    average = Average(model)
+    progress, good, message = _restore(model, average, state_path, run_id)
     progress.attempts = _earlier_attempts(events_path, run_id) + 1
     interval = max(1, math.ceil(steps / CURVE_ROWS))
 
@@ -169,6 +170,7 @@ def fit(
                 **vars(progress),
                 "good": None if good[1] == progress.t else good,
                 "model": model.state_dict(),
+                "average": average.weights,
                 "optimizers": {name: optimizer.state_dict() for name, optimizer in model.optimizers.items()},
             },
         )
@@ -181,6 +183,7 @@ def fit(
     clock = last_save = time.monotonic()
     while progress.t < steps:
         pending.append(iterate(model, batches, progress.t, seed, precision))
+        average.update(model, progress.t)
         progress.t += 1
         reason = stop()
         # Weights are checked at fixed iterations only, so that a stop in between cannot change how a run ends.
@@ -203,7 +206,7 @@ def fit(
                 "diverged", step, weights, progress.curve, progress.seconds, progress.attempts, bad_step, term
             )
         if checked:
-            good = _snapshot(model), progress.t
+            good = average.snapshot(model), progress.t
         if progress.curve and progress.curve[-1]["step"] + CHECK_EVERY > progress.t:
             bar.set_postfix({k: f"{v:.3g}" for k, v in progress.curve[-1].items() if k != "step"}, refresh=False)
         due = progress.t % save_every < CHECK_EVERY and progress.t >= save_every
@@ -227,20 +230,52 @@ def fit(
     return Outcome("done", progress.t, good[0], progress.curve, progress.seconds, progress.attempts)
 
 
-def _snapshot(model: Model) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+class Average:
+    """Exponential moving average of a model's weights and of batch norm's; with `ema_decay` 0 simply the model's own.
+
+    At iteration t the decay is at most (t + 1) / (t + 10), so that the initial weights are soon forgotten. Other
+    buffers are the latest: averages of spectral norm's singular vectors would no longer be unit vectors.
+    """
+
+    def __init__(self, model: Model):
+        self.weights = _copied(model.state_dict()) if model.ema_decay else {}
+        parameters = {name for name, _ in model.named_parameters()}
+        means = {name for name in self.weights if name.endswith(("running_mean", "running_var"))}
+        self.averaged = sorted(self.weights.keys() & (parameters | means))
+        self.copied = sorted(self.weights.keys() - set(self.averaged))
+
+    def update(self, model: Model, t: int) -> None:
+        """Account for the weights after iteration t."""
+        if not self.weights:
+            return
+        rate = 1 - min(model.ema_decay, (t + 1) / (t + 10))
+        state = model.state_dict()
+        torch._foreach_lerp_([self.weights[n] for n in self.averaged], [state[n] for n in self.averaged], rate)
+        for name in self.copied:
+            self.weights[name].copy_(state[name])
+
+    def snapshot(self, model: Model) -> dict[str, Tensor]:
+        return _copied(self.weights or model.state_dict())
 
 
-def _restore(model: Model, path: Path, run_id: str) -> tuple[Progress, tuple[dict[str, Tensor], int], str]:
-    """Puts the saved state, if it fits, into the model; (progress, last finite weights and their t, what happened)."""
+def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def _restore(
+    model: Model, average: Average, path: Path, run_id: str
+) -> tuple[Progress, tuple[dict[str, Tensor], int], str]:
+    """Puts the saved state, if it fits, into the model and average; (progress, last finite weights, what happened)."""
     state, message = checkpoint.load_state(path, run_id)
     if state is None:
-        return Progress(), (_snapshot(model), 0), message
+        return Progress(), (average.snapshot(model), 0), message
     model.load_state_dict(state["model"])
+    for name, tensor in average.weights.items():
+        tensor.copy_(state["average"][name])
     for name, optimizer in model.optimizers.items():
         optimizer.load_state_dict(state["optimizers"][name])
     progress = Progress(**{name: state[name] for name in vars(Progress())})
-    return progress, state["good"] or (_snapshot(model), progress.t), message
+    return progress, state["good"] or (average.snapshot(model), progress.t), message
 
 
 def _earlier_attempts(path: Path, run_id: str) -> int:

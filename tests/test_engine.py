@@ -53,6 +53,48 @@ def state(folder: Path) -> dict:
     return torch.load(folder / "state.pt", weights_only=True)
 
 
+# Averaged weights
+
+
+class Averaged(Toy):
+    """Toy that notes its weights after every step."""
+
+    ema_decay = 0.7
+    seen: list[torch.Tensor]
+
+    def step(self, x, t):
+        losses = super().step(x, t)
+        self.seen.append(self.weight.detach().clone())
+        return losses
+
+
+def test_a_run_ends_with_the_moving_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Averaged, "seen", [], raising=False)
+    monkeypatch.setattr("tests.test_engine.Toy", Averaged)
+    outcome = fit(tmp_path, steps=30)
+    torch.manual_seed(engine.derive("init", 1))
+    average = Averaged(SHAPE, HEALTHY).weight.detach().clone()
+    for t, weight in enumerate(Averaged.seen):
+        decay = min(0.7, (t + 1) / (t + 10))
+        average = decay * average + (1 - decay) * weight
+    assert torch.allclose(outcome.weights["weight"], average, atol=1e-6)
+    assert not torch.allclose(outcome.weights["weight"], Averaged.seen[-1], atol=1e-6)
+    assert torch.equal(state(tmp_path)["model"]["weight"], Averaged.seen[-1])  # training goes on from the latest
+
+
+def test_singular_vectors_are_not_averaged():
+    model = Toy(SHAPE, HEALTHY)
+    model.ema_decay = 0.5
+    model.layer = torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(5, 4))
+    average = engine.Average(model)
+    for t in range(5):
+        model.layer(torch.randn(2, 5))
+        average.update(model, t)
+    vector = average.weights["layer.parametrizations.weight.0._u"]
+    assert torch.equal(vector, model.layer.parametrizations.weight[0]._u)
+    assert vector.norm().item() == pytest.approx(1.0, abs=1e-5)
+
+
 # Batches
 
 

@@ -10,16 +10,17 @@ q = q_data(x) N(z; mu_phi(x), V_phi(x)), p = N(z; 0, I) N(x; g_theta(z), sigma^2
 The entropies of KL(q||p) and KL(q||pi) cancel in Eqn 15 and double in Eqn 17 (r = 1 / 2 sigma^2, p = a = 1, e = 2).
 Left open by the paper, and chosen here: every number in `Hparams`, the networks (joint critic: dtri/networks/
 joint_critic.py; encoder with batch norm on all layers but the first), sigma through r, and the entropy: with the
-spectrally normalised critic nothing in Eqn 15 holds V up, so log V is clamped.
+spectrally normalised critic nothing in Eqn 15 holds V up, so log V is clamped. Weights are averaged for evaluation.
 Deviations: the weights r, p, a differ (sigma^2 I and equal weights would leave the critic without influence: the
 gradient of SSE is some hundred times that of a 1-Lipschitz f).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
+from torch.optim import Adam, Optimizer
 
 from dtri.model import Model
 from dtri.networks.convolutional import GaussianEncoder, Generator
@@ -46,11 +47,10 @@ class Hparams:
     energy_weight: float = 1.0  # a; Eqn 20, 21
     entropy_weight: float = 1e-3  # e, Eqn 17 only: 2 p, both entropies at the weight of the prior term
     logvar_range: tuple[float, float] = (-8.0, 4.0)  # keeps a collapsing or exploding V representable
-    critic_gain: float = 1.0  # constant factor on the 1-Lipschitz critic
-    spectral_norm_last: bool = True  # not stated which layers; without, the scale of f is free
-    critic_noise: float = 0.0  # standard deviation of the noise on every image the critic trains on
+    spectral_norm_last: bool = False  # not stated which layers; with it f stays too flat to rank images
     z_layers: int = 2  # section 5: z is transformed before it meets x (0: section 3.5)
     clip_norm: float = 100.0  # paper B's script
+    ema_decay: float = 0.999  # not stated; f wanders between iterations, its average does not (EGBAD tests so too)
 
 
 class JointVAEEBM(Model):
@@ -59,11 +59,16 @@ class JointVAEEBM(Model):
         if h.kl_sign not in ("minus", "plus"):
             raise ValueError(f"expected kl_sign 'minus' (Eqn 15) or 'plus' (Eqn 17), found {h.kl_sign!r}")
         self.image_shape, self.z_dim, self.h = image_shape, h.z_dim, h
+        self.ema_decay = h.ema_decay
         self.generator = Generator(image_shape, h.z_dim, h.width)
         self.encoder = GaussianEncoder(image_shape, h.z_dim, h.width, batch_norm=True, logvar_range=h.logvar_range)
-        self.critic = JointCritic(image_shape, h.z_dim, h.width, h.z_layers, h.spectral_norm_last, h.critic_gain)
+        self.critic = JointCritic(image_shape, h.z_dim, h.width, h.z_layers, h.spectral_norm_last)
+
+    @cached_property
+    def optimizers(self) -> dict[str, Optimizer]:
+        h = self.h
         betas = (h.beta1, h.beta2)
-        self.optimizers = {
+        return {
             "critic": Adam(self.critic.parameters(), h.lr_critic, betas),
             "encoder": Adam(self.encoder.parameters(), h.lr_encoder, betas),
             "generator": Adam(self.generator.parameters(), h.lr_generator, betas),
@@ -84,10 +89,6 @@ class JointVAEEBM(Model):
         base = {"critic": h.lr_critic, "encoder": h.lr_encoder, "generator": h.lr_generator}
         return {name: exponential(lr, h.gamma, h.gamma_every, t) for name, lr in base.items()}
 
-    def noisy(self, x: Tensor) -> Tensor:
-        """x as the critic trains on it: observation noise on real and generated images alike."""
-        return x + self.h.critic_noise * torch.randn_like(x) if self.h.critic_noise else x
-
     def encoder_loss(self, rec: Tensor, mu: Tensor, logvar: Tensor, f: Tensor) -> Tensor:
         """Eqn 15 or 17 from batch values rec, f: [B] and mu, logvar: [B, d] -> scalar."""
         h = self.h
@@ -105,17 +106,17 @@ class JointVAEEBM(Model):
             z_x = gaussian.sample(mu, logvar)
 
         with self.only("critic"):
-            f_real = self.critic(self.noisy(x), z_x.detach()).mean()
-            f_fake = self.critic(self.noisy(x_fake.detach()), z).mean()
+            f_real = self.critic(x, z_x.detach()).mean()
+            f_fake = self.critic(x_fake.detach(), z).mean()
             self.descend("critic", f_fake - f_real, h.clip_norm)
 
         with self.only("encoder"):
             rec = sse(x, self.generate(z_x))
-            self.descend("encoder", self.encoder_loss(rec, mu, logvar, self.critic(self.noisy(x), z_x)), h.clip_norm)
+            self.descend("encoder", self.encoder_loss(rec, mu, logvar, self.critic(x, z_x)), h.clip_norm)
 
         with self.only("generator"):
             rec = sse(x, self.generate(z_x.detach())).mean()
-            adversarial = -self.critic(self.noisy(x_fake), z).mean()
+            adversarial = -self.critic(x_fake, z).mean()
             self.descend("generator", h.rec_weight * rec + h.energy_weight * adversarial, h.clip_norm)
 
         return {

@@ -1,8 +1,8 @@
 """Joint critic f(x, z): branches for image and latent, concatenated, then non-linear layers.
 
 Paper A sections 3.5 and 5: "multiple layers of convolution to transform x and z, then concatenate at the higher layer",
-with spectral normalisation. Widths and number of layers are
-not stated: ours are listed in docs/deviations.md.
+with spectral normalisation. Widths, the number of layers and which of them are normalised are not stated: ours are
+listed in docs/deviations.md.
 """
 
 import torch
@@ -16,7 +16,7 @@ class JointCritic(nn.Module):
     """(x: [B, C, H, W] in [-1, 1], z: [B, d]) -> f: [B], one number per pair.
 
     `z_layers` linear layers transform z before the concatenation (0 concatenates z itself). Every layer is spectrally
-    normalised, the last one only with `spectral_norm_last`; the value is multiplied by the constant `gain`.
+    normalised, the last one only with `spectral_norm_last`: without, the scale of f is learned.
     """
 
     def __init__(
@@ -25,8 +25,7 @@ class JointCritic(nn.Module):
         z_dim: int,
         width: float = 1.0,
         z_layers: int = 2,
-        spectral_norm_last: bool = True,
-        gain: float = 1.0,
+        spectral_norm_last: bool = False,
     ):
         super().__init__()
         hidden = scaled(512, width)
@@ -52,8 +51,7 @@ class JointCritic(nn.Module):
             spectrally_normalised(part)
         if spectral_norm_last:
             spectrally_normalised(self.head)
-        self.gain = gain
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         pair = torch.cat([self.x_branch(self.trunk(x)), self.z_branch(z)], dim=1)
-        return self.gain * self.head(self.joint(pair)).flatten().float()  # [B]
+        return self.head(self.joint(pair)).flatten().float()  # [B]
