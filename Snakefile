@@ -19,7 +19,8 @@ plan.configure(config)
 shell.prefix(plan.shell_prefix(sys.executable))
 
 
-container: "docker://ghcr.io/prefix-dev/pixi:latest"
+# Used only on request (--software-deployment-method apptainer); dtri.def says how to build it.
+container: "dtri.sif"
 
 
 report: "workflow/report/workflow.rst"

@@ -61,8 +61,9 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Model, T
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError:
-        raise FileNotFoundError(f"expected trained weights in {path}, found no such file") from None
+    except OSError as error:
+        found = "no such file" if not path.exists() else "a folder" if path.is_dir() else f"this: {error}"
+        raise FileNotFoundError(f"expected trained weights in {path}, found {found}") from None
     except safetensors.SafetensorError as error:
         raise ValueError(f"expected a safetensors file in {path}, found something else ({error})") from error
     if "spec" not in metadata:

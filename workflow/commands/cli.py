@@ -9,7 +9,7 @@ def run(main: Callable[[], int]) -> int:
     """Exit code of `main`; expected errors become one line on stderr and code 2 (DTRI_TRACEBACK=1 shows all)."""
     try:
         return main()
-    except (ValueError, OSError, LookupError, RuntimeError) as error:
+    except (ValueError, OSError, LookupError) as error:
         if os.environ.get("DTRI_TRACEBACK"):
             raise
         text = str(error) if not isinstance(error, KeyError) else error.args[0]

@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     if dataset.image_shape != spec.image_shape:
         raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
     if int(os.environ.get("SLURM_PROCID", "0")) != 0:
-        raise RuntimeError("expected one process per run, found several (SLURM_PROCID is not 0): drop `tasks`")
+        raise ValueError("expected one process per run, found several (SLURM_PROCID is not 0): drop `tasks`")
     where = device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)
     device.prepare(spec.threads, spec.precision)
     arguments.out.mkdir(parents=True, exist_ok=True)

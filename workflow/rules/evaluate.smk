@@ -63,12 +63,12 @@ rule auprc:
         leaky="results/{preset}/{dataset}/{model}/seed{seed}/metrics/auprc_leaky.json",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/auprc.log",
-    params:
-        folder=plan.data_folder,
-        code=plan.code("auprc"),
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        folder=plan.data_folder,
+        code=plan.code("auprc"),
     shell:
         "python -m workflow.commands.ranking --train {input.summary} --code {params.code} --labels-of {params.folder}"
         " --scores {input.test} {input.leaky} --split test test_leaky --out {output.test} {output.leaky}"

@@ -91,14 +91,14 @@ rule score_holdout:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/score_holdout.log",
     wildcard_constraints:
         dataset=plan.dataset_pattern("holdout"),
-    params:
-        folder=plan.data_folder,
-        code=plan.score_code,
     threads: plan.threads
     resources:
         gpu=plan.gpus,
         mem_mb=6000,
         runtime=60,
+    params:
+        folder=plan.data_folder,
+        code=plan.score_code,
     shell:
         "python -m workflow.commands.score --model {input.model} --data {params.folder} --split test test_leaky"
         " --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
