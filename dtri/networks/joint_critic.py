@@ -15,8 +15,10 @@ from dtri.networks.initialisation import dcgan_init
 class JointCritic(nn.Module):
     """(x: [B, C, H, W] in [-1, 1], z: [B, d]) -> f: [B], one number per pair.
 
-    `z_layers` linear layers transform z before the concatenation (0 concatenates z itself). Every layer is spectrally
-    normalised, the last one only with `spectral_norm_last`: without, the scale of f is learned.
+    `z_layers` linear layers transform z before the concatenation (0 concatenates z itself). With `spectral_norm` every
+    layer is spectrally normalised, the last one only with `spectral_norm_last`: without, the scale of f is learned.
+    The discriminators of the baselines have none; they have `batch_norm` in the convolutions, except the first, or
+    `dropout` on the output of the convolutions and of every hidden linear layer.
     """
 
     def __init__(
@@ -26,32 +28,43 @@ class JointCritic(nn.Module):
         width: float = 1.0,
         z_layers: int = 2,
         spectral_norm_last: bool = False,
+        spectral_norm: bool = True,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
     ):
         super().__init__()
         hidden = scaled(512, width)
-        self.trunk = Trunk(image_shape, width, bias=True)
+        drop = [nn.Dropout(dropout)] if dropout else []  # stateless, as is LeakyReLU: one instance serves everywhere
+        activation = [nn.LeakyReLU(LEAK), *drop]
+        self.trunk = Trunk(image_shape, width, batch_norm, bias=not batch_norm)
         self.x_branch = nn.Sequential(
-            nn.Flatten(), nn.Linear(self.trunk.channels * self.trunk.side**2, hidden), nn.LeakyReLU(LEAK)
+            nn.Flatten(), *drop, nn.Linear(self.trunk.channels * self.trunk.side**2, hidden), *activation
         )
         z_branch: list[nn.Module] = []
         z_out = z_dim
         for _ in range(z_layers):
-            z_branch += [nn.Linear(z_out, hidden), nn.LeakyReLU(LEAK)]
+            z_branch += [*(activation if z_branch else ()), nn.Linear(z_out, hidden)]
             z_out = hidden
-        self.z_branch = nn.Sequential(*z_branch[:-1]) if z_layers else nn.Identity()
+        self.z_branch = nn.Sequential(*z_branch)
         self.joint = nn.Sequential(
-            nn.Linear(hidden + z_out, 2 * hidden),
-            nn.LeakyReLU(LEAK),
-            nn.Linear(2 * hidden, hidden),
-            nn.LeakyReLU(LEAK),
+            nn.Linear(hidden + z_out, 2 * hidden), *activation, nn.Linear(2 * hidden, hidden), *activation
         )
         self.head = nn.Linear(hidden, 1)
         self.apply(dcgan_init)
-        for part in (self.trunk, self.x_branch, self.z_branch, self.joint):
-            spectrally_normalised(part)
+        if spectral_norm:
+            for part in (self.trunk, self.x_branch, self.z_branch, self.joint):
+                spectrally_normalised(part)
         if spectral_norm_last:
             spectrally_normalised(self.head)
 
+    def features(self, x: Tensor, z: Tensor) -> Tensor:
+        """The last hidden layer: [B, hidden]."""
+        return self.joint(torch.cat([self.x_branch(self.trunk(x)), self.z_branch(z)], dim=1))
+
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        pair = torch.cat([self.x_branch(self.trunk(x)), self.z_branch(z)], dim=1)
-        return self.head(self.joint(pair)).flatten().float()  # [B]
+        return self.head(self.features(x, z)).flatten().float()  # [B]
+
+    def both(self, x: Tensor, z_x: Tensor, x_fake: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """f on the pairs (x, z_x) and on (x_fake, z), judged as one batch, so that batch norm sees both alike."""
+        f_real, f_fake = self(torch.cat([x, x_fake]), torch.cat([z_x, z])).chunk(2)
+        return f_real, f_fake
