@@ -1,0 +1,121 @@
+"""BiGAN-sigma: anomaly detection by a bidirectional GAN (EGBAD), scored with the critic's cross-entropy.
+
+Paper: Zenati, Foo, Lecouat, Manek & Chandrasekhar (ICLR workshop 2018), on BiGAN (Donahue et al., ICLR 2017). Reference
+code: houssamzenati/Efficient-GAN-Anomaly-Detection. "sigma" is the MEG paper's name for its option "cross-e".
+Objective, with logits a high on data pairs and a deterministic encoder E:
+    critic  min  E softplus(-a(x, E(x))) + E softplus(a(G(z), z))
+    maps    min  E softplus(a(x, E(x))) + E softplus(-a(G(z), z))           (encoder and generator, labels swapped)
+    score   (1 - w) |x - x_r|_1 + w softplus(-a(x_r, E(x))) with x_r = G(E(x)), larger = stranger
+The critic moves first; the maps draw z anew. One Adam for both maps equals the reference code's two: neither loss
+reaches the other's weights. Weights are averaged for evaluation.
+The paper writes the score's cross-entropy at (x, E(x)); the code, and so ours, takes it at (x_r, E(x)). With a sum over
+pixels beside one cross-entropy the score is nearly all reconstruction error; `anomaly_scores` has parts and variants.
+Deviations: networks similar to those of paper A in place of the paper's own for 28 px (slopes 0.1, two fully connected
+layers in G), both kinds of pairs judged in one batch, dropout behind the convolutions of the critic and not between
+them, the same images for both updates (the code's second batch is another).
+Left open by the paper's code: the number of epochs.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+from torch.optim import Adam, Optimizer
+
+from dtri.model import Model
+from dtri.networks.convolutional import Generator
+from dtri.networks.deterministic_encoder import DeterministicEncoder
+from dtri.networks.joint_critic import JointCritic
+from dtri.objectives import pairs
+from dtri.objectives.absolute import l1_norm
+from dtri.objectives.adversarial import bce_critic
+
+
+@dataclass(frozen=True)
+class Hparams:
+    z_dim: int = 200  # reference code
+    width: float = 1.0  # multiplies all channels; presets may lower it
+    lr: float = 1e-5  # reference code, all networks
+    beta1: float = 0.5  # reference code
+    beta2: float = 0.999  # reference code, its framework's default
+    dropout: float = 0.5  # reference code, critic
+    score_weight: float = 0.1  # w; reference code
+    ema_decay: float = 0.999  # reference code
+
+
+class BiGAN(Model):
+    def __init__(self, image_shape: tuple[int, int, int], h: Hparams):
+        super().__init__()
+        self.image_shape, self.z_dim, self.h = image_shape, h.z_dim, h
+        self.ema_decay = h.ema_decay
+        self.generator = Generator(image_shape, h.z_dim, h.width)
+        self.encoder = DeterministicEncoder(image_shape, h.z_dim, h.width, batch_norm=True)
+        self.critic = JointCritic(
+            image_shape, h.z_dim, h.width, spectral_norm=False, batch_norm=True, dropout=h.dropout
+        )
+
+    @cached_property
+    def optimizers(self) -> dict[str, Optimizer]:
+        h = self.h
+        betas = (h.beta1, h.beta2)
+        return {
+            "critic": Adam(self.critic.parameters(), h.lr, betas),
+            "maps": Adam([*self.encoder.parameters(), *self.generator.parameters()], h.lr, betas),
+        }
+
+    def generate(self, z: Tensor) -> Tensor:
+        return self.generator(z)
+
+    def infer(self, x: Tensor) -> Tensor:
+        return self.encoder(x)
+
+    def energy(self, x: Tensor) -> Tensor:
+        """The anomaly score "sigma" as in the reference code. Not an energy: it has no density."""
+        z = self.infer(x)
+        x_r = self.generate(z)
+        return self.score(l1_norm(x, x_r), softplus(-self.critic(x_r, z)))
+
+    def score(self, error: Tensor, discriminator: Tensor) -> Tensor:
+        """The score's two parts, [B] each, weighted."""
+        return (1 - self.h.score_weight) * error + self.h.score_weight * discriminator
+
+    def anomaly_scores(self, x: Tensor) -> dict[str, Tensor]:
+        """Variants and parts of the score.
+
+        "fm": feature matching |h(x, E(x)) - h(x_r, E(x))|_1 of the critic's last hidden layer in place of the
+        cross-entropy. "sigma_paper": the cross-entropy at (x, E(x)). "l1", "cross_entropy": the two parts of sigma.
+        """
+        z = self.infer(x)
+        x_r = self.generate(z)
+        error, cross_entropy = l1_norm(x, x_r), softplus(-self.critic(x_r, z))
+        matching = l1_norm(self.critic.features(x, z), self.critic.features(x_r, z))
+        return {
+            "fm": self.score(error, matching),
+            "sigma_paper": self.score(error, softplus(-self.critic(x, z))),
+            "l1": error,
+            "cross_entropy": cross_entropy,
+        }
+
+    def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
+        z_dim = self.h.z_dim
+        with torch.no_grad():
+            z = torch.randn(len(x), z_dim, device=x.device)
+            z_x, x_fake = self.infer(x), self.generate(z)
+        with self.only("critic"):
+            loss_critic = bce_critic(*self.critic.both(x, z_x, x_fake, z))
+            self.descend("critic", loss_critic)
+
+        with self.only("maps"):
+            z = torch.randn(len(x), z_dim, device=x.device)
+            a_real, a_fake = self.critic.both(x, self.infer(x), self.generate(z), z)
+            loss_maps = pairs.swapped_labels(a_real, a_fake)
+            self.descend("maps", loss_maps)
+
+        return {
+            "loss_critic": loss_critic.detach(),
+            "loss_maps": loss_maps.detach(),
+            "a_real": a_real.detach().mean(),
+            "a_fake": a_fake.detach().mean(),
+        }
