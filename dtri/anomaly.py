@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dtri import images
 from dtri.corners import reconstruct
@@ -14,16 +15,24 @@ def scores(model: Model, stored: np.ndarray, batch_size: int = 250) -> dict[str,
     """uint8 images [n, C, H, W] -> float64 [n] arrays, those that the model's maps can give.
 
     "energy": energy(x), low where data are likely. "sse": squared error of g(mu(x)), summed over pixels in [-1, 1].
+    Further ones by the names of the model's `anomaly_scores`.
     """
-    kinds = {"energy": model.energy} if has(model, "energy") else {}
-    if has(model, "infer") and has(model, "generate"):
-        kinds["sse"] = lambda x: sse(x, reconstruct(model, x))
-    if not kinds:
-        raise ValueError(f"expected a model with an energy or a reconstruction, found {type(model).__name__}")
     device = next(model.parameters()).device
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in kinds}
+    columns: dict[str, list[np.ndarray]] = {}
     for i in range(0, len(stored), batch_size):
         x = images.to_float(torch.from_numpy(stored[i : i + batch_size].copy()).to(device))
-        for name, score in kinds.items():
-            columns[name].append(score(x).double().cpu().numpy())
+        for name, score in _of_batch(model, x).items():
+            columns.setdefault(name, []).append(score.double().cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in columns.items()}
+
+
+def _of_batch(model: Model, x: Tensor) -> dict[str, Tensor]:
+    found = {"energy": model.energy(x)} if has(model, "energy") else {}
+    if has(model, "infer") and has(model, "generate"):
+        found["sse"] = sse(x, reconstruct(model, x))
+    further = model.anomaly_scores(x) if has(model, "anomaly_scores") else {}
+    if taken := found.keys() & further.keys():
+        raise ValueError(f"expected new names from {type(model).__name__}.anomaly_scores, found {sorted(taken)}")
+    if not found:
+        raise ValueError(f"expected a model with an energy or a reconstruction, found {type(model).__name__}")
+    return found | further

@@ -16,11 +16,12 @@ class Cell:
 
     `dataset` and `model` are keys of the configuration (a system or dataset that does not exist yet renders as
     missing); `metric` is a record name such as "fid", "rmse", "auroc", "auprc"; `against` is the second dataset of an
-    AUROC. `published` is None where the paper prints "-" or where the column is ours alone; `published_text` is the
-    string as printed ("0.5" is not "0.500"), "-" for a printed dash and "" where the paper has no such cell; `bold` as
-    printed, never recomputed. `tolerance` is the largest |mean - published| still called reproduced, written before
-    any run. `direction` is "lower" or "higher" (better). `row` and `column` place the cell in the rendered layout and
-    carry the paper's own names.
+    AUROC. `score` names a further score of the same record (in its extra["scores"]), whose value is shown in place of
+    the energy's; "" for the energy. `published` is None where the paper prints "-" or where the column is ours alone;
+    `published_text` is the string as printed ("0.5" is not "0.500"), "-" for a printed dash and "" where the paper has
+    no such cell; `bold` as printed, never recomputed. `tolerance` is the largest |mean - published| still called
+    reproduced, written before any run. `direction` is "lower" or "higher" (better). `row` and `column` place the cell
+    in the rendered layout and carry the paper's own names.
     """
 
     paper: str
@@ -35,6 +36,7 @@ class Cell:
     published_std: float | None = None
     note: str = ""
     against: str = ""
+    score: str = ""
     published_text: str = ""
     bold: bool = False
 

@@ -109,8 +109,8 @@ def render(table: Table, frame: pd.DataFrame, label: str, fmt: str) -> str:
 def layout(table: Table, frame: pd.DataFrame, label: str) -> Layout:
     """Arrange the rows of `frame` as the papers print them."""
     rows = frame.to_dict("records")
-    found = [tuple(row[key] for key in ("paper", "metric", "dataset", "model", "against")) for row in rows]
-    expected = [(cell.paper, cell.metric, cell.dataset, cell.model, cell.against) for cell in table.cells]
+    found = [tuple(row[key] for key in ("paper", "metric", "dataset", "model", "against", "score")) for row in rows]
+    expected = [(c.paper, c.metric, c.dataset, c.model, c.against, c.score) for c in table.cells]
     if found != expected:
         raise ValueError(f"expected the {len(expected)} rows of {table.name} in its order, found {len(found)} others")
     notes = Footnotes(lambda i: string.ascii_lowercase[i] if i < 26 else f"a{string.ascii_lowercase[i - 26]}")

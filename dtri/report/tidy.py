@@ -1,6 +1,7 @@
 """Records to one tidy frame per table: published beside measured, one row per cell."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from statistics import mean, stdev
 
 import pandas as pd
@@ -30,6 +31,7 @@ COLUMNS = (
     "verdict",
     "gpu_hours",
     "against",
+    "score",
     "measured_on",
     "chance",
     "minimum",
@@ -47,10 +49,25 @@ def tidy(table: Table, preset: str, seeds: Sequence[int], lookup: Lookup) -> pd.
     A row uses the records that belong to this checkout; only where there is none does it show stale ones, as stale.
     `comparable` is "yes" or "no" where something was measured; `reason` says why not, or why nothing is there.
     """
-    rows = [_row(table, preset, cell, [lookup(cell, seed) for seed in seeds], seeds) for cell in table.cells]
+    rows = [
+        _row(table, preset, cell, [_scored(lookup(cell, seed), cell.score) for seed in seeds], seeds)
+        for cell in table.cells
+    ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     floats = ["published", "published_std", "mean", "std", "tolerance", "gpu_hours", "chance", "minimum"]
     return frame.astype(dict.fromkeys(floats, "float64"))
+
+
+def _scored(found: Found, score: str) -> Found:
+    """The record with the named score's value in place of the energy's; one that lacks the score counts as none."""
+    record = found.record
+    if not score or record is None:
+        return found
+    scores = record.extra.get("scores", {})
+    if score not in scores and not _diverged(record):
+        return replace(found, record=None, expected=False, reason=f"no score {score!r} in the record")
+    protocol = f"{record.protocol}; score {score!r} in place of the energy"
+    return replace(found, record=replace(record, value=scores.get(score), protocol=protocol))
 
 
 def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: Sequence[int]) -> dict:
@@ -86,6 +103,7 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: S
         "verdict": "" if status == "stale" else verdict(cell, average, comparable),
         "gpu_hours": sum(hours) if hours else None,
         "against": cell.against,
+        "score": cell.score,
         "measured_on": _joined(f.measured_on for f in shown),
         "chance": _agreed(r.extra.get("chance") for r in records),
         "minimum": minimum,

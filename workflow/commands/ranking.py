@@ -1,4 +1,8 @@
-"""AUROC of in-distribution against out-of-distribution scores, or AUPRC of labelled hold-out scores: one record."""
+"""AUROC of in-distribution against out-of-distribution scores, or AUPRC of labelled hold-out scores: one record.
+
+The value is that of the energy. `extra["scores"]` holds the same measurement by every other score in the files, and
+for an AUROC by the "reversed" energy.
+"""
 
 import argparse
 import sys
@@ -39,6 +43,11 @@ def _measurement(arguments: argparse.Namespace, data: dict[str, str]) -> Measure
     return Measurement(arguments.train, arguments.code, data, "cpu", "numpy", "scikit-learn")
 
 
+def _beside(scores) -> list[str]:
+    """Names of the scores beside the energy."""
+    return [name for name in scores.files if name != "energy"]
+
+
 def _auroc(scores, arguments: argparse.Namespace) -> None:
     against = store.load(arguments.against_data)
     job = _measurement(arguments, {against.name: against.content})
@@ -50,9 +59,9 @@ def _auroc(scores, arguments: argparse.Namespace) -> None:
         job.record(path, metric, None, n_samples=n_id, n_reference=n_ood, protocol=protocol)
         return
     result = ranking.auroc(scores["energy"], other["energy"])
-    extra = {**asdict(result), "chance": 0.5, "against": against.name}
-    if "sse" in scores:
-        extra["sse"] = ranking.auroc(scores["sse"], other["sse"]).value
+    beside = {name: ranking.auroc(scores[name], other[name]).value for name in _beside(scores)}
+    beside["reversed"] = 1.0 - result.value
+    extra = {**asdict(result), "chance": 0.5, "against": against.name, "scores": beside}
     job.record(path, metric, result.value, n_samples=n_id, n_reference=n_ood, protocol=protocol, extra=extra)
 
 
@@ -70,9 +79,8 @@ def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None
         job.record(out, metric, None, protocol=protocol, **sizes)
         return
     result = ranking.auprc(scores["energy"], labels)
-    extra = asdict(result)
-    if "sse" in scores:
-        extra["sse"] = ranking.auprc(scores["sse"], labels).value
+    beside = {name: ranking.auprc(scores[name], labels).value for name in _beside(scores)}
+    extra = {**asdict(result), "scores": beside}
     job.record(out, metric, result.value, protocol=protocol, extra=extra, **sizes)
 
 

@@ -21,7 +21,7 @@ CAPTION = (
     "deviation over seeds. Dashed: chance, the share of anomalies in the test set. Dotted: the lowest possible AUPRC; "
     "printed points below it cannot come from this split."
 )
-CELLS = tuple(cell for cell in TABLE.cells if cell.metric == "auprc")
+CELLS = tuple(cell for cell in TABLE.cells if cell.metric == "auprc" and not cell.score)
 ROWS = tuple(dict.fromkeys(cell.row for cell in CELLS))
 MODELS = {cell.model: cell.column for cell in CELLS}
 WANTS = tuple(Want(cell.dataset, cell.model, "metrics/auprc.json") for cell in CELLS)

@@ -64,7 +64,7 @@ NOTES = {
     ("B", "is", "cifar10", "coopnet"): "borrowed",
     ("B", "is", "cifar10", "cegan"): "borrowed",
     ("B", "is", "cifar10", "ali"): "borrowed",
-    ("B", "is", "cifar10", "alice"): "borrowed (the authors' page says 6.015 ± 0.0284)",
+    ("B", "is", "cifar10", "alice"): "borrowed (the authors' page says 6.015 ± 0.0284, at lambda = 1e-6)",
     (
         "B",
         "is",
