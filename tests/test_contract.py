@@ -3,7 +3,9 @@
 import contextlib
 import random
 import sys
+from collections.abc import Hashable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,6 +48,20 @@ def build(name: str, shape: tuple[int, int, int], seed: int = 0) -> Model:
 
 def batches(shape: tuple[int, int, int]) -> engine.Batches:
     return engine.Batches(noise_images(20, shape), BATCH, seed=0, device=CPU)
+
+
+def iterations(model: Model) -> list[int]:
+    """The first four iterations, and two of every phase: steps of one phase take the same code path."""
+    phases: dict[Hashable, list[int]] = {}
+    for t in range(1000):
+        phases.setdefault(model.phase(t), []).append(t)
+    return sorted({*range(4), *(t for ts in phases.values() for t in ts[:2])})
+
+
+def test_iterations_reach_every_phase():
+    assert iterations(SimpleNamespace(phase=lambda t: 0)) == [0, 1, 2, 3]
+    assert iterations(SimpleNamespace(phase=lambda t: t % 5 == 4)) == [0, 1, 2, 3, 4, 9]
+    assert iterations(SimpleNamespace(phase=lambda t: min(t, 500))) == list(range(502))
 
 
 class NoSync(TorchDispatchMode):
@@ -111,8 +127,7 @@ def test_step(name, shape, monkeypatch):
     before = {n: p.detach().clone() for n, p in params.items()}
     touched: set[str] = set()
     names = None
-    for t in range(4):
-        hash(model.phase(t))
+    for t in iterations(model):
         rates = model.learning_rates(t)
         assert rates.keys() <= model.optimizers.keys()
         assert all(isinstance(rate, float) and rate > 0 for rate in rates.values())
@@ -199,9 +214,13 @@ def test_only_the_moving_player_gets_gradients(name, shape, monkeypatch):
                 assert p.grad is None, f"{n} gets a gradient that is thrown away while {player} moves"
 
     monkeypatch.setattr(model, "descend", checked)
-    for t in range(2):
+    moved: dict[Hashable, list[str]] = {}
+    for t in iterations(model):
+        players.clear()
         model.step(batches(shape)(t), t)
-    assert set(players) == set(model.optimizers)
+        same_phase = moved.setdefault(model.phase(t), list(players))
+        assert players == same_phase, f"other players move at iteration {t} than before in phase {model.phase(t)!r}"
+    assert {player for names in moved.values() for player in names} == set(model.optimizers)
 
 
 @every_shape
