@@ -1,0 +1,56 @@
+"""Langevin dynamics in image space: short chains that go down an energy, with noise.
+
+    x <- clamp(x - step_size * clip(grad U(x)) + noise * N(0, I))
+
+With step_size = s^2 / 2 and noise = s, unclipped and unclamped, chains sample exp(-U) as s goes to 0; on a unit
+Gaussian their variance is 1 / (1 - s^2 / 4).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Arguments of a chain, all in units of the pixels of x."""
+
+    steps: int
+    step_size: float  # of the gradient
+    noise: float  # standard deviation of the noise of one step
+    gradient_clip: float | None = None  # largest size of each element of the gradient
+    clamp: tuple[float, float] | None = None  # range that x is held in
+    noise_first: bool = False  # the noise moves x before the gradient is taken, so the end of the chain has none
+
+
+def langevin(
+    energy: Callable[[Tensor], Tensor], x: Tensor, chain: Chain, generator: torch.Generator | None = None
+) -> Tensor:
+    """The end of the chains that start at x: [B, ...]; `energy` gives [B], low where samples should go.
+
+    Gradients of x are taken here, also under `torch.no_grad`; none reaches a parameter and none flows to the caller.
+    Noise comes from `generator`, by default torch's own.
+    """
+    x = x.detach()
+    for _ in range(chain.steps):
+        noise = chain.noise * torch.empty_like(x).normal_(generator=generator)
+        if chain.noise_first:
+            x = x + noise
+        gradient = _gradient(energy, x)
+        if chain.gradient_clip is not None:
+            gradient = gradient.clamp(-chain.gradient_clip, chain.gradient_clip)
+        x = x - chain.step_size * gradient
+        if not chain.noise_first:
+            x = x + noise
+        if chain.clamp is not None:
+            x = x.clamp(*chain.clamp)
+    return x
+
+
+def _gradient(energy: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """d U(x_i) / d x_i of each image by itself."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(energy(x).sum(), x)[0]
