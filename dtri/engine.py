@@ -170,6 +170,7 @@ def fit(
                 **vars(progress),
                 "good": None if good[1] == progress.t else good,
                 "model": model.state_dict(),
+                "memory": _memory(model),
                 "average": average.weights,
                 "optimizers": {name: optimizer.state_dict() for name, optimizer in model.optimizers.items()},
             },
@@ -258,6 +259,12 @@ class Average:
         return _copied(self.weights or model.state_dict())
 
 
+def _memory(model: Model) -> dict[str, Tensor]:
+    """Buffers that are no weights (persistent=False): needed to continue a run, not to use what it ends with."""
+    weights = model.state_dict().keys()
+    return {name: tensor for name, tensor in model.named_buffers() if name not in weights}
+
+
 def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
@@ -270,6 +277,8 @@ def _restore(
     if state is None:
         return Progress(), (average.snapshot(model), 0), message
     model.load_state_dict(state["model"])
+    for name, tensor in _memory(model).items():
+        tensor.copy_(state["memory"][name])
     for name, tensor in average.weights.items():
         tensor.copy_(state["average"][name])
     for name, optimizer in model.optimizers.items():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dtri import engine, images
+from dtri.sampling.replay import ReplayBuffer
 from tests.toys import Hparams, Toy, noise_images, same, stopping_after
 
 CPU = torch.device("cpu")
@@ -93,6 +94,46 @@ def test_singular_vectors_are_not_averaged():
     vector = average.weights["layer.parametrizations.weight.0._u"]
     assert torch.equal(vector, model.layer.parametrizations.weight[0]._u)
     assert vector.norm().item() == pytest.approx(1.0, abs=1e-5)
+
+
+# Memory: what a run needs to continue, and the weights it ends with do not hold
+
+
+class Remembering(Toy):
+    """Toy whose images are mixed with those it saw before."""
+
+    def __init__(self, image_shape: tuple[int, int, int], h: Hparams):
+        super().__init__(image_shape, h)
+        self.replay = ReplayBuffer(image_shape, 7, 0.3)
+
+    def step(self, x, t):
+        old = self.replay.draw(len(x))
+        self.replay.store(x)
+        return super().step(x + old, t)
+
+
+@pytest.mark.parametrize("after", [1, 20, 33])
+def test_a_run_continues_with_its_memory(after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tests.test_engine.Toy", Remembering)
+    whole = fit(tmp_path / "whole")
+    interrupt(tmp_path / "parts", after)
+    parts = fit(tmp_path / "parts")
+    assert same(whole.weights, parts.weights)
+    assert whole.curve == parts.curve
+    memories = [state(tmp_path / name)["memory"] for name in ("whole", "parts")]
+    assert same(*memories)
+    assert memories[0].keys() == {"replay.chains", "replay.stored"}
+    assert memories[0]["replay.stored"].item() == 300
+    assert memories[0]["replay.chains"].any()
+
+
+def test_memory_is_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nor is it copied with the last weights seen finite, or averaged."""
+    monkeypatch.setattr("tests.test_engine.Toy", Remembering)
+    monkeypatch.setattr(Remembering, "ema_decay", 0.9)
+    weights = {"weight", "average"}
+    assert fit(tmp_path).weights.keys() == weights
+    assert state(tmp_path)["model"].keys() == state(tmp_path)["average"].keys() == weights
 
 
 # Batches
