@@ -1,6 +1,7 @@
 """What is made with a trained model's maps: samples, reconstructions, interpolations. All deterministic by seed.
 
-Latents are drawn on the CPU, so the same seed gives the same latents on any device.
+Latents are drawn on the CPU, so the same seed gives the same latents on any device. Noise of Markov chains is drawn
+where they run: the same seed gives the same noise on one device and for one batch size.
 """
 
 import numpy as np
@@ -9,12 +10,13 @@ from torch import Tensor
 
 from dtri import images
 from dtri.model import Model, has
+from dtri.seeding import derive
 
 
 def require(model: Model, corner: str) -> None:
-    """ValueError when the model lacks the map `generate`, `infer` or `energy`."""
+    """ValueError when the model lacks the map `generate`, `infer`, `energy` or `sample`."""
     if not has(model, corner):
-        maps = [name for name in ("generate", "infer", "energy") if has(model, name)]
+        maps = [name for name in ("generate", "infer", "energy", "sample") if has(model, name)]
         raise ValueError(f"expected a model with the map {corner!r}, found {type(model).__name__} with {maps}")
 
 
@@ -38,10 +40,17 @@ def encode(model: Model, stored: np.ndarray, batch_size: int = 250) -> Tensor:
     return torch.cat([model.infer(images.to_float(torch.from_numpy(part.copy()).to(device))).cpu() for part in parts])
 
 
+@torch.no_grad()
 def sample(model: Model, n: int, seed: int, batch_size: int = 250) -> np.ndarray:
-    """n samples from the model as uint8 [n, C, H, W]."""
-    require(model, "generate")
-    return decode(model, latents(n, model.z_dim, seed), batch_size)
+    """n samples from the model as uint8 [n, C, H, W]: ends of its Markov chains where it has such, else g(z)."""
+    z = latents(n, model.z_dim, seed)
+    if not has(model, "sample"):
+        require(model, "generate")
+        return decode(model, z, batch_size)
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(derive("chains", seed))
+    parts = (model.sample(part.to(device), generator) for part in z.split(batch_size))
+    return torch.cat([images.to_uint8(part).cpu() for part in parts]).numpy()
 
 
 @torch.no_grad()

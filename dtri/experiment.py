@@ -82,9 +82,14 @@ def run_id(spec: TrainSpec, code: str, data: str) -> str:
     return digest(spec.hash, code, data)
 
 
-@cache
 def hparam_defaults(entry: str) -> dict[str, tuple[str, Any]]:
-    """{name: (annotation, default)} of the entry's `Hparams`, read from the source without importing it."""
+    """{name: (annotation, default)} of the entry's `Hparams`."""
+    return _defaults(entry, "Hparams")
+
+
+@cache
+def _defaults(entry: str, kind: str) -> dict[str, tuple[str, Any]]:
+    """Fields of the class `kind` in the entry's module, read from the source without importing it."""
     module, _, class_name = entry.partition(":")
     try:
         spec = importlib.util.find_spec(module)
@@ -95,7 +100,7 @@ def hparam_defaults(entry: str) -> dict[str, tuple[str, Any]]:
     classes = [node for node in ast.parse(Path(spec.origin).read_text()).body if isinstance(node, ast.ClassDef)]
     if class_name not in {node.name for node in classes}:
         raise ValueError(f"no class {class_name} in {module} (has: {', '.join(node.name for node in classes)})")
-    fields = next((node.body for node in classes if node.name == "Hparams"), [])
+    fields = next((node.body for node in classes if node.name == kind), [])
     return {
         field.target.id: (ast.unparse(field.annotation), ast.literal_eval(field.value))
         for field in fields
@@ -105,12 +110,20 @@ def hparam_defaults(entry: str) -> dict[str, tuple[str, Any]]:
 
 def check_hparams(entry: str, overrides: dict[str, Any]) -> None:
     """ValueError on a name that `Hparams` does not have, a value of another type, or a sign its default excludes."""
-    known = hparam_defaults(entry)
+    _check("hyperparameter", entry, hparam_defaults(entry), overrides)
+
+
+def check_sampler(entry: str, overrides: dict[str, Any]) -> None:
+    """The same for `Sampler`, which only systems have whose samples are the ends of Markov chains."""
+    _check("sampler argument", entry, _defaults(entry, "Sampler"), overrides)
+
+
+def _check(what: str, entry: str, known: dict[str, tuple[str, Any]], overrides: dict[str, Any]) -> None:
     for name, value in overrides.items():
         if name not in known:
-            raise ValueError(f"unknown hyperparameter {name!r} for {entry} (known: {', '.join(known)})")
+            raise ValueError(f"unknown {what} {name!r} for {entry} (known: {', '.join(known) or 'none'})")
         annotation, default = known[name]
-        where = f"hyperparameter {name!r} of {entry}"
+        where = f"{what} {name!r} of {entry}"
         if isinstance(default, tuple):
             if not isinstance(value, list | tuple) or len(value) != len(default):
                 raise ValueError(f"expected {annotation} for {where}, found {value!r}")
@@ -127,5 +140,15 @@ def build(entry: str, image_shape: tuple[int, int, int], overrides: dict[str, An
     check_hparams(entry, overrides)
     module, _, class_name = entry.partition(":")
     loaded = importlib.import_module(module)
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in overrides.items()}
-    return getattr(loaded, class_name)(tuple(image_shape), loaded.Hparams(**values))
+    return getattr(loaded, class_name)(tuple(image_shape), loaded.Hparams(**_tuples(overrides)))
+
+
+def set_sampler(model: "Model", entry: str, overrides: dict[str, Any]) -> None:
+    """Give a model the sampler of its file with `overrides`; ValueError where it has none to override."""
+    check_sampler(entry, overrides)
+    if overrides:
+        model.sampler = importlib.import_module(entry.partition(":")[0]).Sampler(**_tuples(overrides))
+
+
+def _tuples(overrides: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in overrides.items()}

@@ -6,7 +6,14 @@ A subclass defines the maps it has; a capability is the presence of a map:
     infer(x)      [B, C, H, W] -> [B, d]   posterior mean
     energy(x)     [B, C, H, W] -> [B]      low where data are likely
 
-Samples, reconstructions and anomaly scores derive from these maps by shared code.
+and, where its paper scores images in several ways,
+
+    anomaly_scores(x)  [B, C, H, W] -> {name: [B]}  larger = stranger; measured beside the energy
+
+Samples, reconstructions and anomaly scores derive from these maps by shared code. A system whose samples are the ends
+of Markov chains, not g(z), has one map more, and `sampler`: its arguments, which no training run reads:
+
+    sample(z, generator)   [B, d] -> [B, C, H, W], about in [-1, 1]; all noise is drawn from `generator`
 """
 
 from abc import ABC, abstractmethod
@@ -23,6 +30,10 @@ class Model(nn.Module, ABC):
 
     `image_shape` is (C, H, W); `z_dim` is the latent size d. The weights a run ends with are the exponential moving
     average of those of all iterations with decay `ema_decay`, batch norm's averages included; 0: the last ones.
+
+    A buffer with `persistent=False` is memory of training (a replay buffer): saved for a run to continue, and absent
+    from the weights. `sampler` is an instance of the model file's `Sampler`, with that file's defaults until a job
+    puts another in its place.
     """
 
     image_shape: tuple[int, int, int]
@@ -84,5 +95,5 @@ class Model(nn.Module, ABC):
 
 
 def has(model: Model, corner: str) -> bool:
-    """Whether the model defines the map `generate`, `infer` or `energy`."""
+    """Whether the model defines the map `generate`, `infer`, `energy` or `sample`."""
     return callable(getattr(model, corner, None))

@@ -21,6 +21,7 @@ from workflow import plan
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64)]
 CPU = torch.device("cpu")
 BATCH = 6
+SMALL = {"width": 0.05, "langevin_steps": 2, "chains": BATCH, "buffer_size": 10}  # where a model has these
 
 every_model = pytest.mark.parametrize("name", plan.models())
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
@@ -36,14 +37,18 @@ def _one_thread():
 
 def spec(name: str, shape: tuple[int, int, int]) -> TrainSpec:
     entry = plan.models()[name]
-    hparams = {**entry.hparams, "width": 0.05}
+    small = {name: value for name, value in SMALL.items() if name in experiment.hparam_defaults(entry.entry)}
+    hparams = {**entry.hparams, **small}
     return TrainSpec("noise", name, entry.entry, shape, hparams, steps=12, batch_size=BATCH, seed=3)
 
 
 def build(name: str, shape: tuple[int, int, int], seed: int = 0) -> Model:
     torch.manual_seed(seed)
     chosen = spec(name, shape)
-    return experiment.build(chosen.entry, chosen.image_shape, chosen.hparams).train()
+    model = experiment.build(chosen.entry, chosen.image_shape, chosen.hparams).train()
+    if has(model, "sample"):
+        experiment.set_sampler(model, chosen.entry, {"steps": 2})
+    return model
 
 
 def batches(shape: tuple[int, int, int]) -> engine.Batches:
@@ -159,6 +164,7 @@ def test_maps(name, shape):
     model = build(name, shape).eval()
     assert model.image_shape == shape
     assert any(has(model, corner) for corner in ("generate", "infer", "energy"))
+    assert has(model, "sample") == hasattr(model, "sampler")
     x, z = batches(shape)(0), torch.randn(BATCH, model.z_dim)
     with torch.no_grad():
         if has(model, "generate"):
@@ -166,6 +172,12 @@ def test_maps(name, shape):
             assert y.shape == (BATCH, *shape)
             assert y.abs().max() <= 1
             assert torch.equal(y, model.generate(z))
+        if has(model, "sample"):
+            first, second, other = (model.sample(z, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+            assert first.shape == (BATCH, *shape)
+            assert torch.equal(first, second)
+            assert not torch.equal(first, other)
+        if has(model, "generate") or has(model, "sample"):
             assert corners.sample(model, 5, seed=1).dtype == np.uint8
             assert np.array_equal(corners.sample(model, 5, seed=1), corners.sample(model, 5, seed=1, batch_size=5))
         if has(model, "infer"):
@@ -180,7 +192,7 @@ def test_maps(name, shape):
 @every_model
 def test_missing_map_is_an_error(name):
     model = build(name, SHAPES[0])
-    for corner in ("generate", "infer", "energy"):
+    for corner in ("generate", "infer", "energy", "sample"):
         if has(model, corner):
             corners.require(model, corner)
         else:
@@ -252,14 +264,16 @@ def test_interrupted_equals_uninterrupted(name, shape, tmp_path):
     assert same(whole.weights, parts.weights)
     assert whole.curve == parts.curve
     states = [torch.load(tmp_path / folder / "state.pt", weights_only=True) for folder in ("whole", "parts")]
-    for key in ("t", "model", "optimizers", "curve", "sums", "count"):
+    for key in ("t", "model", "memory", "optimizers", "curve", "sums", "count"):
         assert same(states[0][key], states[1][key]), key
 
-    if not has(build(name, shape), "generate"):
-        return
     trained = build(name, shape, seed=9)
     trained.load_state_dict(whole.weights)
     checkpoint.save_weights(tmp_path / "model.safetensors", whole.weights, chosen)
     loaded, found = checkpoint.load_model(tmp_path / "model.safetensors")
     assert found == chosen
+    if not has(trained, "generate") and not has(trained, "sample"):
+        return
+    if has(trained, "sample"):
+        loaded.sampler = trained.sampler
     assert np.array_equal(corners.sample(trained.eval(), 7, seed=2), corners.sample(loaded, 7, seed=2))

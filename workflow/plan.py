@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from dtri.experiment import TrainSpec, canonical
+from dtri.experiment import TrainSpec, canonical, check_sampler
 from dtri.report.cells import Cell, Found, Product, Table, Want
 from dtri.report.records import Record
 from workflow.fingerprint import fingerprint
@@ -65,6 +65,7 @@ class ModelOverride(Strict):
     steps: PositiveInt | None = None
     batch_size: PositiveInt | None = None
     hparams: dict[str, Any] = Field(default_factory=dict)
+    sampler: dict[str, Any] = Field(default_factory=dict)
 
 
 class ModelConfig(Strict):
@@ -73,6 +74,7 @@ class ModelConfig(Strict):
     steps: PositiveInt
     batch_size: PositiveInt
     hparams: dict[str, Any] = Field(default_factory=dict)
+    sampler: dict[str, Any] = Field(default_factory=dict)
     datasets: dict[str, ModelOverride] = Field(default_factory=dict)
 
 
@@ -281,6 +283,17 @@ def train_spec(run: Run) -> TrainSpec:
         raise ValueError(f"models.yaml: {run.model} on {data.family}: {error}") from error
 
 
+def sampler(run: Run) -> dict[str, Any]:
+    """How the system's Markov chains run at evaluation, where the configuration says so; no training reads it."""
+    entry, family = model(run.model), dataset(run.dataset).family
+    arguments = {**entry.sampler, **entry.datasets.get(family, ModelOverride()).sampler}
+    try:
+        check_sampler(entry.entry, arguments)
+    except ValueError as error:
+        raise ValueError(f"models.yaml: {run.model} on {family}: {error}") from error
+    return arguments
+
+
 def n_samples(run: Run) -> int:
     cap = preset(run.preset).max_samples
     wanted = dataset(run.dataset).config.generation.n_samples
@@ -295,6 +308,7 @@ COMMAND = {
     "classifier": "workflow.commands.classifier",
     "train": "workflow.commands.train",
     "sample": "workflow.commands.sample",
+    "interpolate": "workflow.commands.interpolate",
     "reconstruct": "workflow.commands.reconstruct",
     "score": "workflow.commands.score",
     "generation": "workflow.commands.generation",
@@ -433,6 +447,9 @@ def _stale(record: Record, run: Run, cell: Cell) -> tuple[str, ...]:
         differs.append("training code")
     if record.code != measure_code(cell.metric, run.model):
         differs.append("measuring code")
+    measures_samples = cell.metric in GENERATION_METRICS and record.status == "done"
+    if measures_samples and record.extra.get("sampler", {}) != sampler(run):
+        differs.append("sampler")
     for name, content in record.data.items():
         meta = Path(dataset(name).folder) / "meta.json"
         if meta.exists() and json.loads(meta.read_text())["content"] != content:
@@ -554,8 +571,16 @@ def sample_count(wildcards: Any) -> int:
     return n_samples(run_of(wildcards))
 
 
+def sampler_text(wildcards: Any) -> str:
+    return canonical(sampler(run_of(wildcards)))
+
+
 def sample_code(wildcards: Any) -> str:
     return model_code("sample", wildcards.model)
+
+
+def interpolate_code(wildcards: Any) -> str:
+    return model_code("interpolate", wildcards.model)
 
 
 def reconstruct_code(wildcards: Any) -> str:
@@ -587,7 +612,8 @@ def extractor_inputs(wildcards: Any) -> list[str]:
 
 def generation_spec(wildcards: Any) -> str:
     run = run_of(wildcards)
-    return canonical({"n_samples": n_samples(run), "reference": dataset(run.dataset).config.generation.reference})
+    reference = dataset(run.dataset).config.generation.reference
+    return canonical({"n_samples": n_samples(run), "reference": reference, "sampler": sampler(run)})
 
 
 def generation_arguments(wildcards: Any) -> str:

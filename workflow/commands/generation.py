@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--samples", required=True, type=Path, help="uint8 [n, C, H, W], .npy")
     parser.add_argument("--train", required=True, type=Path, help="train.json of the run")
     parser.add_argument("--data", required=True, type=Path, help="prepared dataset")
-    parser.add_argument("--spec", required=True, help='JSON {"n_samples", "reference"}')
+    parser.add_argument("--spec", required=True, help='JSON {"n_samples", "reference", "sampler"}')
     parser.add_argument("--code", required=True)
     parser.add_argument("--extractor", required=True, choices=("inception", "domain"))
     parser.add_argument("--weights", required=True, type=Path, help="of the feature network")
@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     network = {"extractor_sha256": extractor.hash}
     if trained:
         network["extractor_test_accuracy"] = trained["test_accuracy"]
+    sampler = {"sampler": spec["sampler"]} if spec["sampler"] else {}
     for name, attribute in METRICS.items():
         score = getattr(result, attribute)
         against = "" if name == "is" else f" ({spec['reference']} images of {dataset.name})"
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
             n_reference=score.n_reference,
             protocol=f"{score.protocol}{against}; BN in eval mode",
             extractor=extractor.label,
-            extra={**score.extra, **network},
+            extra={**score.extra, **network, **sampler},
         )
     return 0
 

@@ -2,19 +2,22 @@
 
     python -m workflow.commands.sample --model results/demo/digits/vae/seed0/model.safetensors --n 64 --out grid.png
 
-A .png gets a grid of the samples, a .npy the images as uint8 [n, C, H, W].
+A .png gets a grid of the samples, a .npy the images as uint8 [n, C, H, W]. Systems that sample by Markov chains take
+their arguments from --sampler, '{"steps": 30}' say; those it does not name are the model file's.
 """
 
 import argparse
+import json
 import math
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import from_numpy
 
-from dtri import checkpoint, corners, device
+from dtri import checkpoint, corners, device, experiment
 from dtri.data import store
 from dtri.seeding import derive
 from workflow.commands.cli import run
@@ -29,8 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="samples: .png or .npy")
     parser.add_argument("--seed", type=int, help="seed of the latents; default: the run's")
     parser.add_argument("--grid", type=Path, help=f"the first {GRID} samples besides, .npy")
-    parser.add_argument("--interpolation", type=Path, help="interpolations besides, .npy [rows, columns, C, H, W]")
-    parser.add_argument("--data", type=Path, help="prepared dataset, for the ends of the interpolations")
+    parser.add_argument("--sampler", default="{}", help="arguments of Markov chains, JSON")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args(argv)
@@ -38,10 +40,12 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"expected a positive number of samples for --n, found {arguments.n}")
     if arguments.out.suffix not in (".png", ".npy"):
         raise ValueError(f"expected a .png or .npy file for --out, found {arguments.out}")
+    sampler = _mapping(arguments.sampler)
 
     device.prepare(arguments.threads, "fp32")
     with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
         model, spec = checkpoint.load_model(arguments.model, where)
+        experiment.set_sampler(model, spec.entry, sampler)
         seed = derive("sample", spec.dataset, spec.model, spec.seed if arguments.seed is None else arguments.seed)
         samples = corners.sample(model, arguments.n, seed)
         if arguments.out.suffix == ".png":
@@ -51,10 +55,18 @@ def main(argv: list[str] | None = None) -> int:
             _save(arguments.out, samples)
         if arguments.grid:
             _save(arguments.grid, samples[:GRID])
-        if arguments.interpolation:
-            ends = store.load(arguments.data).images("test")[:16] if arguments.data else None
-            _save(arguments.interpolation, corners.interpolate(model, ends, seed))
     return 0
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    """The value of --sampler."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON mapping for --sampler, found {text!r}")
+    return value
 
 
 def _save(path: Path, images: np.ndarray) -> None:

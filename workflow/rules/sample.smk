@@ -4,27 +4,45 @@
 rule sample:
     input:
         model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
-        test="results/data/{dataset}/test.npy",
-        meta="results/data/{dataset}/meta.json",
     output:
         samples=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples.npy"),
         grid="results/{preset}/{dataset}/{model}/seed{seed}/grid.npy",
-        interpolation="results/{preset}/{dataset}/{model}/seed{seed}/interpolation.npy",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/sample.log",
     threads: plan.threads
     resources:
         gpu=plan.gpus,
         mem_mb=6000,
-        runtime=60,
+        runtime=240,
     params:
         n=plan.sample_count,
-        folder=plan.data_folder,
+        sampler=plan.sampler_text,
         code=plan.sample_code,
     shell:
-        "python -m workflow.commands.sample --model {input.model} --n {params.n} --data {params.folder}"
-        " --threads {threads} --out {output.samples} --grid {output.grid} --interpolation {output.interpolation}"
-        " > {log} 2>&1"
+        "python -m workflow.commands.sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
+        " --threads {threads} --out {output.samples} --grid {output.grid} > {log} 2>&1"
+
+
+rule interpolate:
+    input:
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        test="results/data/{dataset}/test.npy",
+        meta="results/data/{dataset}/meta.json",
+    output:
+        frames="results/{preset}/{dataset}/{model}/seed{seed}/interpolation.npy",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/interpolate.log",
+    threads: plan.threads
+    resources:
+        gpu=plan.gpus,
+        mem_mb=6000,
+        runtime=60,
+    params:
+        folder=plan.data_folder,
+        code=plan.interpolate_code,
+    shell:
+        "python -m workflow.commands.interpolate --model {input.model} --data {params.folder} --threads {threads}"
+        " --out {output.frames} > {log} 2>&1"
 
 
 rule reconstruct:
