@@ -3,7 +3,6 @@
 import math
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from dtri import anomaly
 from dtri.model import Model
 from dtri.models import divergence_triangle, joint_vae_ebm
 from dtri.objectives import gaussian
-from tests.toys import noise_images
+from tests.toys import bright, noise_images, still
 
 SHAPE = (3, 32, 32)
 MODULES = {module.__name__.split(".")[-1]: module for module in (dcgan, vae, divergence_triangle, joint_vae_ebm)}
@@ -36,20 +35,6 @@ def build(name: str, shape: tuple[int, int, int] = SHAPE, **hparams) -> Model:
     torch.manual_seed(1)
     module = MODULES[name]
     return getattr(module, CLASSES[name])(shape, module.Hparams(**{"width": 0.05, "z_dim": 10, **hparams})).train()
-
-
-def still(model: Model, monkeypatch, keep: str = "") -> dict[str, Tensor]:
-    """Let no player of the model move, except `keep`; the losses that they would go down fill the returned dict."""
-    losses: dict[str, Tensor] = {}
-    descend = model.descend
-
-    def recorded(player: str, loss: Tensor, *args, **kwargs) -> None:
-        losses[player] = loss.detach()
-        if player == keep:
-            descend(player, loss, *args, **kwargs)
-
-    monkeypatch.setattr(model, "descend", recorded)
-    return losses
 
 
 def images(n: int = 8, shape: tuple[int, int, int] = SHAPE) -> Tensor:
@@ -336,11 +321,6 @@ def test_dcgan_losses(monkeypatch):
 
 
 # Orientation: energies fall on data
-
-
-def bright(n: int, shape: tuple[int, int, int] = (1, 28, 28)) -> np.ndarray:
-    """uint8 images that the untrained generators, which draw about grey, do not make."""
-    return np.random.default_rng(0).integers(200, 256, (n, *shape), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("name, critic", [("divergence_triangle", "energy"), ("joint_vae_ebm", "critic")])

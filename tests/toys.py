@@ -52,6 +52,25 @@ def noise_images(n: int, image_shape: tuple[int, int, int], seed: int = 0) -> np
     return np.random.default_rng(seed).integers(0, 256, (n, *image_shape), dtype=np.uint8)
 
 
+def bright(n: int, shape: tuple[int, int, int] = (1, 28, 28)) -> np.ndarray:
+    """uint8 images that the untrained generators, which draw about grey, do not make."""
+    return np.random.default_rng(0).integers(200, 256, (n, *shape), dtype=np.uint8)
+
+
+def still(model: Model, monkeypatch, keep: str = "") -> dict[str, Tensor]:
+    """Let no player of the model move, except `keep`; the losses that they would go down fill the returned dict."""
+    losses: dict[str, Tensor] = {}
+    descend = model.descend
+
+    def recorded(player: str, loss: Tensor, *args, **kwargs) -> None:
+        losses[player] = loss.detach()
+        if player == keep:
+            descend(player, loss, *args, **kwargs)
+
+    monkeypatch.setattr(model, "descend", recorded)
+    return losses
+
+
 def stopping_after(calls: int, reason: str = "signal") -> Callable[[], str | None]:
     """A `stop` for the engine that names `reason` when asked the given number of times."""
     count = 0
