@@ -1,0 +1,38 @@
+"""Images along straight lines in the latent space of a trained model: .npy, uint8 [rows, columns, C, H, W]."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from dtri import checkpoint, corners, device
+from dtri.data import store
+from dtri.seeding import derive
+from workflow.commands.cli import run
+
+ROWS = 8
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, type=Path, help="weights, model.safetensors of a run")
+    parser.add_argument("--data", required=True, type=Path, help="prepared dataset, for the ends of the lines")
+    parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", required=True, type=Path)
+    arguments = parser.parse_args(argv)
+
+    device.prepare(arguments.threads, "fp32")
+    ends = store.load(arguments.data).images("test")[: 2 * ROWS]
+    with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
+        model, spec = checkpoint.load_model(arguments.model, where)
+        seed = derive("sample", spec.dataset, spec.model, spec.seed)
+        frames = corners.interpolate(model, ends, seed, ROWS)
+    store.write_atomic(arguments.out, lambda file: np.save(file, frames))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
