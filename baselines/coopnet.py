@@ -1,0 +1,93 @@
+"""CoopNet: cooperative training of an energy-based "descriptor" and a generator.
+
+Paper: Xie, Lu, Gao, Zhu & Wu, "Cooperative training of descriptor and generator networks" (PAMI 2018, arXiv
+1609.09408). Reference code: jianwen-xie/CoopNets.
+Objective: pi ∝ exp f(x) N(x; 0, s^2 I), so U(x) = ||x||^2 / (2 s^2) - f(x); Langevin dynamics on U revise x_fake = g(z)
+to x_revised, and then
+    descriptor  min  E f(x_revised) - E f(x)
+    generator   min  E SSE(x_revised, g(z)) / (2 s_g^2)
+Deviations: the generator is the divergence triangle's ("network structures similar to our model", paper B section
+4.1.1), with kernels of 4 instead of 5, ReLU instead of LeakyReLU and its initial weights; images are scaled as
+everywhere here, not each by its own extremes; real batches are shuffled; batch norm uses its averages at test.
+Left open: networks at 32 px; whether the published FID and Inception Score are of revised samples: ours are, with as
+many steps as the code's test takes (`sampler: {steps: 0}` measures the generator alone).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from dtri.model import Model
+from dtri.networks.convolutional import Generator
+from dtri.networks.descriptor import Descriptor
+from dtri.objectives.reconstruction import sse
+from dtri.sampling.langevin import Chain, langevin
+
+
+@dataclass(frozen=True)
+class Hparams:
+    z_dim: int = 100  # code, gen_latent_size
+    width: float = 1.0  # multiplies all channels; presets may lower it
+    chains: int = 144  # code, 12 x 12 of them whatever the batch
+    langevin_steps: int = 15  # code, des_sample_steps
+    langevin_scale: float = 0.002  # code, des_step_size: steps of half its square along the gradient, and its noise
+    reference_std: float = 0.016  # s; code, des_refsig
+    generator_std: float = 0.3  # s_g; code, gen_refsig
+    lr_descriptor: float = 0.007  # code, d_lr
+    lr_generator: float = 1e-4  # code, g_lr
+    beta1: float = 0.5  # code, both networks
+    beta2: float = 0.999  # code
+
+
+@dataclass(frozen=True)
+class Sampler:
+    steps: int = 10  # of the revision; code, at test. 0: the generator alone
+    scale: float = 0.002  # as `langevin_scale`; code
+
+
+class CoopNet(Model):
+    def __init__(self, image_shape: tuple[int, int, int], h: Hparams):
+        super().__init__()
+        self.image_shape, self.z_dim, self.h, self.sampler = image_shape, h.z_dim, h, Sampler()
+        self.generator = Generator(image_shape, h.z_dim, h.width)
+        self.descriptor = Descriptor(image_shape, h.width)
+
+    @cached_property
+    def optimizers(self) -> dict[str, Optimizer]:
+        h = self.h
+        betas = (h.beta1, h.beta2)
+        return {
+            "descriptor": Adam(self.descriptor.parameters(), h.lr_descriptor, betas),
+            "generator": Adam(self.generator.parameters(), h.lr_generator, betas),
+        }
+
+    def generate(self, z: Tensor) -> Tensor:
+        return self.generator(z)
+
+    def energy(self, x: Tensor) -> Tensor:
+        return x.square().flatten(1).sum(1) / (2 * self.h.reference_std**2) - self.descriptor(x)
+
+    def revise(self, x: Tensor, steps: int, scale: float, generator: torch.Generator | None = None) -> Tensor:
+        """Langevin dynamics on the energy, from x: [B, C, H, W]."""
+        return langevin(self.energy, x, Chain(steps, step_size=scale**2 / 2, noise=scale), generator)
+
+    def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        return self.revise(self.generate(z), self.sampler.steps, self.sampler.scale, generator)
+
+    def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
+        h = self.h
+        x_fake = self.generate(torch.randn(h.chains, h.z_dim, device=x.device))
+        x_revised = self.revise(x_fake, h.langevin_steps, h.langevin_scale)
+
+        with self.only("descriptor"):
+            f_real, f_revised = self.descriptor(x).mean(), self.descriptor(x_revised).mean()
+            self.descend("descriptor", f_revised - f_real)
+
+        with self.only("generator"):
+            distance = sse(x_revised, x_fake).mean()
+            self.descend("generator", distance / (2 * h.generator_std**2))
+
+        return {"f_real": f_real.detach(), "f_revised": f_revised.detach(), "distance": distance.detach()}
