@@ -172,6 +172,23 @@ def test_levels_and_differing_counts_are_kept():
     assert (row["n_samples"], row["n_reference"]) == ("10000; 50", "10000")
 
 
+def test_a_cell_may_show_another_score_of_the_same_record():
+    cell = make_cell(metric="auroc", score="reversed", published=0.29, direction="higher", tolerance=0.05)
+    levels = {"chance": 0.5, "minimum": 0.0, "scores": {"reversed": 0.3, "sse": 0.9}}
+    row = row_of([current(0.7, extra=levels), current(None)], cell)
+    assert (row["mean"], row["score"], row["verdict"]) == (0.3, "reversed", "reproduced")
+    assert (row["status"], row["n_seeds"], row["chance"]) == ("diverged 1/2", 1, 0.5)
+    assert "score 'reversed' in place of the energy" in row["protocol"]
+    own = row_of([current(0.7, extra=levels)], make_cell(metric="auroc"))
+    assert (own["mean"], own["score"]) == (0.7, "")
+
+
+def test_a_record_without_the_score_is_no_measurement():
+    row = row_of([current(0.7, extra={"scores": {"sse": 0.9}})], make_cell(score="fm"))
+    assert (row["status"], row["reason"], row["verdict"]) == ("missing", "no score 'fm' in the record", "")
+    assert pd.isna(row["mean"])
+
+
 def fake(table: Table, preset: str = "demo") -> pd.DataFrame:
     """A frame with every status: cells take turns."""
 

@@ -127,6 +127,16 @@ def test_impossible_and_below_chance_cells_say_so():
     assert notes["4", "joint_vae_ebm"] == ""
 
 
+def test_critics_of_unknown_sign_are_shown_both_ways():
+    """Below the printed row one without published numbers: no sign is chosen by its AUROC."""
+    rows = list(dict.fromkeys((cell.model, cell.score, cell.row) for cell in TABLE3.cells))
+    for model, name in (("alice", "ALICE"), ("svae", "SVAE")):
+        place = rows.index((model, "", name))
+        assert rows[place + 1] == (model, "reversed", f"{name}, sign reversed")
+    assert sum(bool(score) for _, score, _ in rows) == 2
+    assert any("sign reversed" in note for note in TABLE3.notes)
+
+
 def test_minimum_auprc_follows_from_the_share_of_anomalies():
     chance, minimum = (dict(aside.values) for aside in TABLE4.asides[:2])
     for row, text in chance.items():

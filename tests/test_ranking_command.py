@@ -1,0 +1,93 @@
+"""The ranking command: which numbers a record holds beside its value."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dtri.data import store
+from dtri.report.records import Record
+from workflow.commands import ranking
+
+N_NORMAL, N_STRANGE = 30, 20
+SUMMARY = {
+    "preset": "demo",
+    "dataset": "set",
+    "model": "bigan",
+    "seed": 0,
+    "spec_hash": "s",
+    "code": "t",
+    "data": {"set": "d"},
+    "gpu_hours": None,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A hold-out set whose last images are anomalies, their scores, and those of another set of the same size."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [N_NORMAL, N_STRANGE])
+    splits = {split: rng.integers(0, 256, (len(labels), 1, 28, 28), dtype=np.uint8) for split in ("train", "test")}
+    indices = {split: np.arange(len(labels)) for split in splits}
+    store.save(store.Arrays(splits, indices, {"test": labels}, None, "noise"), tmp_path / "set", "set")
+    for name in ("own", "other"):
+        columns = {"energy": labels + rng.normal(0, 2, 50), "sse": rng.random(50), "fm": labels + 0.1 * rng.random(50)}
+        np.savez(tmp_path / f"{name}.npz", **columns)
+    return tmp_path
+
+
+def measured(folder: Path, *arguments: str, status: str = "done", scores: str = "own") -> Record:
+    (folder / "train.json").write_text(json.dumps({**SUMMARY, "status": status}))
+    common = ["--train", str(folder / "train.json"), "--code", "c", "--scores", str(folder / f"{scores}.npz")]
+    assert ranking.main([*common, *arguments, "--out", str(folder / "record.json")]) == 0
+    return Record.read(folder / "record.json")
+
+
+def auprc(folder: Path, **options) -> Record:
+    return measured(folder, "--labels-of", str(folder / "set"), "--split", "test", **options)
+
+
+def auroc(folder: Path, **options) -> Record:
+    against = ["--against", str(folder / "other.npz"), "--against-data", str(folder / "set")]
+    return measured(folder, *against, **options)
+
+
+@pytest.mark.parametrize("measure", [auprc, auroc])
+def test_every_further_score_is_ranked_like_the_energy(measure, folder):
+    record = measure(folder)
+    beside = record.extra["scores"]
+    assert set(beside) == {"sse", "fm"} | ({"reversed"} if measure is auroc else set())
+    for name in ("sse", "fm"):
+        for file in ("own", "other"):
+            columns = dict(np.load(folder / f"{file}.npz"))
+            np.savez(folder / f"{file}.npz", **{**columns, "energy": columns[name], "mine": columns["energy"]})
+        swapped = measure(folder)
+        assert swapped.value == pytest.approx(beside[name])
+        assert swapped.extra["scores"]["mine"] == pytest.approx(record.value)
+        for file in ("own", "other"):
+            columns = dict(np.load(folder / f"{file}.npz"))
+            np.savez(folder / f"{file}.npz", energy=columns["mine"], sse=columns["sse"], fm=columns["fm"])
+
+
+def test_fm_of_the_labels_is_perfect(folder):
+    record = auprc(folder)
+    assert record.extra["scores"]["fm"] == pytest.approx(1.0)
+    assert record.extra["chance"] == pytest.approx(N_STRANGE / (N_NORMAL + N_STRANGE))
+
+
+def test_reversed_sign_gives_the_other_side(folder):
+    """The AUROC of -energy, as the command itself measures it."""
+    record = auroc(folder)
+    for file in ("own", "other"):
+        columns = dict(np.load(folder / f"{file}.npz"))
+        np.savez(folder / f"{file}.npz", energy=-columns["energy"])
+    turned = auroc(folder)
+    assert record.extra["scores"]["reversed"] == pytest.approx(turned.value)
+    assert turned.extra["scores"] == {"reversed": pytest.approx(record.value)}
+
+
+def test_a_diverged_run_has_no_numbers(folder):
+    for measure in (auprc, auroc):
+        record = measure(folder, status="diverged")
+        assert (record.value, record.extra) == (None, {})
