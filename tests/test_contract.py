@@ -187,6 +187,11 @@ def test_maps(name, shape):
             assert model.energy(x).shape == (BATCH,)
             assert model.energy(x).dtype == torch.float32
             assert torch.equal(model.energy(x), model.energy(x))
+        if has(model, "anomaly_scores"):
+            scores, again = model.anomaly_scores(x), model.anomaly_scores(x)
+            assert not scores.keys() & {"energy", "sse", "reversed"}
+            assert all(score.shape == (BATCH,) for score in scores.values())
+            assert same(scores, again)
 
 
 @every_model
