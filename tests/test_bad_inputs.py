@@ -65,6 +65,10 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint.save_weights(folder / "dcgan.safetensors", weights(dcgan), dcgan)
     checkpoint.save_weights(folder / "mixed.safetensors", weights(dcgan), SPEC)
     checkpoint.save_weights(folder / "wide.safetensors", weights(replace(SPEC, hparams={"width": 0.1})), SPEC)
+    coopnet = replace(SPEC, model="coopnet", entry="baselines.coopnet:CoopNet")
+    checkpoint.save_weights(folder / "coopnet.safetensors", weights(coopnet), coopnet)
+    igebm = replace(SPEC, model="igebm", entry="baselines.igebm:IGEBM")
+    checkpoint.save_weights(folder / "igebm.safetensors", weights(igebm), igebm)
     safetensors.torch.save_file(weights(SPEC), folder / "nameless.safetensors")
     whole = (folder / "vae.safetensors").read_bytes()
     (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
@@ -93,6 +97,11 @@ def reconstruct(room: Path, out: Path, weights: str, train: str = "train.json") 
     outs = ["--rmse", f"{out}/rmse.json", "--mse", f"{out}/mse.json", "--pairs", f"{out}/pairs.npy"]
     common = ["--train", str(room / train), "--data", str(room / "noise"), "--code", "c"]
     return ["reconstruct", "--model", str(room / f"{weights}.safetensors"), *common, *outs]
+
+
+def interpolate(room: Path, out: Path, weights: str) -> list[str]:
+    data = ["--data", str(room / "noise"), "--out", f"{out}/interpolation.npy"]
+    return ["interpolate", "--model", str(room / f"{weights}.safetensors"), *data]
 
 
 Case = tuple[Callable[[Path, Path], list[str]], tuple[str, ...]]
@@ -165,6 +174,10 @@ CASES: dict[str, Case] = {
     "pickled weights": (lambda r, o: sample(r, o, "pickle"), ("expected a safetensors file in", "pickle.safetensors")),
     "empty weights": (lambda r, o: sample(r, o, "empty"), ("expected a safetensors file in", "empty.safetensors")),
     "a map that the model lacks": (lambda r, o: reconstruct(r, o, "dcgan"), ("map 'infer'", "DCGAN")),
+    "no straight lines without latents": (
+        lambda r, o: interpolate(r, o, "igebm"),
+        ("map 'generate'", "IGEBM with ['energy', 'sample']"),
+    ),
     "no training summary": (
         lambda r, o: reconstruct(r, o, "vae", "nothing.json"),
         ("expected a training summary in", "nothing.json"),
@@ -176,6 +189,27 @@ CASES: dict[str, Case] = {
         ("positive number of samples for --n", "found -5"),
     ),
     "unknown picture type": (lambda r, o: sample(r, o, name="grid.gif"), (".png or .npy file for --out", "grid.gif")),
+    "misspelled sampler argument": (
+        lambda r, o: sample(r, o, "coopnet", "--sampler", '{"stpes": 3}'),
+        ("unknown sampler argument 'stpes' for baselines.coopnet:CoopNet", "known: steps, scale"),
+    ),
+    "fractional sampler steps": (
+        lambda r, o: sample(r, o, "coopnet", "--sampler", '{"steps": 1.5}'),
+        ("expected int for sampler argument 'steps'", "1.5"),
+    ),
+    "negative sampler steps": (
+        lambda r, o: sample(r, o, "coopnet", "--sampler", '{"steps": -1}'),
+        ("non-negative int for sampler argument 'steps'", "-1"),
+    ),
+    "a sampler where there are no chains": (
+        lambda r, o: sample(r, o, "vae", "--sampler", '{"steps": 3}'),
+        ("unknown sampler argument 'steps' for baselines.vae:VAE (known: none)",),
+    ),
+    "sampler is no JSON": (
+        lambda r, o: sample(r, o, "coopnet", "--sampler", "steps=3"),
+        ("JSON mapping for --sampler", "'steps=3'"),
+    ),
+    "sampler is a number": (lambda r, o: sample(r, o, "coopnet", "--sampler", "3"), ("JSON mapping for --sampler",)),
     "unknown device": (lambda r, o: sample(r, o, "vae", "--device", "tpu"), ("auto, cpu or gpu", "'tpu'")),
     "neither AUROC nor AUPRC": (
         lambda r, o: ["ranking", "--train", "t", "--code", "c", "--scores", "s", "--out", f"{o}/a.json"],
@@ -272,6 +306,8 @@ CONFIGURATIONS = {
     "unknown hyperparameter": ("models", "gamma_every: 90}", "gama_every: 90}", ("'gama_every'", "gamma_every")),
     "negative batch": ("models", "batch_size: 100", "batch_size: -100", ("batch_size", "greater than 0", "-100")),
     "misspelled key of a model": ("models", "steps: 750000", "stpes: 750000", ("divergence_triangle.", "stpes")),
+    "misspelled sampler argument": ("models", "{steps: 400}", "{stpes: 400}", ("igebm on digits", "'stpes'")),
+    "a sampler without chains": ("models", "label: VAE", "label: VAE\n  sampler: {steps: 9}", ("vae on", ": none")),
     "unknown model file": ("models", "baselines.vae:VAE", "baselines.wae:VAE", ("vae on", "'baselines.wae:VAE'")),
     "two kinds of dataset": ("datasets", "any_shape: true", "any_shape: true\n  image_shape: [1, 2, 3]", ("one of",)),
     "image shape of two numbers": ("datasets", "[3, 32, 32]", "[32, 32]", ("cifar10.image_shape",)),
@@ -315,6 +351,7 @@ def all_specs(capsys: pytest.CaptureFixture[str]) -> str:
         for preset in plan.presets():
             for planned in plan.runs(preset):
                 plan.train_spec(planned)
+                plan.sampler(planned)
         return 0
 
     assert run(main) == 2

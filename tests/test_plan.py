@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from dtri.experiment import TrainSpec, hparam_defaults
+from dtri.report.records import Record
 from workflow import plan
 from workflow.commands import explain
 from workflow.fingerprint import closure, fingerprint
@@ -166,6 +167,69 @@ def test_dataset_patterns_part_the_names(kind: str) -> None:
     found = [name for group in names.values() for name in group if re.fullmatch(plan.dataset_pattern(kind), name)]
     assert found == names[kind]
     assert not re.fullmatch(plan.dataset_pattern(kind), "mnist_holdout44")
+
+
+# Samplers
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch):
+    """Puts other sampler arguments in the place of those in models.yaml."""
+
+    def configure(sampler: dict, on_digits: dict) -> None:
+        entry = plan.models()["coopnet"]
+        digits = plan.ModelOverride(**{**entry.datasets["digits"].model_dump(), "sampler": on_digits})
+        update = {"sampler": sampler, "datasets": {**entry.datasets, "digits": digits}}
+        monkeypatch.setitem(plan.models(), "coopnet", entry.model_copy(update=update))
+
+    return configure
+
+
+COOPNET = plan.Run("demo", "digits", "coopnet", 0)
+
+
+def test_a_sampler_reaches_sampling_and_its_measurements_alone(configured) -> None:
+    texts = {}
+    for steps in (3, 4):
+        configured({"steps": steps}, {})
+        given = wildcards(COOPNET, extractor="domain")
+        assert (
+            json.loads(plan.sampler_text(given))
+            == json.loads(plan.generation_spec(given))["sampler"]
+            == {"steps": steps}
+        )
+        texts[steps] = plan.train_text(given), plan.train_code(given), plan.score_code(given)
+    assert texts[3] == texts[4]
+    assert "sampler" not in plan.train_text(wildcards(COOPNET))
+
+
+def test_a_dataset_overrides_sampler_arguments_one_by_one(configured) -> None:
+    configured({"steps": 3, "scale": 0.1}, {"steps": 7})
+    assert plan.sampler(COOPNET) == {"steps": 7, "scale": 0.1}
+    assert plan.sampler(plan.Run("paper", "cifar10", "coopnet", 0)) == {"steps": 3, "scale": 0.1}
+
+
+def test_samples_of_another_sampler_are_stale(configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A diverged run has no samples, and so none of another sampler."""
+    monkeypatch.chdir(tmp_path)
+    cell = next(
+        c for c in plan.table("table1").cells if (c.model, c.dataset, c.metric) == ("coopnet", "cifar10", "fid")
+    )
+    hashes = {"train_code": plan.model_code("train", "coopnet"), "code": plan.measure_code("fid", "coopnet")}
+    sizes = {"n_samples": 9, "n_reference": 9, "value": 1.0, "seconds": 1.0}
+    texts = {"metric": "fid", "status": "done", "protocol": "", "extractor": "", "device": "cpu"}
+    spec = plan.train_spec(COOPNET).hash
+    record = Record(**asdict(COOPNET), **hashes, **sizes, **texts, spec=spec, data={}, extra={"sampler": {"steps": 3}})
+    path = Path(plan.cell_record("demo", cell, 0))
+    for sampler, status, stale in (
+        ({"steps": 3}, "done", ()),
+        ({"steps": 4}, "done", ("sampler",)),
+        ({}, "done", ("sampler",)),
+        ({"steps": 4}, "diverged", ()),
+    ):
+        configured(sampler, {})
+        replace(record, status=status).write(path)
+        assert plan.lookup("demo", cell, 0).stale == stale
 
 
 # Tables and figures

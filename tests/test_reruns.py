@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from dtri.experiment import TrainSpec
+from workflow import plan
 from workflow.commands import explain
 from workflow.commands.explain import Job, Speed
+from workflow.fingerprint import closure
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}  # edits within a second would meet stale bytecode
@@ -135,6 +137,11 @@ def swap(old: str, new: str, count: int = -1) -> Callable[[str], str]:
     return lambda text: text.replace(old, new, count)
 
 
+def reaches(model: str, module: str) -> bool:
+    """Whether a configured system's code reaches a module."""
+    return model in plan.models() and module in closure([plan.model(model).entry.partition(":")[0]])
+
+
 def rules(jobs: list[Job]) -> set[str]:
     return {job.rule for job in jobs}
 
@@ -143,9 +150,9 @@ def values(jobs: list[Job], wildcard: str, rule: str = "") -> set[str]:
     return {job.wildcards[wildcard] for job in jobs if wildcard in job.wildcards and rule in ("", job.rule)}
 
 
-MODELS = {"vae", "dcgan", "divergence_triangle", "joint_vae_ebm", "joint_vae_ebm_plus"}
+MODELS = {run.model for run in plan.runs("demo")}
 REPORTS = {"table", "figure"}
-MEASURING = {"sample", "reconstruct", "score", "generation", "auroc", "auprc"}
+MEASURING = {"sample", "interpolate", "reconstruct", "score", "generation", "auroc", "auprc"}
 DATA = {"fetch", "prepare", "prepare_holdout", "prepare_ood", "classifier"}
 
 
@@ -233,10 +240,26 @@ def test_data_code_reaches_everything_of_its_dataset(copy: Path) -> None:
 
 
 def test_a_hyperparameter_retrains_its_system(copy: Path) -> None:
-    with edited(copy, {"workflow/config/models.yaml": swap("VAE\n  steps", "VAE\n  hparams: {lr: 0.001}\n  steps")}):
+    with edited(copy, {"workflow/config/models.yaml": swap(".vae:VAE\n", ".vae:VAE\n  hparams: {lr: 0.001}\n")}):
         jobs = jobs_after(copy)
     assert values(jobs, "model") == {"vae"}
     assert values(jobs, "model", "train") == {"vae"}
+
+
+def test_a_sampler_draws_again_without_training(copy: Path) -> None:
+    edit = swap("label: CoopNet\n", "label: CoopNet\n  sampler: {steps: 3}\n")
+    with edited(copy, {"workflow/config/models.yaml": edit}):
+        jobs = jobs_after(copy)
+    assert values(jobs, "model") == {"coopnet"}
+    assert rules(jobs) == {"sample", "generation", "table"}
+    assert values(jobs, "table") == {"table1"}
+
+
+def test_interpolations_are_drawn_of_those_that_the_figure_shows(copy: Path) -> None:
+    with edited(copy, {"workflow/commands/interpolate.py": code}):
+        jobs = jobs_after(copy)
+    assert rules(jobs) == {"interpolate", "figure"}
+    assert values(jobs, "model") == {"divergence_triangle", "joint_vae_ebm"}
 
 
 def test_a_preset_touches_no_other(copy: Path) -> None:
@@ -244,7 +267,7 @@ def test_a_preset_touches_no_other(copy: Path) -> None:
         jobs = jobs_after(copy)
     assert values(jobs, "preset") == {"demo"}
     assert values(jobs, "dataset", "train") == {"digits"}  # hold-outs have a limit of their own
-    assert values(jobs, "model", "train") == MODELS
+    assert values(jobs, "model", "train") == {run.model for run in plan.runs("demo") if run.dataset == "digits"}
 
 
 def test_another_seed_trains_that_seed(copy: Path) -> None:
@@ -252,7 +275,8 @@ def test_another_seed_trains_that_seed(copy: Path) -> None:
         jobs = jobs_after(copy)
     assert values(jobs, "seed") == {"1"}
     assert values(jobs, "preset") == {"demo"}
-    assert rules(jobs) == {"train", *REPORTS, *MEASURING, *({"score_holdout"} & rules(jobs))}
+    measuring = MEASURING - {"interpolate"}  # the figure shows the first seed
+    assert rules(jobs) == {"train", *REPORTS, *measuring, *({"score_holdout"} & rules(jobs))}
 
 
 def test_labels_are_printed_again(copy: Path) -> None:
@@ -273,14 +297,16 @@ def test_labels_are_printed_again(copy: Path) -> None:
 def test_explain_names_modules_keys_and_costs(copy: Path) -> None:
     edits = {
         "dtri/objectives/gaussian.py": code,
-        "workflow/config/models.yaml": swap("VAE\n  steps", "VAE\n  hparams: {lr: 0.001}\n  steps"),
+        "workflow/config/models.yaml": swap(".vae:VAE\n", ".vae:VAE\n  hparams: {lr: 0.001}\n"),
     }
     with edited(copy, edits):
         text = call(copy, sys.executable, "-m", "workflow.commands.explain", "results/demo/table2.csv")
     commit = git(copy, "rev-parse", "HEAD")[:7]
     head, _, rest = text.partition("what differs from the products on disk\n")
     differs, _, cost = rest.partition("cost of training: steps x batch size / images per second\n")
-    assert re.search(r"^  train +4   4 changed$", head, re.M)
+    changed = {cell.model for cell in plan.table("table2").cells if reaches(cell.model, "dtri.objectives.gaussian")}
+    assert changed >= {"vae", "divergence_triangle"}
+    assert re.search(rf"^  train +{len(changed)}   {len(changed)} changed$", head, re.M)
     vae = re.search(r"  train results/demo/digits/vae/seed0\n((?:    .*\n)+)", differs)
     assert re.fullmatch(
         r"    hparams\.lr default -> 0\.001\n"
@@ -289,10 +315,12 @@ def test_explain_names_modules_keys_and_costs(copy: Path) -> None:
     )
     assert "dtri.engine" not in text
     assert "dcgan" not in text
+    runs = [plan.Run("demo", "digits", model, 0) for model in sorted(changed)]
     hours = 2 * 100 / 1000 / 3600
+    total = sum(2 * plan.train_spec(run).batch_size / 1000 / 3600 for run in runs)
     assert f"1 x {hours:.2g} h  demo vae on digits\n" in cost
     assert "as measured, 1000 images/s on cpu (test)" in cost
-    assert f"  sum: {4 * hours:.2g} CPU hours" in cost
+    assert f"  sum: {total:.2g} CPU hours" in cost
 
 
 def test_explain_has_nothing_to_say_when_nothing_runs(copy: Path) -> None:
