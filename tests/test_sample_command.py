@@ -1,0 +1,86 @@
+"""The commands that draw images from weights: with and without Markov chains, the same again, straight lines."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dtri import checkpoint, corners, experiment
+from dtri.data import store
+from dtri.experiment import TrainSpec
+from dtri.seeding import derive
+from tests.toys import noise_images
+from workflow.commands import interpolate, sample
+
+SHAPE = (1, 28, 28)
+ENTRIES = {
+    "vae": "baselines.vae:VAE",
+    "coopnet": "baselines.coopnet:CoopNet",
+    "igebm": "baselines.igebm:IGEBM",
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DTRI_DEVICE", "cpu")
+    monkeypatch.setattr("dtri.device.prepare", lambda *_: None)  # changes the whole process
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained weights of each system, and images."""
+    folder = tmp_path_factory.mktemp("room")
+    for name, entry in ENTRIES.items():
+        spec = TrainSpec("noise", name, entry, SHAPE, {"width": 0.05}, 1, 8, 4)
+        torch.manual_seed(0)
+        model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
+        if name == "coopnet":  # so that few steps show
+            with torch.no_grad():
+                for p in model.descriptor.parameters():
+                    p.mul_(100)
+        checkpoint.save_weights(folder / f"{name}.safetensors", model.state_dict(), spec)
+    images = {"train": noise_images(20, SHAPE), "test": noise_images(20, SHAPE, seed=1)}
+    indices = {name: np.arange(20) for name in images}
+    store.save(store.Arrays(images, indices, {}, None, "noise"), folder / "noise", "noise")
+    return folder
+
+
+def draw(room: Path, out: Path, name: str, *options: str) -> np.ndarray:
+    path = out / "samples.npy"
+    assert sample.main(["--model", str(room / f"{name}.safetensors"), "--n", "5", "--out", str(path), *options]) == 0
+    return np.load(path)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_samples(name: str, room: Path, tmp_path: Path) -> None:
+    options = () if name == "vae" else ("--sampler", '{"steps": 4}')
+    samples = draw(room, tmp_path, name, *options, "--grid", str(tmp_path / "grid.npy"))
+    assert samples.shape == (5, *SHAPE)
+    assert samples.dtype == np.uint8
+    assert np.array_equal(np.load(tmp_path / "grid.npy"), samples)
+    assert np.array_equal(draw(room, tmp_path, name, *options), samples)
+    assert not np.array_equal(draw(room, tmp_path, name, *options, "--seed", "5"), samples)
+
+
+def test_arguments_of_the_chains_matter(room: Path, tmp_path: Path) -> None:
+    plain = draw(room, tmp_path, "coopnet", "--sampler", '{"steps": 0}')
+    model, spec = checkpoint.load_model(room / "coopnet.safetensors")
+    z = corners.latents(5, model.z_dim, derive("sample", "noise", "coopnet", spec.seed))
+    assert np.array_equal(plain, corners.decode(model, z))
+    assert not np.array_equal(draw(room, tmp_path, "coopnet"), plain)
+    ten = draw(room, tmp_path, "coopnet", "--sampler", '{"steps": 10}')
+    assert np.array_equal(draw(room, tmp_path, "coopnet"), ten)  # what the model file says
+
+
+def test_straight_lines_between_test_images(room: Path, tmp_path: Path) -> None:
+    out = tmp_path / "interpolation.npy"
+    given = ["--model", str(room / "vae.safetensors"), "--data", str(room / "noise"), "--out", str(out)]
+    assert interpolate.main(given) == 0
+    frames = np.load(out)
+    assert frames.shape == (8, 10, *SHAPE)
+    assert np.array_equal(frames[:, 0], noise_images(20, SHAPE, seed=1)[:8])
