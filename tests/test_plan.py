@@ -61,7 +61,12 @@ def test_a_preset_only_shortens(preset: str) -> None:
     for run in plan.runs(preset):
         most = written(run)["steps"]
         if caps:
-            most = min(most, caps.holdout if plan.dataset(run.dataset).config.holdout_of else caps.default)
+            most = min(
+                most,
+                caps.holdout
+                if plan.dataset(run.dataset).config.holdout_of
+                else caps.models.get(run.model, caps.default),
+            )
         assert plan.train_spec(run).steps == most, run
 
 
@@ -81,6 +86,9 @@ def test_the_demo_is_narrow_and_capped() -> None:
     assert plan.train_spec(run).hparams == {"width": YAML["presets"]["demo"]["width"]}
     assert plan.train_spec(run).steps == caps.default < YAML["models"]["vae"]["steps"]
     assert plan.train_spec(plan.Run("demo", "digits_holdout4", "vae", 0)).steps == caps.holdout
+    proposed = "divergence_triangle"
+    assert plan.train_spec(plan.Run("demo", "digits", proposed, 0)).steps == caps.models[proposed] > caps.default
+    assert plan.train_spec(plan.Run("demo", "digits_holdout4", proposed, 0)).steps == caps.holdout
     assert plan.n_samples(run) == 1000
 
 

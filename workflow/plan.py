@@ -77,8 +77,14 @@ class ModelConfig(Strict):
 
 
 class MaxSteps(Strict):
+    """Upper limits of training iterations: on hold-outs, and elsewhere by system."""
+
     default: PositiveInt
     holdout: PositiveInt
+    models: dict[str, PositiveInt] = Field(default_factory=dict)
+
+    def of(self, run: "Run", holdout: bool) -> int:
+        return self.holdout if holdout else self.models.get(run.model, self.default)
 
 
 class PresetConfig(Strict):
@@ -172,7 +178,12 @@ def model(name: str) -> ModelConfig:
 
 def check_configuration() -> None:
     """ValueError naming file, key and what is known, when anything in the three files is unknown or impossible."""
-    presets()
+    for name, chosen in presets().items():
+        for capped in chosen.max_steps.models if chosen.max_steps else ():
+            try:
+                _known("model", capped, models())
+            except ValueError as error:
+                raise ValueError(f"presets.yaml: {name}.max_steps.models: {error}") from error
     for name, entry in models().items():
         for family, override in {"": ModelOverride(), **entry.datasets}.items():
             try:
@@ -274,7 +285,7 @@ def train_spec(run: Run) -> TrainSpec:
     overrides = entry.datasets.get(data.family, ModelOverride())
     steps = overrides.steps or entry.steps
     if chosen.max_steps:
-        steps = min(steps, chosen.max_steps.holdout if data.digit is not None else chosen.max_steps.default)
+        steps = min(steps, chosen.max_steps.of(run, holdout=data.digit is not None))
     hparams = {**entry.hparams, **overrides.hparams}
     if chosen.width != 1.0:
         hparams["width"] = chosen.width
