@@ -50,7 +50,8 @@ class Generation:
     """The metrics of one set of samples. `extractor` is the label of the feature network.
 
     `fid` (`extra` holds that of uniform noise); `inception_score` (10 splits, `extra` holds its std and the one-split
-    value; it has no reference); `kid` (mean over subsets, `extra` holds the std); `precision` (`extra` holds recall and f_score).
+    value; it has no reference); `kid` (mean over subsets, `extra` holds the std); `precision` (`extra` holds recall and
+    f_score).
     """
 
     fid: Score
