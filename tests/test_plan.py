@@ -83,7 +83,7 @@ def test_the_paper_preset_runs_as_published() -> None:
 
 def test_the_demo_is_narrow_and_capped() -> None:
     run, caps = plan.Run("demo", "digits", "vae", 0), plan.preset("demo").max_steps
-    assert plan.train_spec(run).hparams == {"width": YAML["presets"]["demo"]["width"], "z_dim": 16}
+    assert plan.train_spec(run).hparams == {"width": YAML["presets"]["demo"]["width"], "z_dim": 10}
     assert plan.train_spec(run).steps == caps.default < YAML["models"]["vae"]["steps"]
     assert plan.train_spec(plan.Run("demo", "digits_holdout4", "vae", 0)).steps == caps.holdout
     proposed = "divergence_triangle"
