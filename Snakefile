@@ -14,8 +14,15 @@ from workflow import plan
 min_version("9.20")
 
 
+try:
+    plan.check_configuration()
+    plan.configure(config)
+    for word in sys.argv[1:]:
+        plan.check_target(word)
+except ValueError as error:
+    sys.exit(f"error: {error}")
+
 # Jobs run with this interpreter, wherever snakemake was started from; device and offline mode reach them as they are.
-plan.configure(config)
 shell.prefix(plan.shell_prefix(sys.executable))
 
 

@@ -297,7 +297,7 @@ CONFIGURATIONS = {
     "misspelled key of a preset": ("presets", "max_samples: 1000\n", "max_smaples: 1000\n", ("demo.max_smaples",)),
     "negative steps of a preset": ("presets", "holdout: ", "holdout: -", ("demo.max_steps.holdout", "greater than 0")),
     "text samples of a preset": ("presets", "max_samples: 1000\n", "max_samples: many\n", ("max_samples", "'many'")),
-    "no width": ("presets", "width: 0.25", "width: 0", ("demo.width", "greater than 0", "found 0")),
+    "no width": ("presets", "width: 0.125", "width: 0", ("demo.width", "greater than 0", "found 0")),
     "no seeds": ("presets", "seeds: [0]", "seeds: []", ("demo.seeds", "found []")),
     "the same seed twice": ("presets", "seeds: [0]", "seeds: [1, 1]", ("distinct non-negative seeds", "[1, 1]")),
     "negative seed": ("presets", "seeds: [0]", "seeds: [-1]", ("demo", "distinct non-negative seeds", "[-1]")),

@@ -4,9 +4,9 @@ import fcntl
 import json
 import re
 import resource
+import shutil
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,7 +62,12 @@ def test_a_preset_only_shortens(preset: str) -> None:
     for run in plan.runs(preset):
         most = written(run)["steps"]
         if caps:
-            most = min(most, caps.holdout if plan.dataset(run.dataset).config.holdout_of else caps.default)
+            most = min(
+                most,
+                caps.holdout
+                if plan.dataset(run.dataset).config.holdout_of
+                else caps.models.get(run.model, caps.default),
+            )
         assert plan.train_spec(run).steps == most, run
 
 
@@ -79,9 +84,12 @@ def test_the_paper_preset_runs_as_published() -> None:
 
 def test_the_demo_is_narrow_and_capped() -> None:
     run, caps = plan.Run("demo", "digits", "vae", 0), plan.preset("demo").max_steps
-    assert plan.train_spec(run).hparams == {"width": YAML["presets"]["demo"]["width"]}
+    assert plan.train_spec(run).hparams == {"width": YAML["presets"]["demo"]["width"], "z_dim": 10}
     assert plan.train_spec(run).steps == caps.default < YAML["models"]["vae"]["steps"]
     assert plan.train_spec(plan.Run("demo", "digits_holdout4", "vae", 0)).steps == caps.holdout
+    proposed = "divergence_triangle"
+    assert plan.train_spec(plan.Run("demo", "digits", proposed, 0)).steps == caps.models[proposed] > caps.default
+    assert plan.train_spec(plan.Run("demo", "digits_holdout4", proposed, 0)).steps == caps.holdout
     assert plan.n_samples(run) == 1000
 
 
@@ -358,7 +366,7 @@ def table1(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """A dry run of `snakemake --cores 8 results/table1.csv` where nothing has been made yet."""
     options = ["--dry-run", "--printshellcmds", "--cores", "8", "--snakefile", str(ROOT / "Snakefile")]
     folder = tmp_path_factory.mktemp("empty")
-    before, clock = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", *options, "--directory", str(folder), "results/table1.csv"],
         cwd=ROOT,
@@ -369,13 +377,12 @@ def table1(tmp_path_factory: pytest.TempPathFactory) -> dict:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stdout + done.stderr
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"text": done.stdout + done.stderr, "cpu": cpu, "wall": time.monotonic() - clock}
+    return {"text": done.stdout + done.stderr, "cpu": cpu}
 
 
 def test_the_paper_table_plans_quickly(table1: dict) -> None:
-    """Aim: 5 s of CPU time; twice that, and a generous wall clock, on a busy machine."""
+    """Aim: 5 s; twice that of CPU time, since wall clocks measure what else the machine does."""
     assert table1["cpu"] < 10
-    assert table1["wall"] < 30
 
 
 def test_the_paper_table_trains_at_full_width(table1: dict) -> None:
@@ -422,3 +429,60 @@ def test_the_slurm_profile_keeps_what_is_right_everywhere() -> None:
     assert {key: slurm[key] for key in default if key != "resources"} == {
         key: value for key, value in default.items() if key != "resources"
     }
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("results/fast/table1.csv", r"unknown preset 'fast' \(known: demo, lite, paper\)"),
+        ("results/fast/figures/samples.png", "unknown preset 'fast'"),
+        ("results/demo/table9.csv", r"unknown table 'table9' \(known: table1"),
+        ("results/table9.csv", "unknown table 'table9'"),
+        ("results/demo/figures/nope.png", r"unknown figure 'nope' \(known: samples"),
+        ("results/figures/nope.pdf", "unknown figure 'nope'"),
+        ("results/demo/nope/vae/seed0/train.json", r"unknown dataset 'nope' \(known: digits"),
+        ("results/demo/digits/nope/seed0/train.json", r"unknown model 'nope' \(known: divergence_triangle"),
+        ("results/data/nope/meta.json", "unknown dataset 'nope'"),
+    ],
+)
+def test_a_target_that_cannot_be_made_is_named(target: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan.check_target(target)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["demo", "8", "--report", "results/demo/report.html", "results/demo/table1.csv", "results/table4.tex"]
+    + [
+        "results/figures/samples.png",
+        "results/lite/mnist_holdout4/vae/seed0/train.json",
+        "results/data/inception.json",
+    ],
+)
+def test_other_words_of_the_command_line_pass(word: str) -> None:
+    plan.check_target(word)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("kl_sign: plus", "kl_sgn: plus", "joint_vae_ebm_plus: unknown hyperparameter 'kl_sgn'.*known: kl_sign"),
+        ("gamma_every: 90}", "gamma_every: -90}", "divergence_triangle.datasets.celeba: expected a non-negative int"),
+        ("mnist_holdout: {", "minst_holdout: {", "divergence_triangle.datasets.minst_holdout: unknown dataset"),
+    ],
+)
+def test_a_mistake_in_the_models_is_named(
+    before: str, after: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (plan.CONFIG / "models.yaml").read_text()
+    assert before in text
+    for file in ("presets.yaml", "datasets.yaml"):
+        shutil.copy(plan.CONFIG / file, tmp_path)
+    (tmp_path / "models.yaml").write_text(text.replace(before, after, 1))
+    monkeypatch.setattr(plan, "CONFIG", tmp_path)
+    plan.models.cache_clear()
+    try:
+        with pytest.raises(ValueError, match="models.yaml: " + message):
+            plan.check_configuration()
+    finally:
+        plan.models.cache_clear()

@@ -8,7 +8,7 @@ import importlib
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from dtri.experiment import TrainSpec, canonical, check_sampler
+from dtri.experiment import TrainSpec, canonical, check_hparams, check_sampler
 from dtri.report.cells import Cell, Found, Product, Table, Want
 from dtri.report.records import Record
 from workflow.fingerprint import fingerprint
@@ -79,8 +79,14 @@ class ModelConfig(Strict):
 
 
 class MaxSteps(Strict):
+    """Upper limits of training iterations: on hold-outs, and elsewhere by system."""
+
     default: PositiveInt
     holdout: PositiveInt
+    models: dict[str, PositiveInt] = Field(default_factory=dict)
+
+    def of(self, run: "Run", holdout: bool) -> int:
+        return self.holdout if holdout else self.models.get(run.model, self.default)
 
 
 class PresetConfig(Strict):
@@ -157,18 +163,37 @@ def presets() -> dict[str, PresetConfig]:
     return _load("presets.yaml", PresetConfig)
 
 
-def _get(kind: str, entries: dict[str, Any], name: str) -> Any:
-    if name not in entries:
-        raise ValueError(f"unknown {kind} {name!r} (known: {', '.join(entries)})")
-    return entries[name]
+def _known(kind: str, name: str, names: Iterable[str]) -> None:
+    if name not in names:
+        raise ValueError(f"unknown {kind} {name!r} (known: {', '.join(names)})")
 
 
 def preset(name: str) -> PresetConfig:
-    return _get("preset", presets(), name)
+    _known("preset", name, presets())
+    return presets()[name]
 
 
 def model(name: str) -> ModelConfig:
-    return _get("model", models(), name)
+    _known("model", name, models())
+    return models()[name]
+
+
+def check_configuration() -> None:
+    """ValueError naming file, key and what is known, when anything in the three files is unknown or impossible."""
+    for name, chosen in presets().items():
+        for capped in chosen.max_steps.models if chosen.max_steps else ():
+            try:
+                _known("model", capped, models())
+            except ValueError as error:
+                raise ValueError(f"presets.yaml: {name}.max_steps.models: {error}") from error
+    for name, entry in models().items():
+        for family, override in {"": ModelOverride(), **entry.datasets}.items():
+            try:
+                if family:
+                    _known("dataset", family, datasets())
+                check_hparams(entry.entry, {**entry.hparams, **override.hparams})
+            except ValueError as error:
+                raise ValueError(f"models.yaml: {name}{'.datasets.' + family if family else ''}: {error}") from error
 
 
 # Datasets: a configured name, `<family><digit>` of a hold-out family, or `<name>_<C>x<H>x<W>` where any shape goes.
@@ -262,7 +287,7 @@ def train_spec(run: Run) -> TrainSpec:
     overrides = entry.datasets.get(data.family, ModelOverride())
     steps = overrides.steps or entry.steps
     if chosen.max_steps:
-        steps = min(steps, chosen.max_steps.holdout if data.digit is not None else chosen.max_steps.default)
+        steps = min(steps, chosen.max_steps.of(run, holdout=data.digit is not None))
     hparams = {**entry.hparams, **overrides.hparams}
     if chosen.width != 1.0:
         hparams["width"] = chosen.width
@@ -473,6 +498,26 @@ def preset_products(preset_name: str) -> list[str]:
     """Every table and figure of a preset."""
     tables = [f"results/{preset_name}/{name}.csv" for name in TABLES]
     return tables + [f"results/{preset_name}/figures/{name}.png" for name in FIGURES]
+
+
+def check_target(target: str) -> None:
+    """ValueError naming what is known, where a path below results/ has an unknown part.
+
+    Other words pass. Snakemake itself would only say that no rule makes the path.
+    """
+    match Path(target).parts:
+        case ("results", "data", name, _, *_):
+            dataset(name)
+        case ("results", "figures", file) | ("results", _, "figures", file):
+            _known("figure", Path(file).stem, FIGURES)
+        case ("results", file) | ("results", _, file) if file.startswith("table"):
+            _known("table", Path(file).stem, TABLES)
+        case ("results", _, data, system, _, *_):
+            dataset(data)
+            model(system)
+    match Path(target).parts:
+        case ("results", first, _, *_) if first not in ("data", "figures", "reference"):
+            preset(first)
 
 
 # Inputs and params of rules: functions of wildcards alone, so that Snakemake can compare them between runs.

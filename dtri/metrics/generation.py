@@ -5,7 +5,7 @@ features (its own FID keeps the mean in float32): the values differ from its com
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ PRC_NEIGHBOURS = 3
 PRC_LIMIT = (
     10_000  # images of either set: all distances of 50,000 images would be 10 GB and their value no better known
 )
+NOISE_LIMIT = 10_000  # images of uniform noise behind the level that any trained system must beat
 PRC_ROWS = 1000  # rows of a distance matrix held at a time
 
 
@@ -48,8 +49,9 @@ class Score:
 class Generation:
     """The metrics of one set of samples. `extractor` is the label of the feature network.
 
-    `fid`; `inception_score` (10 splits, `extra` holds its std and the one-split value; it has no reference);
-    `kid` (mean over subsets, `extra` holds the std); `precision` (`extra` holds recall and f_score).
+    `fid` (`extra` holds that of uniform noise); `inception_score` (10 splits, `extra` holds its std and the one-split
+    value; it has no reference); `kid` (mean over subsets, `extra` holds the std); `precision` (`extra` holds recall and
+    f_score).
     """
 
     fid: Score
@@ -83,8 +85,12 @@ def measure(
     ours = extractor.features(samples, batch_size)
     sampled = ours[extractor.feature_layer].double()
     rng_seed = seed % 2**32
+    shape = (min(len(samples), NOISE_LIMIT), *samples.shape[1:])
+    noise = np.random.default_rng(rng_seed).integers(0, 256, shape, dtype=np.uint8)
+    _, noisy = _reference(noise, extractor, cache_root, batch_size)
+    level = {"noise": fid_statistics_to_metric(noisy, statistics, False)[KEY_METRIC_FID]}
     return Generation(
-        fid=fid(sampled, statistics, len(reference)),
+        fid=replace(fid(sampled, statistics, len(reference)), extra=level),
         inception_score=inception_score(ours[extractor.logit_layer], rng_seed),
         kid=kid(sampled, features, rng_seed),
         precision=precision(sampled, features, rng_seed),

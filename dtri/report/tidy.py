@@ -35,6 +35,7 @@ COLUMNS = (
     "measured_on",
     "chance",
     "minimum",
+    "noise",
     "preset",
     "comparable",
     "reason",
@@ -54,7 +55,7 @@ def tidy(table: Table, preset: str, seeds: Sequence[int], lookup: Lookup) -> pd.
         for cell in table.cells
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    floats = ["published", "published_std", "mean", "std", "tolerance", "gpu_hours", "chance", "minimum"]
+    floats = ["published", "published_std", "mean", "std", "tolerance", "gpu_hours", "chance", "minimum", "noise"]
     return frame.astype(dict.fromkeys(floats, "float64"))
 
 
@@ -107,6 +108,7 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: S
         "measured_on": _joined(f.measured_on for f in shown),
         "chance": _agreed(r.extra.get("chance") for r in records),
         "minimum": minimum,
+        "noise": _agreed(r.extra.get("noise") for r in records),
         "preset": preset,
         "comparable": ("yes" if comparable else "no") if records else "",
         "reason": "; ".join([IMPOSSIBLE] * impossible + _reasons(found, shown, seeds)),

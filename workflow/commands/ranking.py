@@ -72,7 +72,9 @@ def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None
     leaky = split == "test_leaky"
     metric = "auprc_leaky" if leaky else "auprc"
     composition = "leaky EGBAD split (test normals seen in training)" if leaky else "clean EGBAD split"
-    protocol = f"AUPRC (trapezoid), anomalies positive, energy as score, {composition}; final weights; BN in eval mode"
+    protocol = (
+        f"AUPRC (trapezoid), anomalies positive, energy as score, {composition}; weights at the end; BN in eval mode"
+    )
     n_anomalies = int(labels.sum())
     sizes = {"n_samples": len(labels), "n_reference": n_anomalies}
     if job.diverged:
