@@ -1,12 +1,16 @@
 """Device choice and GPU slots. No GPU is needed: the slots are tested with imagined ones."""
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
 from dtri import device
 
+ROOT = Path(__file__).parents[1]
 CUDA = torch.device("cuda")
 CPU = torch.device("cpu")
 
@@ -111,3 +115,13 @@ def test_precision(precision, settings):
 
 def test_description_names_the_processor():
     assert device.describe(CPU).startswith("cpu (")
+
+
+def test_a_job_imports_neither_the_compiler_nor_torchvision():
+    """Together they would add as many seconds to every job as torch itself takes."""
+    code = (
+        "import sys; import workflow.commands.score; from dtri import device; device.prepare(1, 'fp32'); "
+        "print([name for name in ('torch._dynamo', 'torchvision', 'sklearn', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
