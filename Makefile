@@ -68,10 +68,11 @@ clean:
 
 # The stamp is a copy of the lock file, so that a fresh checkout with the same lock installs nothing.
 # Where only pip knows the machine's package source (pip.conf), pip does the work.
+# Bytecode is compiled at once, as pip does: otherwise every job compiles torch anew where PYTHONDONTWRITEBYTECODE is set.
 $(INSTALLED): requirements.lock | $(BIN)/uv
 	@if ! cmp -s requirements.lock $@; then \
 	    echo "Installing requirements.lock into .venv (once; several GB)"; \
-	    $(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock \
+	    $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock \
 	        || $(BIN)/python -m pip install --require-hashes -r requirements.lock; \
 	fi
 	@cp requirements.lock $@
