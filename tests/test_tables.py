@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dtri.report.cells import Cell, Table, printed
+from dtri.report.cells import DASH_IN_PAPER, NOT_IN_PAPER, Cell, Table, printed
+from workflow.commands import findings
 from workflow.tables.table1 import TABLE as TABLE1
 from workflow.tables.table2 import TABLE as TABLE2
 from workflow.tables.table3 import TABLE as TABLE3
@@ -158,3 +159,9 @@ def test_table_files_import_only_the_standard_library_and_the_report_cells():
 )
 def test_printed(text: str, expected: tuple[float | None, float | None]):
     assert printed(text) == expected
+
+
+def test_the_page_of_findings_says_what_the_tables_say():
+    assert (ROOT / "docs" / "findings.md").read_text() == findings.page()
+    notes = {note for table in TABLES for note in table.notes} | {cell.note for table in TABLES for cell in table.cells}
+    assert [note for note in notes if note not in findings.page() and note not in (NOT_IN_PAPER, DASH_IN_PAPER)] == []
