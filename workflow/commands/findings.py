@@ -13,7 +13,8 @@ from workflow.commands.cli import run
 HEAD = """\
 # What the printed numbers are, and are not
 
-Written by `python -m workflow.commands.findings` from the notes in `workflow/tables/`, which also stand below every rendered table.
+Written by `python -m workflow.commands.findings` from the notes in `workflow/tables/`; they also stand below every
+rendered table.
 """
 
 
