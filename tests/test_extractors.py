@@ -304,6 +304,24 @@ def test_kid_subsets_shrink_with_the_sets():
     assert "100 subsets of 20 from 100 samples and 40" in score.protocol
 
 
+def test_other_comparisons_take_the_first_samples_of_one_extraction(domain, digits, monkeypatch):
+    samples, reference, other = digits[2][:60], digits[0][:60], digits[0][60:120]
+    alone = [generation.measure(samples[:n], images, domain) for n, images in ((60, reference), (40, other))]
+    seen = []
+    extract = features.Extractor.features
+    monkeypatch.setattr(
+        features.Extractor, "features", lambda self, x, batch_size: seen.append(len(x)) or extract(self, x, batch_size)
+    )
+    together = generation.measure_each(samples, [(60, reference), (40, other)], domain)
+    assert sorted(seen) == [60, 60, 60, 60]  # the samples once, two references and the noise
+    for one, same in zip(together, alone, strict=True):
+        assert (one.n_samples, one.n_reference) == (same.n_samples, same.n_reference)
+        assert one.fid.value == pytest.approx(same.fid.value, rel=1e-6)
+        assert one.inception_score.value == pytest.approx(same.inception_score.value, rel=1e-6)
+    with pytest.raises(ValueError, match="expected at least 61 samples, found 60"):
+        generation.measure_each(samples, [(61, reference)], domain)
+
+
 # Cache
 
 

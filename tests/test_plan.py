@@ -82,6 +82,13 @@ def test_the_paper_preset_runs_as_published() -> None:
     assert plan.n_samples(plan.Run("paper", "cifar10", "vae", 0)) == 50_000
 
 
+def test_comparisons_are_capped_and_each_is_made_once() -> None:
+    ways = [(50_000, "train"), (10_000, "train"), (10_000, "test")]
+    assert [(c.n_samples, c.reference) for c in plan.comparisons(plan.Run("paper", "cifar10", "vae", 0))] == ways
+    capped = plan.comparisons(plan.Run("lite", "cifar10", "vae", 0))
+    assert [(c.n_samples, c.reference) for c in capped] == [(10_000, "train"), (10_000, "test")]
+
+
 def test_the_demo_is_narrow_and_capped() -> None:
     run, caps = plan.Run("demo", "digits", "vae", 0), plan.preset("demo").max_steps
     assert plan.train_spec(run).hparams == {"width": YAML["presets"]["demo"]["width"], "z_dim": 10}

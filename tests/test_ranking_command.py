@@ -74,6 +74,9 @@ def test_fm_of_the_labels_is_perfect(folder):
     record = auprc(folder)
     assert record.extra["scores"]["fm"] == pytest.approx(1.0)
     assert record.extra["chance"] == pytest.approx(N_STRANGE / (N_NORMAL + N_STRANGE))
+    precision = record.extra["variants"]["average precision"]
+    assert precision["value"] == record.extra["average_precision"]
+    assert precision["protocol"].startswith("average precision, anomalies positive")
 
 
 def test_reversed_sign_gives_the_other_side(folder):

@@ -172,6 +172,30 @@ def test_levels_and_differing_counts_are_kept():
     assert (row["n_samples"], row["n_reference"]) == ("10000; 50", "10000")
 
 
+def varied(value: float) -> dict:
+    return {"value": value, "n_samples": 7, "n_reference": 9, "protocol": "otherwise"}
+
+
+def test_other_protocols_are_rows_behind_the_cells_and_in_no_picture_of_the_table():
+    found = [
+        current(0.2, extra={"ci_low": 0.1, "ci_high": 0.3, "variants": {"one": varied(0.5), "two": varied(0.6)}}),
+        current(0.2, extra={"ci_low": 0.2, "ci_high": 0.4, "variants": {"one": varied(0.7)}}),
+        current(None),
+    ]
+    table = Table("table9", "Two cells", (make_cell(), make_cell(model="ali", row="ALI")))
+    frame = tidy(table, "paper", range(3), lambda cell, seed: found[seed] if cell.model == "vae" else Found(None))
+    assert list(frame["variant"]) == ["", "", "one", "two"]
+    first, _, one, two = frame.to_dict("records")
+    assert (first["ci_low"], first["ci_high"]) == (pytest.approx(0.15), pytest.approx(0.35))
+    assert (one["model"], one["mean"], one["n_seeds"], one["n_samples"]) == ("vae", 0.6, 2, "7")
+    assert (one["protocol"], one["verdict"], one["comparable"]) == ("otherwise", "not comparable", "no")
+    assert "another protocol: one" in one["reason"]
+    assert (two["mean"], two["n_seeds"], two["status"]) == (0.6, 1, "partial")
+    assert "otherwise" in render(table, frame, DEMO, "csv")
+    for fmt in TEXT_FORMATS:
+        assert "otherwise" not in render(table, frame, DEMO, fmt)
+
+
 def test_a_cell_may_show_another_score_of_the_same_record():
     cell = make_cell(metric="auroc", score="reversed", published=0.29, direction="higher", tolerance=0.05)
     levels = {"chance": 0.5, "minimum": 0.0, "scores": {"reversed": 0.3, "sse": 0.9}}

@@ -34,11 +34,18 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class GenerationProtocol(Strict):
-    """How many samples against which images of the dataset."""
+class Comparison(Strict):
+    """How many samples against which images of the dataset: the first `n_reference` of a split, or all."""
 
     n_samples: PositiveInt
     reference: Literal["train", "test"] = "train"
+    n_reference: PositiveInt | None = None
+
+
+class GenerationProtocol(Comparison):
+    """The comparison behind the tables' numbers, and others of the same samples that are reported beside it."""
+
+    also: tuple[Comparison, ...] = ()
 
 
 class DatasetConfig(Strict):
@@ -319,10 +326,17 @@ def sampler(run: Run) -> dict[str, Any]:
     return arguments
 
 
+def comparisons(run: Run) -> list[Comparison]:
+    """How the run's samples are compared with images, capped by the preset: the tables' way first, each once."""
+    protocol, cap = dataset(run.dataset).config.generation, preset(run.preset).max_samples
+    wanted = [Comparison(**one.model_dump(exclude={"also"})) for one in (protocol, *protocol.also)]
+    capped = (one.model_copy(update={"n_samples": min(one.n_samples, cap or one.n_samples)}) for one in wanted)
+    return list(dict.fromkeys(capped))
+
+
 def n_samples(run: Run) -> int:
-    cap = preset(run.preset).max_samples
-    wanted = dataset(run.dataset).config.generation.n_samples
-    return min(wanted, cap) if cap else wanted
+    """As many as the largest comparison needs."""
+    return max(one.n_samples for one in comparisons(run))
 
 
 # What each kind of job depends on: the command's modules, and the model's where a model is built.
@@ -657,8 +671,7 @@ def extractor_inputs(wildcards: Any) -> list[str]:
 
 def generation_spec(wildcards: Any) -> str:
     run = run_of(wildcards)
-    reference = dataset(run.dataset).config.generation.reference
-    return canonical({"n_samples": n_samples(run), "reference": reference, "sampler": sampler(run)})
+    return canonical({"comparisons": [one.model_dump() for one in comparisons(run)], "sampler": sampler(run)})
 
 
 def generation_arguments(wildcards: Any) -> str:

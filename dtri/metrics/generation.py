@@ -5,6 +5,7 @@ features (its own FID keeps the mean in float32): the values differ from its com
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -76,28 +77,49 @@ def measure(
     Features of the reference are kept below `cache_root`, named after the content of the images and of the extractor:
     torch-fidelity's own names know neither. ValueError where the shapes differ or there are fewer than 10 images.
     """
-    if samples.shape[1:] != reference.shape[1:] or min(len(samples), len(reference)) < IS_SPLITS:
-        raise ValueError(
-            f"expected samples and reference of one shape, at least {IS_SPLITS} of each, "
-            f"found {samples.shape} and {reference.shape}"
-        )
-    features, statistics = _reference(reference, extractor, cache_root, batch_size)
-    ours = extractor.features(samples, batch_size)
-    sampled = ours[extractor.feature_layer].double()
+    return measure_each(samples, [(len(samples), reference)], extractor, cache_root, batch_size, seed)[0]
+
+
+def measure_each(
+    samples: np.ndarray,
+    comparisons: Sequence[tuple[int, np.ndarray]],
+    extractor: Extractor,
+    cache_root: Path | None = None,
+    batch_size: int = 64,
+    seed: int = 2020,
+) -> list[Generation]:
+    """`measure` for each (n, reference): the first n samples against that reference. Features are extracted once."""
+    for n, reference in comparisons:
+        if samples.shape[1:] != reference.shape[1:] or min(n, len(samples), len(reference)) < IS_SPLITS:
+            raise ValueError(
+                f"expected samples and reference of one shape, at least {IS_SPLITS} of each, "
+                f"found {samples.shape} and {reference.shape}"
+            )
+        if n > len(samples):
+            raise ValueError(f"expected at least {n} samples, found {len(samples)}")
+    features = extractor.features(samples, batch_size)
     rng_seed = seed % 2**32
     shape = (min(len(samples), NOISE_LIMIT), *samples.shape[1:])
     noise = np.random.default_rng(rng_seed).integers(0, 256, shape, dtype=np.uint8)
     _, noisy = _reference(noise, extractor, cache_root, batch_size)
-    level = {"noise": fid_statistics_to_metric(noisy, statistics, False)[KEY_METRIC_FID]}
-    return Generation(
-        fid=replace(fid(sampled, statistics, len(reference)), extra=level),
-        inception_score=inception_score(ours[extractor.logit_layer], rng_seed),
-        kid=kid(sampled, features, rng_seed),
-        precision=precision(sampled, features, rng_seed),
-        n_samples=len(samples),
-        n_reference=len(reference),
-        extractor=extractor.label,
-    )
+    found = []
+    for n, reference in comparisons:
+        ours = {layer: values[:n] for layer, values in features.items()}
+        theirs, statistics = _reference(reference, extractor, cache_root, batch_size)
+        level = {"noise": fid_statistics_to_metric(noisy, statistics, False)[KEY_METRIC_FID]}
+        sampled = ours[extractor.feature_layer].double()
+        found.append(
+            Generation(
+                fid=replace(fid(sampled, statistics, len(reference)), extra=level),
+                inception_score=inception_score(ours[extractor.logit_layer], rng_seed),
+                kid=kid(sampled, theirs, rng_seed),
+                precision=precision(sampled, theirs, rng_seed),
+                n_samples=n,
+                n_reference=len(reference),
+                extractor=extractor.label,
+            )
+        )
+    return found
 
 
 def content_hash(images: np.ndarray) -> str:

@@ -33,6 +33,9 @@ COLUMNS = (
     "against",
     "score",
     "measured_on",
+    "variant",
+    "ci_low",
+    "ci_high",
     "chance",
     "minimum",
     "noise",
@@ -48,15 +51,33 @@ def tidy(table: Table, preset: str, seeds: Sequence[int], lookup: Lookup) -> pd.
     """One row per cell of `table`, in its order, with exactly `COLUMNS`; an empty float is NaN, an empty text "".
 
     A row uses the records that belong to this checkout; only where there is none does it show stale ones, as stale.
-    `comparable` is "yes" or "no" where something was measured; `reason` says why not, or why nothing is there.
+    `comparable` is "yes" or "no" where something was measured; `reason` says why not, or why nothing is there. Behind
+    the cells follow the same quantities by other protocols, one row per cell and `variant`, never with a verdict.
     """
-    rows = [
-        _row(table, preset, cell, [_scored(lookup(cell, seed), cell.score) for seed in seeds], seeds)
-        for cell in table.cells
-    ]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    rows, further = [], []
+    for cell in table.cells:
+        found = [_scored(lookup(cell, seed), cell.score) for seed in seeds]
+        rows.append(_row(table, preset, cell, found, seeds))
+        for name in [] if cell.score else _variants(found):
+            varied = [_varied(one, name) for one in found]
+            further.append({**_row(table, preset, cell, varied, seeds), "variant": name})
+    frame = pd.DataFrame(rows + further, columns=list(COLUMNS))
     floats = ["published", "published_std", "mean", "std", "tolerance", "gpu_hours", "chance", "minimum", "noise"]
-    return frame.astype(dict.fromkeys(floats, "float64"))
+    return frame.astype(dict.fromkeys([*floats, "ci_low", "ci_high"], "float64"))
+
+
+def _variants(found: Sequence[Found]) -> list[str]:
+    """Names of the other protocols that the records measured, in their order."""
+    return list(dict.fromkeys(n for f in found if f.record is not None for n in f.record.extra.get("variants", {})))
+
+
+def _varied(found: Found, name: str) -> Found:
+    """The record of the same quantity by another protocol; one that lacks it counts as none."""
+    record = found.record
+    if record is None or name not in record.extra.get("variants", {}):
+        return replace(found, record=None)
+    varied = replace(record, **record.extra["variants"][name], extra={})
+    return replace(found, record=varied, comparable=False, reason=f"another protocol: {name}")
 
 
 def _scored(found: Found, score: str) -> Found:
@@ -106,6 +127,9 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: S
         "against": cell.against,
         "score": cell.score,
         "measured_on": _joined(f.measured_on for f in shown),
+        "variant": "",
+        "ci_low": None if cell.score else _agreed(r.extra.get("ci_low") for r in records),
+        "ci_high": None if cell.score else _agreed(r.extra.get("ci_high") for r in records),
         "chance": _agreed(r.extra.get("chance") for r in records),
         "minimum": minimum,
         "noise": _agreed(r.extra.get("noise") for r in records),
@@ -161,6 +185,6 @@ def _joined(items: Iterable[object]) -> str:
 
 
 def _agreed(items: Iterable[float | None]) -> float | None:
-    """The mean of a level that all seeds share."""
+    """The mean over seeds of a level that they share, or of a bound of their intervals."""
     levels = [item for item in items if item is not None]
     return mean(levels) if levels else None

@@ -61,3 +61,8 @@ class Measurement:
             extra={} if self.diverged else extra or {},
             **self.shared,
         ).write(path)
+
+
+def variant(value: float, n_samples: int, n_reference: int, protocol: str) -> dict[str, Any]:
+    """One of a record's extra["variants"]: the same quantity by another protocol, a row of its own in the tidy CSV."""
+    return {"value": value, "n_samples": n_samples, "n_reference": n_reference, "protocol": protocol}

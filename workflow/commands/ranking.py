@@ -14,7 +14,7 @@ import numpy as np
 from dtri.data import store
 from dtri.metrics import ranking
 from workflow.commands.cli import run
-from workflow.commands.measuring import Measurement
+from workflow.commands.measuring import Measurement, variant
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,7 +82,9 @@ def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None
         return
     result = ranking.auprc(scores["energy"], labels)
     beside = {name: ranking.auprc(scores[name], labels).value for name in _beside(scores)}
-    extra = {**asdict(result), "scores": beside}
+    protocol_ap = protocol.replace("AUPRC (trapezoid)", "average precision")
+    variants = {"average precision": variant(result.average_precision, len(labels), n_anomalies, protocol_ap)}
+    extra = {**asdict(result), "scores": beside, "variants": variants}
     job.record(out, metric, result.value, protocol=protocol, extra=extra, **sizes)
 
 

@@ -13,7 +13,7 @@ from dtri.data import store
 from dtri.metrics.reconstruction import SquaredError, mean_image_mse, random_pairs_mse
 from dtri.seeding import derive
 from workflow.commands.cli import run
-from workflow.commands.measuring import Measurement
+from workflow.commands.measuring import Measurement, variant
 
 SHOWN = 64
 BATCH = 250
@@ -48,14 +48,21 @@ def main(argv: list[str] | None = None) -> int:
             error.add(x.cpu().numpy(), y.cpu().numpy())
             if i < SHOWN:
                 shown.append(images.to_uint8(y).cpu().numpy())
-    anchors = {
-        "mean_image_mse": mean_image_mse(test, dataset.images("train")),
-        "random_pairs_mse": random_pairs_mse(test, derive("pairs", dataset.name)),
-        "mse_0_1": error.mse / 4,
-    }
-    for metric, value, path in (("rmse", error.rmse, arguments.rmse), ("mse", error.mse, arguments.mse)):
+    mean_image = mean_image_mse(test, dataset.images("train"))
+    random_pairs = random_pairs_mse(test, derive("pairs", dataset.name))
+    for metric, power, path in (("rmse", 0.5, arguments.rmse), ("mse", 1.0, arguments.mse)):
         protocol = PROTOCOL.format(metric=metric.upper())
-        job.record(path, metric, value, n_samples=error.n, n_reference=error.n, protocol=protocol, extra=anchors)
+        variants = {
+            name: variant(mse**power, error.n, error.n, f"{metric.upper()} {how}")
+            for name, mse, how in (
+                ("mean image", mean_image, "on [-1, 1] of answering with the mean training image"),
+                ("random pairs", random_pairs, "on [-1, 1] between unrelated test images"),
+                ("range [0, 1]", error.mse / 4, "on [0, 1], else as in the tables"),
+            )
+        }
+        value = error.mse**power
+        extra = {"variants": variants}
+        job.record(path, metric, value, n_samples=error.n, n_reference=error.n, protocol=protocol, extra=extra)
     pairs = np.stack([test[:SHOWN], np.concatenate(shown)[:SHOWN]])
     store.write_atomic(arguments.pairs, lambda file: np.save(file, pairs))
     return 0
