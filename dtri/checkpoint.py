@@ -51,8 +51,14 @@ def load_state(path: Path, run_id: str) -> tuple[dict[str, Any] | None, str]:
 
 def save_weights(path: Path, weights: dict[str, Tensor], spec: TrainSpec) -> None:
     """safetensors file that carries its training spec. One header key: several would be written in random order."""
+    path.parent.mkdir(exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     replace_file(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, {"spec": spec.text}))
+
+
+def late_path(run: Path, t: int) -> Path:
+    """Where the weights of iteration t before the end lie, in the folder of a run."""
+    return run / "late" / f"{t}.safetensors"
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Model, TrainSpec]:

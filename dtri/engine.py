@@ -7,7 +7,7 @@ what ran before. So an interrupted run continues exactly, and any iteration can 
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,12 +142,16 @@ def fit(
     save_every: int = 5_000,
     save_every_s: float = 300.0,
     stop: Callable[[], str | None] = lambda: None,
+    keep: Collection[int] = (),
+    kept: Callable[[int, dict[str, Tensor]], None] = lambda t, weights: None,
     progress_label: str = "",
 ) -> Outcome:
     """Train `build()` on uint8 images [N, C, H, W] for `steps` iterations, continuing from `state_path` if it fits.
 
     The state is saved every `save_every` iterations, every `save_every_s` seconds, and when `stop()` names a reason;
     then Interrupted is raised. A non-finite loss or weight ends the run as diverged, with the last weights seen finite.
+    `kept(t, weights)` is called after each iteration t of `keep`; again, with the same weights, where a killed run
+    repeats one.
     """
     torch.manual_seed(derive("init", seed))
     model = build().to(device).to(memory_format=torch.channels_last).train()
@@ -186,6 +190,8 @@ def fit(
         pending.append(iterate(model, batches, progress.t, seed, precision))
         average.update(model, progress.t)
         progress.t += 1
+        if progress.t in keep:
+            kept(progress.t, average.snapshot(model))
         reason = stop()
         # Weights are checked at fixed iterations only, so that a stop in between cannot change how a run ends.
         checked = progress.t % CHECK_EVERY == 0 or progress.t == steps

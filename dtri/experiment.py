@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dtri.model import Model
 
 PRECISIONS = ("fp32", "tf32", "bf16")
+LATE = 10  # evaluations that paper A and MEG average at the end of a run
 
 
 def canonical(value: Any) -> str:
@@ -34,7 +35,8 @@ class TrainSpec:
     """Everything a training run reads from the configuration.
 
     `entry` is "module:Class"; `hparams` holds overrides of the defaults in the module's `Hparams`; `threads` is the
-    number of CPU threads, part of the spec because sums in another order round differently.
+    number of CPU threads, part of the spec because sums in another order round differently. `late_every` > 0 keeps
+    the weights of `LATE` iterations so far apart, the last of them at the end.
     """
 
     dataset: str
@@ -47,6 +49,7 @@ class TrainSpec:
     seed: int
     precision: str = "fp32"
     threads: int = 1
+    late_every: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "threads"):
@@ -55,9 +58,18 @@ class TrainSpec:
                 raise ValueError(f"expected a positive integer for {name}, found {value!r}")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"expected a non-negative integer for seed, found {self.seed!r}")
+        if not isinstance(self.late_every, int) or not 0 <= self.late_every * LATE <= self.steps:
+            raise ValueError(
+                f"expected late_every in 0..{self.steps // LATE} for {self.steps} steps, found {self.late_every!r}"
+            )
         if self.precision not in PRECISIONS:
             raise ValueError(f"expected precision in {PRECISIONS}, found {self.precision!r}")
         check_hparams(self.entry, self.hparams)
+
+    @property
+    def late(self) -> list[int]:
+        """Iterations before the end whose weights are kept."""
+        return [self.steps - k * self.late_every for k in range(LATE - 1, 0, -1)] if self.late_every else []
 
     @property
     def text(self) -> str:

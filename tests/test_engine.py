@@ -200,6 +200,20 @@ def test_stops_anywhere_change_nothing(stops, tmp_path):
     assert all(same(first[key], second[key]) for key in ("t", "model", "optimizers", "curve", "sums", "count"))
 
 
+def test_weights_before_the_end_are_handed_over_and_stops_change_none(tmp_path):
+    def kept_by(weights: dict[int, dict]) -> dict:
+        return {"keep": [30, 55, 100], "kept": weights.__setitem__}
+
+    whole, parts = {}, {}
+    outcome = fit(tmp_path / "whole", **kept_by(whole))
+    interrupt(tmp_path / "parts", 40, **kept_by(parts))
+    fit(tmp_path / "parts", **kept_by(parts))
+    assert list(whole) == list(parts) == [30, 55, 100]
+    assert all(same(whole[t], parts[t]) for t in whole)
+    assert same(whole[100], outcome.weights)
+    assert same(whole[55], fit(tmp_path / "shorter", steps=55).weights)
+
+
 def test_a_finished_run_given_again_returns_the_same(tmp_path):
     first = fit(tmp_path)
     again = fit(tmp_path)

@@ -94,3 +94,23 @@ def test_a_diverged_run_has_no_numbers(folder):
     for measure in (auprc, auroc):
         record = measure(folder, status="diverged")
         assert (record.value, record.extra) == (None, {})
+
+
+def test_auprc_is_the_mean_over_late_weights(folder):
+    columns = dict(np.load(folder / "own.npz"))
+    alone = {name: measured_as(folder, columns, name) for name in ("energy", "sse", "fm")}
+    late = {"energy@90": columns["sse"], "energy@80": columns["fm"], "sse@80": columns["fm"], "sse@90": columns["fm"]}
+    late |= {f"fm@{t}": columns["fm"] for t in (80, 90)}
+    np.savez(folder / "own.npz", **columns, **late)
+    record = auprc(folder)
+    assert record.extra["late"] == pytest.approx([alone["fm"], alone["sse"], alone["energy"]])
+    assert record.value == pytest.approx(np.mean(record.extra["late"]))
+    assert record.extra["late_std"] == pytest.approx(np.std(record.extra["late"], ddof=1))
+    assert record.extra["scores"] == pytest.approx({"sse": (2 * alone["fm"] + alone["sse"]) / 3, "fm": alone["fm"]})
+    assert record.extra["variants"]["weights at the end"]["value"] == pytest.approx(alone["energy"])
+    assert "mean over 3 sets of weights, from iteration 80 to the last" in record.protocol
+
+
+def measured_as(folder: Path, columns: dict[str, np.ndarray], name: str) -> float:
+    np.savez(folder / "one.npz", energy=columns[name])
+    return auprc(folder, scores="one").value

@@ -5,13 +5,14 @@ import json
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 
-from dtri import checkpoint
+from dtri import anomaly, checkpoint
 from dtri.data import store
 from tests import training
-from workflow.commands import cli, train
+from workflow.commands import cli, score, train
 
 STEPS = 60
 
@@ -78,6 +79,34 @@ def test_outputs(finished, data):
     assert summary["hparams"]["beta1"] == 0.5  # defaults too
     assert summary["seconds"] > 0
     assert summary["images_per_s"] > 0
+
+
+def test_late_weights_are_kept_and_scored(data, tmp_path):
+    vae = {"model": "vae", "entry": "baselines.vae:VAE", "late_every": 2}
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late" / "7.safetensors").write_bytes(b"of an earlier specification")
+    training.complete(data, tmp_path, steps=20, **vae)
+    late = training.spec(steps=20, **vae).late
+    assert late == [2, 4, 6, 8, 10, 12, 14, 16, 18]
+    assert {path.name for path in (tmp_path / "late").iterdir()} == {f"{t}.safetensors" for t in late}
+    assert json.loads((tmp_path / "train.json").read_text())["late"] == late
+
+    model = ["--model", str(tmp_path / "model.safetensors"), "--device", "cpu"]
+    arguments = [*model, "--data", str(data), "--split", "test", "--limit", "8", "--out", str(tmp_path / "scores.npz")]
+    with training.settings_restored():
+        assert score.main([*arguments, "--late"]) == 0
+    scores = dict(np.load(tmp_path / "scores.npz"))
+    assert set(scores) == {f"{name}{at}" for name in ("energy", "sse") for at in ("", *(f"@{t}" for t in late))}
+    images = store.load(data).images("test")[:8]
+    for at, file in (("", "model.safetensors"), ("@18", "late/18.safetensors"), ("@2", "late/2.safetensors")):
+        expected = anomaly.scores(checkpoint.load_model(tmp_path / file)[0], images)
+        assert np.array_equal(scores[f"energy{at}"], expected["energy"])
+    assert not np.array_equal(scores["energy"], scores["energy@18"])
+
+    training.complete(data, tmp_path / "other", steps=20, **vae, seed=1)
+    (tmp_path / "other" / "late" / "18.safetensors").replace(tmp_path / "late" / "18.safetensors")
+    with training.settings_restored(), pytest.raises(ValueError, match="expected weights of the same training as"):
+        score.main([*arguments, "--late"])
 
 
 @pytest.mark.parametrize("minutes", ["0.001", "0", "0.99"])

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from dtri.experiment import TrainSpec, canonical, check_hparams, check_sampler
+from dtri.experiment import LATE, TrainSpec, canonical, check_hparams, check_sampler
 from dtri.report.cells import Cell, Found, Product, Table, Want
 from dtri.report.records import Record
 from workflow.fingerprint import fingerprint
@@ -310,9 +310,15 @@ def train_spec(run: Run) -> TrainSpec:
             seed=run.seed,
             precision=chosen.precision,
             threads=chosen.threads,
+            late_every=_late_every(steps) if data.digit is not None else 0,
         )
     except ValueError as error:
         raise ValueError(f"models.yaml: {run.model} on {data.family}: {error}") from error
+
+
+def _late_every(steps: int) -> int:
+    """Iterations per epoch of a hold-out, for averages over the last epochs: at full length 50 epochs of 500."""
+    return max(1, steps // 50) if steps >= LATE else 0
 
 
 def sampler(run: Run) -> dict[str, Any]:

@@ -54,17 +54,12 @@ def auprc(energy: np.ndarray, labels: np.ndarray, seed: int = 0) -> Ranking:
     The trapezoid, as in the code of EGBAD and MEG; it is badly optimistic where many scores are equal, so average
     precision stands beside it. ValueError where a class is missing or scores are not finite.
     """
-    scores = _scores("energies", energy)
-    labels = np.asarray(labels).ravel()
-    if labels.shape != scores.shape or not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"expected a label 0 or 1 for each of {len(scores)} energies, found {labels.shape} labels")
+    scores, labels = _labelled(energy, labels)
     n_positive = int(labels.sum())
     n_negative = len(labels) - n_positive
-    if not n_positive or not n_negative:
-        raise ValueError(f"expected both classes, found {n_positive} anomalies and {n_negative} normal images")
     return _ranking(
         scores,
-        labels.astype(np.int64),
+        labels,
         _trapezoid,
         _precision_recall_area,
         n_positive / len(labels),
@@ -72,6 +67,12 @@ def auprc(energy: np.ndarray, labels: np.ndarray, seed: int = 0) -> Ranking:
         seed,
         average_precision=float(average_precision_score(labels, scores)),
     )
+
+
+def auprc_value(energy: np.ndarray, labels: np.ndarray) -> float:
+    """The value of `auprc` alone, without the interval that takes most of its time."""
+    scores, labels = _labelled(energy, labels)
+    return float(_trapezoid(labels, scores))
 
 
 def minimum_auprc(n_positive: int, n_negative: int) -> float:
@@ -82,6 +83,18 @@ def minimum_auprc(n_positive: int, n_negative: int) -> float:
     found = np.arange(n_positive + 1, dtype=np.float64)
     precision = found / (n_negative + found)
     return float((precision[1:] + precision[:-1]).sum() / (2 * n_positive))
+
+
+def _labelled(energy: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores float64 [N] and labels int64 [N], both classes present; ValueError otherwise."""
+    scores, labels = _scores("energies", energy), np.asarray(labels).ravel()
+    if labels.shape != scores.shape or not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"expected a label 0 or 1 for each of {len(scores)} energies, found {labels.shape} labels")
+    n_positive = int(labels.sum())
+    if n_positive in (0, len(labels)):
+        n_negative = len(labels) - n_positive
+        raise ValueError(f"expected both classes, found {n_positive} anomalies and {n_negative} normal images")
+    return scores, labels.astype(np.int64)
 
 
 def _scores(name: str, energy: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from statistics import mean, stdev
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def _measurement(arguments: argparse.Namespace, data: dict[str, str]) -> Measure
 
 def _beside(scores) -> list[str]:
     """Names of the scores beside the energy."""
-    return [name for name in scores.files if name != "energy"]
+    return [name for name in scores.files if name != "energy" and "@" not in name]
 
 
 def _auroc(scores, arguments: argparse.Namespace) -> None:
@@ -72,20 +73,42 @@ def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None
     leaky = split == "test_leaky"
     metric = "auprc_leaky" if leaky else "auprc"
     composition = "leaky EGBAD split (test normals seen in training)" if leaky else "clean EGBAD split"
-    protocol = (
-        f"AUPRC (trapezoid), anomalies positive, energy as score, {composition}; weights at the end; BN in eval mode"
-    )
+    protocol = f"AUPRC (trapezoid), anomalies positive, energy as score, {composition}; BN in eval mode"
     n_anomalies = int(labels.sum())
     sizes = {"n_samples": len(labels), "n_reference": n_anomalies}
     if job.diverged:
         job.record(out, metric, None, protocol=protocol, **sizes)
         return
-    result = ranking.auprc(scores["energy"], labels)
-    beside = {name: ranking.auprc(scores[name], labels).value for name in _beside(scores)}
-    protocol_ap = protocol.replace("AUPRC (trapezoid)", "average precision")
-    variants = {"average precision": variant(result.average_precision, len(labels), n_anomalies, protocol_ap)}
-    extra = {**asdict(result), "scores": beside, "variants": variants}
-    job.record(out, metric, result.value, protocol=protocol, extra=extra, **sizes)
+    last = ranking.auprc(scores["energy"], labels)
+    late = _late(scores)
+    values = [ranking.auprc_value(scores[name], labels) for name in _all("energy", late)]
+    beside = {
+        name: mean(ranking.auprc_value(scores[one], labels) for one in _all(name, late)) for name in _beside(scores)
+    }
+    end = f"{protocol}; weights at the end"
+    variants = {"average precision": (last.average_precision, end.replace("AUPRC (trapezoid)", "average precision"))}
+    if late:
+        protocol += f"; mean over {len(values)} sets of weights, from iteration {late[0]} to the last"
+        variants["weights at the end"] = (last.value, end)
+    extra = {
+        **asdict(last),
+        "value": mean(values),
+        "late": values,
+        "late_std": stdev(values) if late else None,
+        "scores": beside,
+        "variants": {name: variant(value, protocol=how, **sizes) for name, (value, how) in variants.items()},
+    }
+    job.record(out, metric, mean(values), protocol=protocol, extra=extra, **sizes)
+
+
+def _late(scores) -> list[int]:
+    """Iterations before the end that the file has scores of."""
+    return sorted(int(name.partition("@")[2]) for name in scores.files if name.startswith("energy@"))
+
+
+def _all(name: str, late: list[int]) -> list[str]:
+    """A score's names in the file: of the weights before the end, and of those at the end."""
+    return [*(f"{name}@{t}" for t in late), name]
 
 
 if __name__ == "__main__":

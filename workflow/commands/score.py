@@ -1,4 +1,7 @@
-"""Anomaly scores of splits of a dataset under a trained model, larger = stranger: .npz of float64 arrays."""
+"""Anomaly scores of splits of a dataset under a trained model, larger = stranger: .npz of float64 arrays.
+
+With --late also those of the weights that the run kept before its end, under names such as "energy@24500".
+"""
 
 import argparse
 import io
@@ -7,9 +10,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from dtri import anomaly, checkpoint, device
 from dtri.data import store
+from dtri.experiment import TrainSpec
+from dtri.model import Model
 from dtri.report.records import write_bytes
 from workflow.commands.cli import run
 
@@ -19,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True, type=Path)
     parser.add_argument("--data", required=True, type=Path, help="prepared dataset to score")
     parser.add_argument("--split", required=True, nargs="+")
+    parser.add_argument("--late", action="store_true", help="score by weights kept before the end as well")
     parser.add_argument("--limit", type=int, help="score the first so many images")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
@@ -31,12 +38,27 @@ def main(argv: list[str] | None = None) -> int:
         model, spec = checkpoint.load_model(arguments.model, where)
         if dataset.image_shape != spec.image_shape:
             raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
+        late = [(t, _kept(arguments.model.parent, t, spec, where)) for t in spec.late if arguments.late]
         for split, path in zip(arguments.split, arguments.out, strict=True):
-            scores = anomaly.scores(model, dataset.images(split)[: arguments.limit])
+            images = dataset.images(split)[: arguments.limit]
+            scores = anomaly.scores(model, images)
+            for t, earlier in late:
+                scores |= {f"{name}@{t}": score for name, score in anomaly.scores(earlier, images).items()}
             content = io.BytesIO()
             np.savez(content, **scores)
             write_bytes(path, content.getvalue())
     return 0
+
+
+def _kept(run: Path, t: int, spec: TrainSpec, where: torch.device) -> Model:
+    """The model of iteration t; ValueError where the file belongs to another training than the final weights."""
+    path = checkpoint.late_path(run, t)
+    model, found = checkpoint.load_model(path, where)
+    if found != spec:
+        raise ValueError(
+            f"expected weights of the same training as {run / 'model.safetensors'}, found others in {path}"
+        )
+    return model
 
 
 if __name__ == "__main__":

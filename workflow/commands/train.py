@@ -102,11 +102,16 @@ def _train(
             events_path=arguments.out / "events.jsonl",
             run_id=run_id,
             stop=stop,
+            keep=spec.late,
+            kept=lambda t, weights: checkpoint.save_weights(checkpoint.late_path(arguments.out, t), weights, spec),
             progress_label=f"{spec.dataset}/{spec.model}/seed{spec.seed}",
         )
     except engine.Interrupted as interrupted:
         print(f"{arguments.out}: {interrupted}", flush=True)
         return EXIT_OUT_OF_TIME if interrupted.reason == "deadline" else 128 + min(stop.signal or 15, 15)
+    for path in checkpoint.late_path(arguments.out, 0).parent.glob("*.safetensors"):
+        if int(path.stem) not in spec.late:
+            path.unlink()  # of an earlier specification
     model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
     checkpoint.save_weights(arguments.out / "model.safetensors", outcome.weights, spec)
     write_text(arguments.out / "train.csv", _csv(outcome.curve))
@@ -117,6 +122,7 @@ def _train(
         "seed": spec.seed,
         "status": outcome.status,
         "step": outcome.step,
+        "late": spec.late,
         "bad_step": outcome.bad_step,
         "term": outcome.term,
         "spec": asdict(spec),

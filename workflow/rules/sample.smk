@@ -118,5 +118,5 @@ rule score_holdout:
         folder=plan.data_folder,
         code=plan.score_code,
     shell:
-        "python -m workflow.commands.score --model {input.model} --data {params.folder} --split test test_leaky"
+        "python -m workflow.commands.score --model {input.model} --late --data {params.folder} --split test test_leaky"
         " --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"

@@ -92,8 +92,9 @@ TABLE = Table(
         "below chance means the held-out digit looks easier than the normal ones.",
         "The released code of the split (EGBAD, MEG) draws a new permutation for the test set: about 80 % of its test "
         "normals are training images. The clean split uses one permutation; the leaky one is shown for comparison.",
-        "VAE, MEG and BiGAN-σ are quoted by the paper from the MEG paper. The printed ± of 'Ours' is over the last ten "
-        "epochs of presumably one run, ours is over seeds. Bold is the paper's own.",
+        "VAE, MEG and BiGAN-σ are quoted by the paper from the MEG paper. The printed value and ± of 'Ours' are over "
+        "the last ten epochs of presumably one run. Ours is the mean over ten sets of weights, a fiftieth of the "
+        "training apart (at full length: an epoch), then over seeds; the ± is over seeds. Bold is the paper's own.",
         "BiGAN-σ and BiGAN-FM are two scores of one model: 0.9 times the summed absolute reconstruction error plus 0.1 "
         "times the critic's cross-entropy at the reconstruction (as in the released code; that paper writes it at the "
         "image) or its feature matching.",
