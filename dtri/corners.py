@@ -6,7 +6,7 @@ where they run: the same seed gives the same noise on one device and for one bat
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dtri import images
 from dtri.model import Model, has
@@ -51,6 +51,32 @@ def sample(model: Model, n: int, seed: int, batch_size: int = 250) -> np.ndarray
     generator = torch.Generator(device).manual_seed(derive("chains", seed))
     parts = (model.sample(part.to(device), generator) for part in z.split(batch_size))
     return torch.cat([images.to_uint8(part).cpu() for part in parts]).numpy()
+
+
+def batch_norms(model: Model) -> list[nn.Module]:
+    """The model's batch norm layers."""
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+
+
+def sample_by_batch_statistics(model: Model, n: int, seed: int) -> np.ndarray:
+    """As `sample`, in batches of 100 whose own statistics batch norm uses, as the official code of paper B does.
+
+    Its running averages stay as they are.
+    """
+    if not n:
+        return np.empty((0, *model.image_shape), np.uint8)
+    layers = batch_norms(model)
+    before = [(layer.momentum, layer.num_batches_tracked.clone()) for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+        layer.train()
+    try:
+        return sample(model, n, seed, batch_size=100)
+    finally:
+        for layer, (momentum, count) in zip(layers, before, strict=True):
+            layer.momentum = momentum
+            layer.num_batches_tracked.copy_(count)
+            layer.eval()
 
 
 @torch.no_grad()

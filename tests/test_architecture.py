@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "workflow.tables": ("dtri.report.cells",),
     "workflow.figures": ("dtri.report", "workflow.tables"),
     "workflow.commands": ("dtri", "workflow.commands"),
-    **{f"workflow.commands.{name}": ("dtri", "workflow") for name in ("table", "figure", "explain")},
+    **{f"workflow.commands.{name}": ("dtri", "workflow") for name in ("table", "figure", "explain", "findings")},
     "bench": ("dtri", "baselines", "bench", "workflow.plan", "workflow.commands.cli"),
 }
 
@@ -54,9 +54,8 @@ def named(path: Path) -> str:
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 MODULES = [named(path) for path in FILES if path.name != "__init__.py"]
 METHODS = [module for module in MODULES if module.startswith(MODELS)]
-JOBS = [
-    m for m in MODULES if m.startswith("workflow.commands.") and m.split(".")[2] not in ("table", "figure", "explain")
-]
+READERS = ("table", "figure", "explain", "findings")  # of the plan; jobs get what they need as arguments
+JOBS = [m for m in MODULES if m.startswith("workflow.commands.") and m.split(".")[2] not in READERS]
 
 
 def inside(module: str, room: str) -> bool:
@@ -198,6 +197,6 @@ def test_planning_is_light() -> None:
     assert loaded(PLANNING) & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["table", "figure", "explain"])
+@pytest.mark.parametrize("command", ["table", "figure", "explain", "findings"])
 def test_reporting_commands_start_without_torch(command: str) -> None:
     assert loaded(f"import workflow.commands.{command}") & {"torch", "torchvision", "sklearn"} == set()

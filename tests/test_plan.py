@@ -83,10 +83,15 @@ def test_the_paper_preset_runs_as_published() -> None:
 
 
 def test_comparisons_are_capped_and_each_is_made_once() -> None:
-    ways = [(50_000, "train"), (10_000, "train"), (10_000, "test")]
-    assert [(c.n_samples, c.reference) for c in plan.comparisons(plan.Run("paper", "cifar10", "vae", 0))] == ways
-    capped = plan.comparisons(plan.Run("lite", "cifar10", "vae", 0))
-    assert [(c.n_samples, c.reference) for c in capped] == [(10_000, "train"), (10_000, "test")]
+    def ways(preset: str) -> list[tuple]:
+        found = plan.comparisons(plan.Run(preset, "cifar10", "vae", 0))
+        return [(one.n_samples, one.reference, one.batch_statistics) for one in found]
+
+    evaluation = [(50_000, "train", False), (10_000, "train", False), (10_000, "test", False)]
+    assert ways("paper") == [*evaluation, (50_000, "train", True)]
+    assert ways("lite") == [(10_000, "train", False), (10_000, "test", False), (10_000, "train", True)]
+    assert plan.n_samples(plan.Run("lite", "cifar10", "vae", 0), batch_statistics=True) == 10_000
+    assert plan.n_samples(plan.Run("demo", "digits", "vae", 0), batch_statistics=True) == 0
 
 
 def test_the_demo_is_narrow_and_capped() -> None:

@@ -9,6 +9,7 @@ import torch
 from dtri import checkpoint, corners, experiment
 from dtri.data import store
 from dtri.experiment import TrainSpec
+from dtri.images import to_uint8
 from dtri.seeding import derive
 from tests.toys import noise_images
 from workflow.commands import interpolate, sample
@@ -39,10 +40,11 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
         spec = TrainSpec("noise", name, entry, SHAPE, {"width": 0.05}, 1, 8, 4)
         torch.manual_seed(0)
         model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
-        if name == "coopnet":  # so that few steps show
-            with torch.no_grad():
-                for p in model.descriptor.parameters():
-                    p.mul_(100)
+        # So that images differ by their latents, and few steps of the chains show.
+        loud = {"vae": "generator", "coopnet": "descriptor"}.get(name)
+        with torch.no_grad():
+            for p in getattr(model, loud).parameters() if loud else ():
+                p.mul_(100)
         checkpoint.save_weights(folder / f"{name}.safetensors", model.state_dict(), spec)
     images = {"train": noise_images(20, SHAPE), "test": noise_images(20, SHAPE, seed=1)}
     indices = {name: np.arange(20) for name in images}
@@ -65,6 +67,30 @@ def test_samples(name: str, room: Path, tmp_path: Path) -> None:
     assert np.array_equal(np.load(tmp_path / "grid.npy"), samples)
     assert np.array_equal(draw(room, tmp_path, name, *options), samples)
     assert not np.array_equal(draw(room, tmp_path, name, *options, "--seed", "5"), samples)
+
+
+def test_samples_by_batch_statistics(room: Path, tmp_path: Path) -> None:
+    """In batches of 100 as in training, and the running averages stay; nothing where there is no batch norm."""
+    path = tmp_path / "batch.npy"
+    options = ("--n-batch-statistics", "130", "--out-batch-statistics", str(path))
+    draw(room, tmp_path, "igebm", "--sampler", '{"steps": 1}', *options)
+    assert np.load(path).shape == (0, *SHAPE)
+    draw(room, tmp_path, "vae", *options)
+    found = np.load(path)
+
+    model, spec = checkpoint.load_model(room / "vae.safetensors")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    seed = derive("sample", "noise", "vae", spec.seed)
+    z = corners.latents(130, model.z_dim, seed)
+    assert np.array_equal(corners.sample_by_batch_statistics(model, 130, seed), found)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert not any(module.training for module in model.modules())
+    evaluated = corners.decode(model, z)
+    assert not np.array_equal(found, evaluated)
+    model.generator.train()
+    with torch.no_grad():
+        expected = torch.cat([to_uint8(model.generate(part)) for part in z.split(100)]).numpy()
+    assert np.array_equal(found, expected)
 
 
 def test_arguments_of_the_chains_matter(room: Path, tmp_path: Path) -> None:

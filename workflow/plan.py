@@ -35,11 +35,15 @@ class Strict(BaseModel):
 
 
 class Comparison(Strict):
-    """How many samples against which images of the dataset: the first `n_reference` of a split, or all."""
+    """How many samples against which images of the dataset: the first `n_reference` of a split, or all.
+
+    With `batch_statistics` the samples are drawn anew, batch norm using the statistics of each batch.
+    """
 
     n_samples: PositiveInt
     reference: Literal["train", "test"] = "train"
     n_reference: PositiveInt | None = None
+    batch_statistics: bool = False
 
 
 class GenerationProtocol(Comparison):
@@ -340,9 +344,9 @@ def comparisons(run: Run) -> list[Comparison]:
     return list(dict.fromkeys(capped))
 
 
-def n_samples(run: Run) -> int:
-    """As many as the largest comparison needs."""
-    return max(one.n_samples for one in comparisons(run))
+def n_samples(run: Run, batch_statistics: bool = False) -> int:
+    """As many as the largest comparison needs of those samples."""
+    return max((one.n_samples for one in comparisons(run) if one.batch_statistics == batch_statistics), default=0)
 
 
 # What each kind of job depends on: the command's modules, and the model's where a model is built.
@@ -634,6 +638,10 @@ def train_arguments(wildcards: Any) -> str:
 
 def sample_count(wildcards: Any) -> int:
     return n_samples(run_of(wildcards))
+
+
+def batch_sample_count(wildcards: Any) -> int:
+    return n_samples(run_of(wildcards), batch_statistics=True)
 
 
 def sampler_text(wildcards: Any) -> str:

@@ -20,6 +20,9 @@ METRICS = {"fid": "fid", "is": "inception_score", "kid": "kid", "prc": "precisio
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", required=True, type=Path, help="uint8 [n, C, H, W], .npy")
+    parser.add_argument(
+        "--batch-samples", type=Path, help="those drawn with batch norm's batch statistics; may be empty"
+    )
     parser.add_argument("--train", required=True, type=Path, help="train.json of the run")
     parser.add_argument("--data", required=True, type=Path, help="prepared dataset")
     parser.add_argument(
@@ -38,8 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     spec = json.loads(arguments.spec)
     dataset = store.load(arguments.data)
     extractor = features.extractor(arguments.extractor, arguments.weights)
-    ways = [(way["n_samples"], way["reference"]) for way in spec["comparisons"]]
-    references = [np.asarray(dataset.images(way["reference"])[: way["n_reference"]]) for way in spec["comparisons"]]
+    ways = spec["comparisons"]
+    references = [np.asarray(dataset.images(way["reference"])[: way["n_reference"]]) for way in ways]
     job = Measurement(arguments.train, arguments.code, {}, "cpu", "torch", "torch-fidelity", "numpy")
     if job.diverged:
         for name in METRICS:
@@ -47,50 +50,61 @@ def main(argv: list[str] | None = None) -> int:
             path = arguments.out / f"{name}_{extractor.name}.json"
             job.record(path, name, None, protocol="not measured", extractor=extractor.label, **sizes)
         return 0
-    samples = np.load(arguments.samples)
-    comparisons = [(n, reference) for (n, _), reference in zip(ways, references, strict=True)]
-    found = generation.measure_each(samples, comparisons, extractor, arguments.cache)
+    found = []  # (way, measurements)
+    for batch_statistics, path in ((False, arguments.samples), (True, arguments.batch_samples)):
+        chosen = [k for k, way in enumerate(ways) if way["batch_statistics"] == batch_statistics]
+        samples = np.load(path) if chosen else ()
+        if len(samples):
+            comparisons = [(ways[k]["n_samples"], references[k]) for k in chosen]
+            results = generation.measure_each(samples, comparisons, extractor, arguments.cache)
+            found += zip([ways[k] for k in chosen], results, strict=True)
     trained = json.loads(arguments.summary.read_text()) if arguments.summary else {}
     network = {"extractor_sha256": extractor.hash}
     if trained:
         network["extractor_test_accuracy"] = trained["test_accuracy"]
     sampler = {"sampler": spec["sampler"]} if spec["sampler"] else {}
     for name, attribute in METRICS.items():
-        scores = [getattr(result, attribute) for result in found]
-        protocols = [
-            _protocol(name, score, split, dataset.name) for score, (_, split) in zip(scores, ways, strict=True)
-        ]
-        score = scores[0]
+        scores = [(way, getattr(result, attribute)) for way, result in found]
+        way, score = scores[0]
         job.record(
             arguments.out / f"{name}_{extractor.name}.json",
             name,
             score.value,
             n_samples=score.n_samples,
             n_reference=score.n_reference,
-            protocol=protocols[0],
+            protocol=_protocol(name, way, score, dataset.name),
             extractor=extractor.label,
-            extra={**score.extra, **network, **sampler, "variants": _variants(name, scores, protocols, ways)},
+            extra={**score.extra, **network, **sampler, "variants": _variants(name, scores, dataset.name)},
         )
     return 0
 
 
-def _protocol(name: str, score: generation.Score, split: str, dataset: str) -> str:
-    against = "" if name == "is" else f" ({split} images of {dataset})"
-    return f"{score.protocol}{against}; BN in eval mode"
+def _protocol(name: str, way: dict[str, Any], score: generation.Score, dataset: str) -> str:
+    against = "" if name == "is" else f" ({way['reference']} images of {dataset})"
+    mode = "with the statistics of batches of 100" if way["batch_statistics"] else "in eval mode"
+    return f"{score.protocol}{against}; BN {mode}"
 
 
 def _variants(
-    name: str, scores: list[generation.Score], protocols: list[str], ways: list[tuple[int, str]]
+    name: str, scores: list[tuple[dict[str, Any], generation.Score]], dataset: str
 ) -> dict[str, dict[str, Any]]:
-    """The same metric of the same samples measured otherwise, by a name of the difference."""
+    """The same metric measured otherwise than for the tables, by a name of the difference."""
     found: dict[str, dict[str, Any]] = {}
-    for score, protocol, (n, split) in list(zip(scores, protocols, ways, strict=True))[1:]:
-        label = f"{n} samples" if name == "is" else f"{n} samples against {score.n_reference} {split} images"
+    for way, score in scores[1:]:
+        against = "" if name == "is" else f" against {score.n_reference} {way['reference']} images"
+        label = f"{score.n_samples} samples{against}{', BN batch statistics' if way['batch_statistics'] else ''}"
+        protocol = _protocol(name, way, score, dataset)
         found.setdefault(label, variant(score.value, score.n_samples, score.n_reference, protocol))
+        if name == "is" and way["batch_statistics"]:
+            found[f"{label}, one split"] = _one_split(score, "; BN with the statistics of batches of 100")
     if name == "is":
-        protocol = f"{scores[0].n_samples} samples, one split; BN in eval mode"
-        found["one split"] = variant(scores[0].extra["one_split"], scores[0].n_samples, 0, protocol)
+        found["one split"] = _one_split(scores[0][1], "; BN in eval mode")
     return found
+
+
+def _one_split(score: generation.Score, ending: str) -> dict[str, Any]:
+    """The Inception Score as the official code of paper B takes it."""
+    return variant(score.extra["one_split"], score.n_samples, 0, f"one split of {score.n_samples} samples{ending}")
 
 
 if __name__ == "__main__":

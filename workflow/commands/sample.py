@@ -31,6 +31,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--n", type=int, default=64, help="number of samples")
     parser.add_argument("--out", required=True, type=Path, help="samples: .png or .npy")
     parser.add_argument("--seed", type=int, help="seed of the latents; default: the run's")
+    parser.add_argument("--n-batch-statistics", type=int, default=0, help="samples drawn with batch norm in train mode")
+    parser.add_argument(
+        "--out-batch-statistics", type=Path, help="those, .npy; empty where the system has no batch norm"
+    )
     parser.add_argument("--grid", type=Path, help=f"the first {GRID} samples besides, .npy")
     parser.add_argument("--sampler", default="{}", help="arguments of Markov chains, JSON")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
@@ -55,6 +59,9 @@ def main(argv: list[str] | None = None) -> int:
             _save(arguments.out, samples)
         if arguments.grid:
             _save(arguments.grid, samples[:GRID])
+        if arguments.out_batch_statistics:
+            n = arguments.n_batch_statistics if corners.batch_norms(model) else 0
+            _save(arguments.out_batch_statistics, corners.sample_by_batch_statistics(model, n, seed))
     return 0
 
 

@@ -4,6 +4,7 @@
 rule generation:
     input:
         samples="results/{preset}/{dataset}/{model}/seed{seed}/samples.npy",
+        batch_samples="results/{preset}/{dataset}/{model}/seed{seed}/samples_batch_statistics.npy",
         summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
         train="results/data/{dataset}/train.npy",
         test="results/data/{dataset}/test.npy",
@@ -26,7 +27,8 @@ rule generation:
         arguments=plan.generation_arguments,
         code=plan.code("generation"),
     shell:
-        "python -m workflow.commands.generation --samples {input.samples} --train {input.summary}"
+        "python -m workflow.commands.generation --samples {input.samples} --batch-samples {input.batch_samples}"
+        " --train {input.summary}"
         " --spec {params.spec:q} --code {params.code} {params.arguments} --threads {threads} > {log} 2>&1"
 
 
