@@ -221,7 +221,7 @@ CASES: dict[str, Case] = {
     ),
     "figure of an unknown preset": (
         lambda r, o: ["figure", "samples", "--preset", "fast", "--out", str(o)],
-        ("unknown preset 'fast'", "known: demo, lite, paper"),
+        ("unknown preset 'fast'", "known: demo, lite, lite_jpeg, paper"),
     ),
     "table without its records": (
         lambda r, o: ["table", "table1", "--preset", "lite", "--out", str(o)],
@@ -394,4 +394,4 @@ def test_a_command_by_itself(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "workflow.commands.table", "table1", "--preset", "fast"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: unknown preset 'fast' (known: demo, lite, paper)\n"
+    assert done.stderr == "error: unknown preset 'fast' (known: demo, lite, lite_jpeg, paper)\n"

@@ -106,7 +106,7 @@ class PresetConfig(Strict):
     width: PositiveFloat = 1.0
     max_steps: MaxSteps | None = None
     max_samples: PositiveInt | None = None
-    stand_ins: dict[str, str] = Field(default_factory=dict)
+    stand_ins: dict[str, str | None] = Field(default_factory=dict)
     extractor: Literal["inception", "domain"]
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "gpu"] = "auto"
@@ -262,8 +262,12 @@ def measured_on(preset_name: str, paper_dataset: str, like: Dataset | None = Non
     """
     stand_ins = preset(preset_name).stand_ins
     name = stand_ins.get(paper_dataset, paper_dataset)
-    if match := re.fullmatch(r"(\w+?)(\d)", name):
-        name = stand_ins.get(match[1], match[1]) + match[2] if match[1] in datasets() | stand_ins else name
+    match = re.fullmatch(r"(\w+?)(\d)", name or "")
+    if match and match[1] in datasets() | stand_ins:
+        family = stand_ins.get(match[1], match[1])
+        name = family and family + match[2]
+    if name is None:
+        return None
     entry = datasets().get(name)
     if entry is not None and entry.any_shape and like is not None:
         return f"{name}_{'x'.join(map(str, like.image_shape))}"
@@ -415,6 +419,8 @@ def cell_record(preset_name: str, cell: Cell, seed: int) -> str | None:
         return None
     name = cell.metric
     if cell.metric in GENERATION_METRICS:
+        if _lacks_extractor(preset_name, run):
+            return None
         name = f"{cell.metric}_{preset(preset_name).extractor}"
     if cell.metric == "auroc":
         against = measured_on(preset_name, cell.against, dataset(run.dataset))
@@ -422,6 +428,11 @@ def cell_record(preset_name: str, cell: Cell, seed: int) -> str | None:
             return None
         name = f"auroc_{against}"
     return f"{run.folder}/metrics/{name}.json"
+
+
+def _lacks_extractor(preset_name: str, run: Run) -> bool:
+    """Whether the preset wants domain features on a dataset without labels to train their network on."""
+    return preset(preset_name).extractor == "domain" and not dataset(run.dataset).classes_of
 
 
 def table_records(preset_name: str, name: str) -> list[str]:
@@ -465,6 +476,9 @@ def _resolved(preset_name: str, want: Want, seed: int) -> Product | None:
 def lookup(preset_name: str, cell: Cell, seed: int) -> Found:
     """What is on disk for a cell and seed, compared with what this checkout would make."""
     run, path = cell_run(preset_name, cell, seed), cell_record(preset_name, cell, seed)
+    if run is not None and cell.metric in GENERATION_METRICS and _lacks_extractor(preset_name, run):
+        reason = f"{run.dataset} has no labels to train a domain extractor on"
+        return Found(None, expected=False, comparable=False, reason=reason)
     if run is None or path is None:
         lacking = f"system {cell.model}" if cell.model not in models() else f"dataset {cell.against or cell.dataset}"
         return Found(None, expected=False, comparable=False, reason=f"{lacking} is not in the configuration")
