@@ -40,7 +40,7 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     if not groups:
         return style.nothing(title, label, CAPTION)
     columns = min(3, len(groups))
-    drawn = style.figure(max(6.0, 3.6 * columns), 2.5 * -(-len(groups) // columns) + 1.0, title)
+    drawn = style.figure(max(6.0, 3.6 * columns), 2.9 * -(-len(groups) // columns) + 1.0, title)
     for axes, runs in zip(style.panels(drawn, len(groups), columns), groups.values(), strict=True):
         _panel(axes, sorted(runs, key=lambda run: run.seed))
     style.footer(drawn, label, CAPTION)
@@ -66,7 +66,7 @@ def _panel(axes: "Axes", runs: Sequence[Product]) -> None:
             last = next(
                 frame[term].dropna().iloc[-1] for frame in frames if term in frame and frame[term].notna().any()
             )
-            handles.append((line, f"{term} ({last:.3g}){', right axis' if term in small else ''}"))
+            handles.append((line, f"{term} ({last:.3g})"))
     axes.set_title(f"{runs[0].model_label}\n{runs[0].place}")
     axes.set_xlabel("iteration")
     axes.set_ylabel("loss term")
@@ -75,8 +75,8 @@ def _panel(axes: "Axes", runs: Sequence[Product]) -> None:
         right.spines["right"].set_visible(True)
         right.set_ylabel("dashed terms")
     if handles:
-        top = axes if right is None else right  # the later axes cover the earlier ones
-        top.legend(*zip(*handles), fontsize=6.5, handlelength=1.6, loc="best", framealpha=0.85)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.3), "ncol": 2, "frameon": False}
+        axes.legend(*zip(*handles), fontsize=6.5, handlelength=1.6, columnspacing=1.2, **below)
 
 
 def _curves(frames: "Sequence[pd.DataFrame]", term: str) -> list[tuple[np.ndarray, np.ndarray]]:
