@@ -6,8 +6,11 @@ complete. The same inputs give the same bytes. Describing and checking raw files
 
 import gzip
 import hashlib
+import html
 import json
 import os
+import re
+import shutil
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -18,6 +21,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 SPLITS = ("train", "test", "test_leaky")  # test_leaky: the EGBAD composition of the anomaly detection sets
+_PAGE = re.compile(rb"\s*(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|title|script|meta|\?xml)", re.IGNORECASE)
+_TITLE = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+PAGE_BYTES = 1 << 16  # how far into a file its web page's title is looked for
 _META_KEYS = ("name", "image_shape", "sizes", "sha256", "content", "n_classes", "source", "description")
 
 
@@ -116,6 +122,10 @@ def save(arrays: Arrays, folder: Path, name: str) -> dict[str, Any]:
     _check(arrays, name)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for file in (*(f"{split}.npy" for split in SPLITS), "index.npz", "meta.json"):
+        for left in folder.glob(f".{file}.{'?' * 8}"):  # by a write that was killed
+            left.unlink()
+    check_space(folder, sum(images.nbytes for images in arrays.splits.values()), f"the images of {name}")
     # An older meta.json must not vouch for arrays that are being replaced.
     (folder / "meta.json").unlink(missing_ok=True)
     for split in SPLITS:
@@ -194,11 +204,13 @@ def find_raw(folder: Path, name: str, file: RawFile) -> Path:
 def verify_raw(folder: Path, files: dict[str, RawFile]) -> dict[str, dict[str, Any]]:
     """{name: {"size", "md5"}} of the raw files, of their content where that is what counts.
 
-    FileNotFoundError for a missing file; ValueError for one with another md5 (or, without a known md5, another size).
+    FileNotFoundError for a missing file; ValueError for one with another md5 (or, without a known md5, another size),
+    and for a web page that was saved in its place.
     """
     found = {}
     for name, file in files.items():
         path = find_raw(folder, name, file)
+        check_no_page(path, _identity(name, file), file.url_hint)
         with open_content(path) if file.of_content else path.open("rb") as stream:
             size, md5 = _measure(stream, path)
         if (md5 != file.md5) if file.md5 else (file.size not in (None, size)):
@@ -208,6 +220,27 @@ def verify_raw(folder: Path, files: dict[str, RawFile]) -> dict[str, dict[str, A
             )
         found[name] = {"size": size, "md5": md5}
     return found
+
+
+def check_no_page(path: Path, expected: str, url_hint: str) -> None:
+    """ValueError when the file is a web page: hosts send one, with a download's name, instead of an error."""
+    with Path(path).open("rb") as file:
+        page = web_page(file.read(PAGE_BYTES))
+    if page:
+        raise ValueError(
+            f"expected {expected}, found {page} saved under that name ({path}): the host's quota was used up or it "
+            f"wanted a login; delete it and get the file again from {url_hint}"
+        )
+
+
+def web_page(start: bytes) -> str | None:
+    """What to call the web page that begins like this; None when it is none."""
+    if not _PAGE.match(start):
+        return None
+    title = _TITLE.search(start)
+    text = " ".join(html.unescape(title[1].decode("utf-8", "replace")).split()) if title else ""
+    text = "".join(character for character in text if character.isprintable())[:80]
+    return f"a web page titled {text!r}" if text else "a web page"
 
 
 def open_content(path: Path) -> BinaryIO:
@@ -252,6 +285,13 @@ def check_count(value: Any, what: str, where: str) -> int:
     return value
 
 
+def check_space(folder: Path, n_bytes: int, what: str) -> None:
+    """OSError when the disk of an existing folder has less than `n_bytes` free."""
+    free = shutil.disk_usage(folder).free
+    if n_bytes > free:
+        raise OSError(f"expected {n_bytes:,} bytes of free disk space for {what}, found {free:,} ({folder})")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Sorted, indented JSON, written atomically."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
@@ -259,7 +299,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """`write` into a temporary file of the same folder, sync it, rename it over `path`; nothing is left on failure."""
+    """`write` into a temporary file of the same folder, sync it, rename it over `path`; nothing is left on failure.
+
+    OSError naming `path` when the disk is full or denies.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -270,9 +313,14 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # A full disk, a quota or a limit: such errors name no file.
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(f"expected to write {path}, found: {error} ({free:,} bytes free on that disk)") from error
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _check(arrays: Arrays, name: str) -> None:
