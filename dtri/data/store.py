@@ -41,6 +41,10 @@ class RawFile:
     url_hint: str
     terms: str
 
+    def fits(self, size: int, md5: str) -> bool:
+        """Whether a file of that size and md5 is this one; the size only counts where no md5 is known."""
+        return md5 == self.md5 if self.md5 else self.size in (None, size)
+
 
 @dataclass(frozen=True)
 class Arrays:
@@ -196,7 +200,7 @@ def find_raw(folder: Path, name: str, file: RawFile) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"expected {_identity(name, file)}, found no such file in {folder}; "
+        f"expected {identity(name, file)}, found no such file in {folder}; "
         f"get it from {file.url_hint} and put it at {folder / name}"
     )
 
@@ -210,16 +214,34 @@ def verify_raw(folder: Path, files: dict[str, RawFile]) -> dict[str, dict[str, A
     found = {}
     for name, file in files.items():
         path = find_raw(folder, name, file)
-        check_no_page(path, _identity(name, file), file.url_hint)
-        with open_content(path) if file.of_content else path.open("rb") as stream:
-            size, md5 = _measure(stream, path)
-        if (md5 != file.md5) if file.md5 else (file.size not in (None, size)):
+        check_no_page(path, identity(name, file), file.url_hint)
+        size, md5 = measure(path, file)
+        if not file.fits(size, md5):
             raise ValueError(
-                f"expected {_identity(name, file)}, found {size} bytes with md5 {md5} ({path}); "
+                f"expected {identity(name, file)}, found {size} bytes with md5 {md5} ({path}); "
                 f"get it again from {file.url_hint}"
             )
         found[name] = {"size": size, "md5": md5}
     return found
+
+
+def measure(path: Path, file: RawFile) -> tuple[int, str]:
+    """(size, md5) of a raw file, of its content where that is what counts; ValueError for a damaged gzip file."""
+    size, md5 = 0, hashlib.md5(usedforsecurity=False)
+    with open_content(path) if file.of_content else Path(path).open("rb") as stream:
+        try:
+            while chunk := stream.read(1 << 20):
+                size += len(chunk)
+                md5.update(chunk)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"expected a complete gzip file, found: {error} ({path})") from error
+    return size, md5.hexdigest()
+
+
+def identity(name: str, file: RawFile) -> str:
+    """A raw file in words: name, size and md5."""
+    size = f"{file.size} bytes" if file.size else "any size"
+    return f"{name} ({size}, md5 {file.md5 or 'unknown'}{', both decompressed' if file.of_content else ''})"
 
 
 def check_no_page(path: Path, expected: str, url_hint: str) -> None:
@@ -350,19 +372,3 @@ def _check(arrays: Arrays, name: str) -> None:
 
 def _content(hashes: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(sorted(hashes.items()), separators=(",", ":")).encode()).hexdigest()
-
-
-def _identity(name: str, file: RawFile) -> str:
-    size = f"{file.size} bytes" if file.size else "any size"
-    return f"{name} ({size}, md5 {file.md5 or 'unknown'}{', both decompressed' if file.of_content else ''})"
-
-
-def _measure(stream: BinaryIO, path: Path) -> tuple[int, str]:
-    size, md5 = 0, hashlib.md5(usedforsecurity=False)
-    try:
-        while chunk := stream.read(1 << 20):
-            size += len(chunk)
-            md5.update(chunk)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"expected a complete gzip file, found: {error} ({path})") from error
-    return size, md5.hexdigest()
