@@ -17,7 +17,7 @@ from typing import Any
 
 from dtri.data import download, store
 from workflow.commands.cli import run
-from workflow.commands.prepare import dataset_module
+from workflow.commands.prepare import dataset_module  # not the other way: how a file came here changes no image
 
 
 def main(argv: list[str] | None = None) -> int:
