@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -46,6 +46,21 @@ class RawFile:
         return md5 == self.md5 if self.md5 else self.size in (None, size)
 
 
+class Streamed(Protocol):
+    """uint8 [N, C, H, W] too large for memory: dtri.data.stream.Stream, which nothing that only reads should import."""
+
+    dtype: np.dtype
+    ndim: int
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def write(self, path: Path) -> Path:
+        """All images as a hidden .npy file beside `path`, complete, for the caller to rename."""
+
+
 @dataclass(frozen=True)
 class Arrays:
     """What a dataset module hands to `save`.
@@ -54,7 +69,7 @@ class Arrays:
     that have them. `source` says where the images come from and what was done to them (JSON values, no paths).
     """
 
-    splits: dict[str, np.ndarray]
+    splits: dict[str, np.ndarray | Streamed]
     indices: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
     n_classes: int | None
@@ -129,13 +144,20 @@ def save(arrays: Arrays, folder: Path, name: str) -> dict[str, Any]:
     for file in (*(f"{split}.npy" for split in SPLITS), "index.npz", "meta.json"):
         for left in folder.glob(f".{file}.{'?' * 8}"):  # by a write that was killed
             left.unlink()
-    check_space(folder, sum(images.nbytes for images in arrays.splits.values()), f"the images of {name}")
+    held = {split: images for split, images in arrays.splits.items() if isinstance(images, np.ndarray)}
+    check_space(folder, sum(images.nbytes for images in held.values()), f"the images of {name}")
+    # Hours of work: hashed before anything of the folder changes, so that a kill costs next to nothing.
+    streamed = {split: images for split, images in arrays.splits.items() if split not in held}
+    written = {split: images.write(folder / f"{split}.npy") for split, images in streamed.items()}
+    hashes = {f"{split}.npy": digest(path, "sha256") for split, path in written.items()}
     # An older meta.json must not vouch for arrays that are being replaced.
     (folder / "meta.json").unlink(missing_ok=True)
     for split in SPLITS:
         path = folder / f"{split}.npy"
-        if split in arrays.splits:
-            write_atomic(path, lambda file, images=arrays.splits[split]: np.save(file, images, allow_pickle=False))
+        if split in written:
+            os.replace(written[split], path)
+        elif split in held:
+            write_atomic(path, lambda file, images=held[split]: np.save(file, images, allow_pickle=False))
         else:
             path.unlink(missing_ok=True)
     index = {split: arrays.indices[split] for split in SPLITS if split in arrays.splits}
@@ -143,7 +165,7 @@ def save(arrays: Arrays, folder: Path, name: str) -> dict[str, Any]:
     write_atomic(folder / "index.npz", lambda file: np.savez(file, allow_pickle=False, **index))
 
     files = sorted(["index.npz", *(f"{split}.npy" for split in arrays.splits)])
-    hashes = {file: digest(folder / file, "sha256") for file in files}
+    hashes |= {file: digest(folder / file, "sha256") for file in files if file not in hashes}
     splits = [split for split in SPLITS if split in arrays.splits]
     meta = {
         "name": name,
