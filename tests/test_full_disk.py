@@ -45,7 +45,7 @@ def command(limit: str, given: list[str]) -> list[str]:
 
 
 def process(limit: str, given: list[str]) -> subprocess.CompletedProcess:
-    return subprocess.run(command(limit, given), cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command(limit, given), cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 def files(folder: Path) -> set[str]:
@@ -111,7 +111,7 @@ def test_a_small_disk(tmp_path: Path) -> None:
         {shlex.join(warned)}; echo $?
         ls -A {shlex.quote(str(disk / "uniform"))}
     """
-    done = subprocess.run([*unshare, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*unshare, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
     seen, unseen = done.stderr.splitlines()
     assert seen.startswith("error: expected 768,000 bytes of free disk space for the images of uniform, found ")
     assert unseen.startswith(f"error: expected to write {disk / 'uniform' / 'test.npy'}, found: ")

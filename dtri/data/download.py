@@ -71,11 +71,20 @@ class _Part:
         self.note.unlink(missing_ok=True)
 
     def append(self, chunk: bytes) -> None:
-        """OSError naming the file when the disk is full or denies."""
         rest = memoryview(chunk)
-        try:
+        with self._writing():
             while rest:
                 rest = rest[self.stream.write(rest) :]
+
+    def sync(self) -> None:
+        with self._writing():  # some network file systems say only now that a quota is used up
+            os.fsync(self.stream.fileno())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """OSError naming the file when the disk is full or denies."""
+        try:
+            yield
         except OSError as error:
             free = shutil.disk_usage(self.path.parent).free
             raise OSError(
@@ -101,7 +110,7 @@ def download(folder: Path, name: str, file: store.RawFile, urls: list[str]) -> l
             except _Failed as error:
                 errors.append(f"{url}: {error}")
             else:
-                os.fsync(part.stream.fileno())
+                part.sync()
                 part.path.replace(whole)
                 part.note.unlink(missing_ok=True)
                 return []
