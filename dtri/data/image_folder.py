@@ -135,12 +135,16 @@ def check_archive(archive: Path, sha256: str | None) -> str | None:
 
 def decode(content: bytes, shape: tuple[int, int, int], resize: str, where: str) -> np.ndarray:
     """Bytes of an image file -> uint8 [C, H, W]; ValueError names an unreadable, too large or odd-sized one."""
-    image = open_image(content, shape[0], where)
+    return fit(open_image(content, shape[0], where), shape, resize, where)
+
+
+def fit(image: Image.Image, shape: tuple[int, int, int], resize: str, where: str) -> np.ndarray:
+    """A picture of the right number of channels -> uint8 [C, H, W]."""
     return pixels(_RESIZE[resize](image, (shape[2], shape[1]), where))
 
 
 def open_image(content: bytes, channels: int, where: str) -> Image.Image:
-    """Bytes of an image file -> grey (1 channel) or RGB (3) picture; ValueError names an unreadable or too large one."""
+    """Bytes of an image file -> grey (1 channel) or RGB (3) picture; ValueError: unreadable or too large."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -315,6 +319,7 @@ def _from_zip(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
 def _from_tar(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
     with tarfile.open(archive, "r:*") as file:
         for member in file:
+            file.members.clear()  # of a million files the headers alone would fill 2 GiB
             name = _safe(member.name, archive)
             if member.issym() or member.islnk():
                 raise ValueError(f"expected plain files, found the link {name} -> {member.linkname} ({archive})")
