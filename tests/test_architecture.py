@@ -155,7 +155,7 @@ def test_reports_know_no_torch(module: str) -> None:
     )
 
 
-BY_NAME = {"dtri.experiment", "workflow.plan", "workflow.commands.fetch", "workflow.commands.figure"}
+BY_NAME = {"dtri.experiment", "workflow.plan", "workflow.commands.prepare", "workflow.commands.figure"}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -311,6 +311,7 @@ CONFIGURATIONS = {
     "unknown model file": ("models", "baselines.vae:VAE", "baselines.wae:VAE", ("vae on", "'baselines.wae:VAE'")),
     "two kinds of dataset": ("datasets", "any_shape: true", "any_shape: true\n  image_shape: [1, 2, 3]", ("one of",)),
     "image shape of two numbers": ("datasets", "[3, 32, 32]", "[32, 32]", ("cifar10.image_shape",)),
+    "test set of no shape": ("datasets", "any_shape: true", "any_shape: true\n  test_only: true", ("test_only",)),
     "dataset without a module": ("datasets", "  module: dtri.data.cifar10\n", "", ("cifar10", "expected module")),
     "a list of models": ("models", None, "- vae\n- dcgan\n", ("expected a mapping in models.yaml", "found list")),
 }  # fmt: skip

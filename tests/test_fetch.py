@@ -71,7 +71,7 @@ def test_wrong_and_damaged_files_are_named(tmp_path: Path, dataset: ModuleType, 
     for content, message in {
         gzip.compress(b"other"): f"expected raw.gz (12 bytes, md5 {MD5}, both decompressed), found 5 bytes with md5",
         gzip.compress(CONTENT)[:-3]: "expected a complete gzip file, found: Compressed file ended",
-        b"<html>": f"md5 {MD5}, both decompressed), found 6 bytes with md5",
+        b"<html>": f"md5 {MD5}, both decompressed), found a web page saved under that name",
     }.items():
         path = drop(tmp_path, "raw.gz", content)
         assert command(tmp_path, "--offline") == 2

@@ -128,11 +128,18 @@ def test_the_demo_is_narrow_and_capped() -> None:
         ("demo", "mnist_holdout4", None, "digits_holdout4"),
         ("demo", "svhn", "digits", "photos_1x28x28"),
         ("demo", "uniform", "digits", "uniform_1x28x28"),
-        ("demo", "imagenet32", None, None),
+        ("demo", "imagenet32", None, "digits"),
+        ("demo", "places", None, None),
         ("paper", "cifar10", None, "cifar10"),
         ("paper", "mnist_holdout4", None, "mnist_holdout4"),
         ("paper", "uniform", "cifar10", "uniform_3x32x32"),
-        ("paper", "imagenet32", None, None),
+        ("paper", "imagenet32", None, "imagenet32"),
+        ("paper", "svhn", "cifar10", "svhn"),
+        ("paper", "svhn", "mnist", None),
+        ("paper", "celeba32", "cifar10", "celeba32"),
+        ("paper", "celeba32", "celeba", None),
+        ("paper", "dtd", "cifar10", "dtd_3x32x32"),
+        ("paper", "places", None, None),
     ],
 )
 def test_what_stands_for_a_published_dataset(preset: str, published: str, like: str | None, found: str | None) -> None:
@@ -159,6 +166,7 @@ def test_stand_ins_never_reach_the_other_presets() -> None:
         (lambda: plan.dataset("uniform"), r"unknown dataset 'uniform' \(known: .*uniform_<C>x<H>x<W>"),
         (lambda: plan.dataset("cifar10_3x32x32"), "unknown dataset 'cifar10_3x32x32'"),
         (lambda: plan.train_spec(plan.Run("demo", "uniform_1x28x28", "vae", 0)), "has no training images"),
+        (lambda: plan.train_spec(plan.Run("paper", "svhn", "vae", 0)), "has no training images"),
         (lambda: plan.classes_folder(SimpleNamespace(dataset="celeba")), "'celeba' has no labels .* use inception"),
     ],
 )
@@ -196,13 +204,28 @@ def test_the_paper_preset_has_several_seeds() -> None:
 @pytest.mark.parametrize("kind", ["trainable", "ood", "holdout"])
 def test_dataset_patterns_part_the_names(kind: str) -> None:
     names = {
-        "trainable": ["digits", "mnist", "cifar10", "celeba"],
-        "ood": ["uniform_1x28x28", "photos_3x32x32"],
+        "trainable": ["digits", "mnist", "cifar10", "celeba", "celeba_crop178", "imagenet32"],
+        "ood": ["uniform_1x28x28", "photos_3x32x32", "svhn", "celeba32", "dtd_3x32x32", "dtd_crop_3x32x32"],
         "holdout": ["mnist_holdout4", "digits_holdout9"],
     }
     found = [name for group in names.values() for name in group if re.fullmatch(plan.dataset_pattern(kind), name)]
     assert found == names[kind]
     assert not re.fullmatch(plan.dataset_pattern(kind), "mnist_holdout44")
+
+
+def test_a_variant_shares_the_raw_files_and_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, source in {"celeba_crop178": "celeba", "celeba32": "celeba", "dtd_crop_3x32x32": "dtd"}.items():
+        given = SimpleNamespace(dataset=name)
+        assert f'--raw "$DTRI_DOWNLOADS/{source}"' in plan.fetch_arguments(given)
+        assert f'--raw "$DTRI_DOWNLOADS/{source}" --seed 0 --name {name} ' in plan.prepare_arguments(given)
+    spec, variant = (
+        json.loads(plan.train_spec(plan.Run("paper", name, "vae", 0)).text) for name in ("celeba", "celeba_crop178")
+    )
+    assert variant == spec | {"dataset": "celeba_crop178"}
+    entry = plan.models()["vae"]
+    own = {**entry.datasets, "celeba_crop178": plan.ModelOverride(steps=7)}
+    monkeypatch.setitem(plan.models(), "vae", entry.model_copy(update={"datasets": own}))
+    assert plan.train_spec(plan.Run("paper", "celeba_crop178", "vae", 0)).steps == 7
 
 
 # Samplers

@@ -3,6 +3,7 @@
 Works on a copy of the repository whose products are stand-ins that `snakemake --touch` has accepted as made.
 """
 
+import json
 import os
 import re
 import shutil
@@ -25,11 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}  # edits within a second would meet stale bytecode
 
 TARGETS = ("demo", "results/lite/table1.csv", "results/lite/figures/samples.png")
-SMALL = """  width: 0.05
-  max_steps: {default: 2, holdout: 2}
+SMALL = f"""  width: 0.05
+  max_steps: {{default: 2, holdout: 2}}
   max_samples: 32
   extractor: domain
-  stand_ins: {cifar10: digits, celeba: digits, mnist: digits, mnist_holdout: digits_holdout}
+  stand_ins: {json.dumps(plan.presets()["demo"].stand_ins)}
 """
 PRESETS = f"""
 demo:

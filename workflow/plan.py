@@ -57,8 +57,10 @@ class DatasetConfig(Strict):
     module: str = ""
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     any_shape: bool = False
+    test_only: bool = False
     classes: bool = False
     holdout_of: str = ""
+    variant_of: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
     generation: GenerationProtocol = GenerationProtocol(n_samples=10000)
 
@@ -69,6 +71,8 @@ class DatasetConfig(Strict):
             raise ValueError("expected exactly one of image_shape, any_shape, holdout_of")
         if not self.holdout_of and not self.module:
             raise ValueError("expected module")
+        if self.test_only and self.image_shape is None:
+            raise ValueError("expected test_only beside image_shape alone")
         return self
 
 
@@ -197,6 +201,12 @@ def check_configuration() -> None:
                 _known("model", capped, models())
             except ValueError as error:
                 raise ValueError(f"presets.yaml: {name}.max_steps.models: {error}") from error
+    for name, data in datasets().items():
+        try:
+            if data.variant_of:
+                _known("dataset", data.variant_of, datasets())
+        except ValueError as error:
+            raise ValueError(f"datasets.yaml: {name}.variant_of: {error}") from error
     for name, entry in models().items():
         for family, override in {"": ModelOverride(), **entry.datasets}.items():
             try:
@@ -226,7 +236,12 @@ class Dataset:
 
     @property
     def trainable(self) -> bool:
-        return not self.config.any_shape
+        return not self.config.any_shape and not self.config.test_only
+
+    @property
+    def kin(self) -> str:
+        """The entry that names the drop folder."""
+        return self.config.variant_of or self.family
 
     @property
     def classes_of(self) -> str:
@@ -258,7 +273,7 @@ def dataset(name: str) -> Dataset:
 def measured_on(preset_name: str, paper_dataset: str, like: Dataset | None = None) -> str | None:
     """The dataset that stands for the paper's in this preset; None when the configuration has none.
 
-    `like` gives the image shape of sets that are made at any shape.
+    `like` gives the image shape of sets that are made at any shape, and has to have that of test sets of one shape.
     """
     stand_ins = preset(preset_name).stand_ins
     name = stand_ins.get(paper_dataset, paper_dataset)
@@ -269,8 +284,11 @@ def measured_on(preset_name: str, paper_dataset: str, like: Dataset | None = Non
     if name is None:
         return None
     entry = datasets().get(name)
-    if entry is not None and entry.any_shape and like is not None:
-        return f"{name}_{'x'.join(map(str, like.image_shape))}"
+    if entry is not None and like is not None:
+        if entry.any_shape:
+            return f"{name}_{'x'.join(map(str, like.image_shape))}"
+        if entry.test_only and entry.image_shape != like.image_shape:
+            return None
     try:
         return dataset(name).name
     except ValueError:
@@ -294,12 +312,17 @@ class Run:
         return f"results/{self.preset}/{self.dataset}/{self.model}/seed{self.seed}"
 
 
+def _overrides(entry: ModelConfig, data: Dataset) -> ModelOverride:
+    """What models.yaml says for the dataset, or else for the one that it is a variant of."""
+    return entry.datasets.get(data.family) or entry.datasets.get(data.kin) or ModelOverride()
+
+
 def train_spec(run: Run) -> TrainSpec:
     """The run's specification: configuration of the model, overridden by dataset, capped by the preset."""
     chosen, entry, data = preset(run.preset), model(run.model), dataset(run.dataset)
     if not data.trainable:
         raise ValueError(f"dataset {run.dataset!r} is for out-of-distribution tests only, it has no training images")
-    overrides = entry.datasets.get(data.family, ModelOverride())
+    overrides = _overrides(entry, data)
     steps = overrides.steps or entry.steps
     if chosen.max_steps:
         steps = min(steps, chosen.max_steps.of(run, holdout=data.digit is not None))
@@ -331,12 +354,12 @@ def _late_every(steps: int) -> int:
 
 def sampler(run: Run) -> dict[str, Any]:
     """How the system's Markov chains run at evaluation, where the configuration says so; no training reads it."""
-    entry, family = model(run.model), dataset(run.dataset).family
-    arguments = {**entry.sampler, **entry.datasets.get(family, ModelOverride()).sampler}
+    entry, data = model(run.model), dataset(run.dataset)
+    arguments = {**entry.sampler, **_overrides(entry, data).sampler}
     try:
         check_sampler(entry.entry, arguments)
     except ValueError as error:
-        raise ValueError(f"models.yaml: {run.model} on {family}: {error}") from error
+        raise ValueError(f"models.yaml: {run.model} on {data.family}: {error}") from error
     return arguments
 
 
@@ -569,6 +592,8 @@ def dataset_pattern(*kinds: str) -> str:
             names["holdout"].append(f"{name}[0-9]")
         elif entry.any_shape:
             names["ood"].append(f"{name}_[0-9]+x[0-9]+x[0-9]+")
+        elif entry.test_only:
+            names["ood"].append(name)
         else:
             names["trainable"].append(name)
     return "|".join(name for kind in kinds for name in names[kind]) or "(?!)"
@@ -589,7 +614,7 @@ def against_folder(wildcards: Any) -> str:
 def fetch_arguments(wildcards: Any) -> str:
     data = dataset(wildcards.dataset)
     options = data.config.options
-    arguments = [f'--module {data.config.module} --raw "$DTRI_DOWNLOADS/{data.family}"']
+    arguments = [f'--module {data.config.module} --raw "$DTRI_DOWNLOADS/{data.kin}"']
     if "archive" in options:
         arguments.append(f"--archive {shlex.quote(options['archive'])}")
     if "sha256" in options:
@@ -616,7 +641,7 @@ def prepare_arguments(wildcards: Any) -> str:
         return f"--holdout-of {dataset(data.config.holdout_of).folder} --digit {data.digit} {ending}"
     shape = ",".join(map(str, data.image_shape))
     options = shlex.quote(canonical(data.config.options))
-    raw = f'"$DTRI_DOWNLOADS/{data.family}"'
+    raw = f'"$DTRI_DOWNLOADS/{data.kin}"'
     return f"--module {data.config.module} --image-shape {shape} --options {options} --raw {raw} --seed 0 {ending}"
 
 

@@ -60,9 +60,9 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     archive = inside(raw, options.get("archive"), "archive")
     sha256 = check_archive(archive, options.get("sha256"))
 
-    with _named(archive):
-        names = [name for name, _ in _members(archive)]
-    paths = sorted(name for name in names if _is_image(name))
+    with named(archive):
+        names = [name for name, _ in members(archive)]
+    paths = sorted(name for name in names if is_image(name))
     for first, second in pairwise(paths):
         if first == second:
             raise ValueError(f"expected every path once, found {first} twice ({archive})")
@@ -74,8 +74,8 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 
     places = {paths[i]: (split, k) for split, index in indices.items() for k, i in enumerate(index)}
     splits = {split: np.empty((len(index), *shape), np.uint8) for split, index in indices.items()}
-    with _named(archive):
-        for name, read in _members(archive):
+    with named(archive):
+        for name, read in members(archive):
             if name in places:
                 split, k = places[name]
                 splits[split][k] = decode(read(), shape, resize, f"{archive}, {name}")
@@ -126,6 +126,7 @@ def check_archive(archive: Path, sha256: str | None) -> str | None:
     if not archive.is_file():
         identity = f" with sha256 {sha256}" if sha256 else ""
         raise FileNotFoundError(f"expected the archive {archive.name}{identity}, found none; put it at {archive}")
+    store.check_no_page(archive, f"the archive {archive.name}", "where it came from")
     found = store.digest(archive, "sha256")
     if sha256 and found != sha256.lower():
         raise ValueError(f"expected sha256 {sha256}, found {found} ({archive}, {archive.stat().st_size} bytes)")
@@ -134,6 +135,16 @@ def check_archive(archive: Path, sha256: str | None) -> str | None:
 
 def decode(content: bytes, shape: tuple[int, int, int], resize: str, where: str) -> np.ndarray:
     """Bytes of an image file -> uint8 [C, H, W]; ValueError names an unreadable, too large or odd-sized one."""
+    return fit(open_image(content, shape[0], where), shape, resize, where)
+
+
+def fit(image: Image.Image, shape: tuple[int, int, int], resize: str, where: str) -> np.ndarray:
+    """A picture of the right number of channels -> uint8 [C, H, W]."""
+    return pixels(_RESIZE[resize](image, (shape[2], shape[1]), where))
+
+
+def open_image(content: bytes, channels: int, where: str) -> Image.Image:
+    """Bytes of an image file -> grey (1 channel) or RGB (3) picture; ValueError: unreadable or too large."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -141,11 +152,15 @@ def decode(content: bytes, shape: tuple[int, int, int], resize: str, where: str)
             if image.mode.startswith(("I", "F")):  # converting these to 8 bits would clip, not scale
                 raise ValueError(f"expected 8 bits per channel, found mode {image.mode} ({where})")
             image.load()
-            image = image.convert("L" if shape[0] == 1 else "RGB")
+            return image.convert("L" if channels == 1 else "RGB")
     except (OSError, SyntaxError, EOFError, zlib.error, Image.DecompressionBombError) as error:
         raise ValueError(f"expected an image, found something unreadable: {_reason(error)} ({where})") from error
-    image = _RESIZE[resize](image, (shape[2], shape[1]), where)
-    return np.asarray(image).reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    """uint8 [C, H, W] of a grey or RGB picture."""
+    values = np.asarray(image)
+    return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
 
 def _keep(image: Image.Image, size: tuple[int, int], where: str) -> Image.Image:
@@ -257,12 +272,12 @@ def _check_names(split: dict[str, Any], archive: Path) -> None:
             raise ValueError(f"unknown split {name!r} (known: {', '.join(_SPLITS)}; {archive})")
 
 
-def _members(archive: Path) -> Iterator[_Member]:
+def members(archive: Path) -> Iterator[_Member]:
     """(path, read) of every plain file in storage order; each must be read before the next is asked for."""
     total = 0
     for name, size, read in _openers(archive):
         total += size
-        if total > MAX_TOTAL or (size > MAX_FILE and _is_image(name)):
+        if total > MAX_TOTAL or (size > MAX_FILE and is_image(name)):
             limit = f"{MAX_TOTAL} bytes in all" if total > MAX_TOTAL else f"{MAX_FILE} bytes in one file"
             raise ValueError(f"expected at most {limit}, found {size} in {name}, {total} so far ({archive})")
         yield name, read
@@ -304,6 +319,7 @@ def _from_zip(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
 def _from_tar(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
     with tarfile.open(archive, "r:*") as file:
         for member in file:
+            file.members.clear()  # of a million files the headers alone would fill 2 GiB
             name = _safe(member.name, archive)
             if member.issym() or member.islnk():
                 raise ValueError(f"expected plain files, found the link {name} -> {member.linkname} ({archive})")
@@ -321,7 +337,7 @@ def _from_tar(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
 
 
 @contextmanager
-def _named(archive: Path) -> Iterator[None]:
+def named(archive: Path) -> Iterator[None]:
     """The archive formats' own errors as a ValueError that names the archive."""
     try:
         yield
@@ -345,7 +361,7 @@ def _safe(name: str, archive: Path) -> str:
     return str(path)
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
     """By suffix; not the hidden companions that some systems add."""
     path = PurePosixPath(name)
     return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.parts[0] != "__MACOSX"

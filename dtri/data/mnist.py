@@ -35,14 +35,27 @@ def urls(name: str) -> list[str]:
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
     """MNIST at (1, 28, 28) or zero-padded to (1, 32, 32); nothing depends on `seed`, there are no options."""
-    store.check_options(options, (), "dtri.data.mnist")
+    return arrays(raw, image_shape, options, FILES, "MNIST", "dtri.data.mnist")
+
+
+def arrays(
+    raw: Path,
+    image_shape: tuple[int, int, int],
+    options: dict[str, Any],
+    files: dict[str, store.RawFile],
+    title: str,
+    module: str,
+) -> store.Arrays:
+    """A dataset of MNIST's four files and sizes."""
+    store.check_options(options, (), module)
     shape = tuple(image_shape)
     if shape not in (SHAPE, (1, 32, 32)):
-        raise ValueError(f"expected image shape {SHAPE} or (1, 32, 32), found {shape} (dtri.data.mnist)")
+        raise ValueError(f"expected image shape {SHAPE} or (1, 32, 32), found {shape} ({module})")
     splits, labels = {}, {}
     for split, prefix in _PREFIX.items():
-        images = read_idx(_path(raw, f"{prefix}-images-idx3-ubyte.gz"), 3)
-        labels[split] = read_idx(_path(raw, f"{prefix}-labels-idx1-ubyte.gz"), 1).astype(np.int64)
+        names = f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"
+        images, classes = (read_idx(store.find_raw(raw, n, files[n]), d) for n, d in zip(names, (3, 1)))
+        labels[split] = classes.astype(np.int64)
         if images.shape[1:] != (28, 28) or len(images) != len(labels[split]):
             raise ValueError(
                 f"expected 28x28 images and labels, found {images.shape} and {labels[split].shape} ({raw}, {split})"
@@ -54,8 +67,8 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         indices={split: np.arange(len(images), dtype=np.int64) for split, images in splits.items()},
         labels=labels,
         n_classes=10,
-        description="MNIST, official split" + ("" if shape[1] == 28 else ", zero-padded to 32x32"),
-        source={"module": "dtri.data.mnist", "padding": (shape[1] - 28) // 2},
+        description=f"{title}, official split" + ("" if shape[1] == 28 else ", zero-padded to 32x32"),
+        source={"module": module, "padding": (shape[1] - 28) // 2},
     )
 
 
@@ -76,7 +89,3 @@ def read_idx(path: Path, n_dims: int) -> np.ndarray:
     if len(content) != expected:
         raise ValueError(f"expected {expected} bytes for shape {shape}, found {len(content)} ({path})")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-
-
-def _path(raw: Path, name: str) -> Path:
-    return store.find_raw(raw, name, FILES[name])

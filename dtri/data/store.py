@@ -6,18 +6,24 @@ complete. The same inputs give the same bytes. Describing and checking raw files
 
 import gzip
 import hashlib
+import html
 import json
 import os
+import re
+import shutil
 import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
 SPLITS = ("train", "test", "test_leaky")  # test_leaky: the EGBAD composition of the anomaly detection sets
+_PAGE = re.compile(rb"\s*(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|title|script|meta|\?xml)", re.IGNORECASE)
+_TITLE = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+PAGE_BYTES = 1 << 16  # how far into a file its web page's title is looked for
 _META_KEYS = ("name", "image_shape", "sizes", "sha256", "content", "n_classes", "source", "description")
 
 
@@ -35,6 +41,25 @@ class RawFile:
     url_hint: str
     terms: str
 
+    def fits(self, size: int, md5: str) -> bool:
+        """Whether a file of that size and md5 is this one; the size only counts where no md5 is known."""
+        return md5 == self.md5 if self.md5 else self.size in (None, size)
+
+
+class Streamed(Protocol):
+    """uint8 [N, C, H, W] too large for memory: dtri.data.stream.Stream, which nothing that only reads should import."""
+
+    dtype: np.dtype
+    ndim: int
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def write(self, path: Path) -> Path:
+        """All images as a hidden .npy file beside `path`, complete, for the caller to rename."""
+
 
 @dataclass(frozen=True)
 class Arrays:
@@ -44,7 +69,7 @@ class Arrays:
     that have them. `source` says where the images come from and what was done to them (JSON values, no paths).
     """
 
-    splits: dict[str, np.ndarray]
+    splits: dict[str, np.ndarray | Streamed]
     indices: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
     n_classes: int | None
@@ -116,12 +141,23 @@ def save(arrays: Arrays, folder: Path, name: str) -> dict[str, Any]:
     _check(arrays, name)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for file in (*(f"{split}.npy" for split in SPLITS), "index.npz", "meta.json"):
+        for left in folder.glob(f".{file}.{'?' * 8}"):  # by a write that was killed
+            left.unlink()
+    held = {split: images for split, images in arrays.splits.items() if isinstance(images, np.ndarray)}
+    check_space(folder, sum(images.nbytes for images in held.values()), f"the images of {name}")
+    # Hours of work: hashed before anything of the folder changes, so that a kill costs next to nothing.
+    streamed = {split: images for split, images in arrays.splits.items() if split not in held}
+    written = {split: images.write(folder / f"{split}.npy") for split, images in streamed.items()}
+    hashes = {f"{split}.npy": digest(path, "sha256") for split, path in written.items()}
     # An older meta.json must not vouch for arrays that are being replaced.
     (folder / "meta.json").unlink(missing_ok=True)
     for split in SPLITS:
         path = folder / f"{split}.npy"
-        if split in arrays.splits:
-            write_atomic(path, lambda file, images=arrays.splits[split]: np.save(file, images, allow_pickle=False))
+        if split in written:
+            os.replace(written[split], path)
+        elif split in held:
+            write_atomic(path, lambda file, images=held[split]: np.save(file, images, allow_pickle=False))
         else:
             path.unlink(missing_ok=True)
     index = {split: arrays.indices[split] for split in SPLITS if split in arrays.splits}
@@ -129,7 +165,7 @@ def save(arrays: Arrays, folder: Path, name: str) -> dict[str, Any]:
     write_atomic(folder / "index.npz", lambda file: np.savez(file, allow_pickle=False, **index))
 
     files = sorted(["index.npz", *(f"{split}.npy" for split in arrays.splits)])
-    hashes = {file: digest(folder / file, "sha256") for file in files}
+    hashes |= {file: digest(folder / file, "sha256") for file in files if file not in hashes}
     splits = [split for split in SPLITS if split in arrays.splits]
     meta = {
         "name": name,
@@ -186,7 +222,7 @@ def find_raw(folder: Path, name: str, file: RawFile) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"expected {_identity(name, file)}, found no such file in {folder}; "
+        f"expected {identity(name, file)}, found no such file in {folder}; "
         f"get it from {file.url_hint} and put it at {folder / name}"
     )
 
@@ -194,20 +230,61 @@ def find_raw(folder: Path, name: str, file: RawFile) -> Path:
 def verify_raw(folder: Path, files: dict[str, RawFile]) -> dict[str, dict[str, Any]]:
     """{name: {"size", "md5"}} of the raw files, of their content where that is what counts.
 
-    FileNotFoundError for a missing file; ValueError for one with another md5 (or, without a known md5, another size).
+    FileNotFoundError for a missing file; ValueError for one with another md5 (or, without a known md5, another size),
+    and for a web page that was saved in its place.
     """
     found = {}
     for name, file in files.items():
         path = find_raw(folder, name, file)
-        with open_content(path) if file.of_content else path.open("rb") as stream:
-            size, md5 = _measure(stream, path)
-        if (md5 != file.md5) if file.md5 else (file.size not in (None, size)):
+        check_no_page(path, identity(name, file), file.url_hint)
+        size, md5 = measure(path, file)
+        if not file.fits(size, md5):
             raise ValueError(
-                f"expected {_identity(name, file)}, found {size} bytes with md5 {md5} ({path}); "
+                f"expected {identity(name, file)}, found {size} bytes with md5 {md5} ({path}); "
                 f"get it again from {file.url_hint}"
             )
         found[name] = {"size": size, "md5": md5}
     return found
+
+
+def measure(path: Path, file: RawFile) -> tuple[int, str]:
+    """(size, md5) of a raw file, of its content where that is what counts; ValueError for a damaged gzip file."""
+    size, md5 = 0, hashlib.md5(usedforsecurity=False)
+    with open_content(path) if file.of_content else Path(path).open("rb") as stream:
+        try:
+            while chunk := stream.read(1 << 20):
+                size += len(chunk)
+                md5.update(chunk)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"expected a complete gzip file, found: {error} ({path})") from error
+    return size, md5.hexdigest()
+
+
+def identity(name: str, file: RawFile) -> str:
+    """A raw file in words: name, size and md5."""
+    size = f"{file.size} bytes" if file.size else "any size"
+    return f"{name} ({size}, md5 {file.md5 or 'unknown'}{', both decompressed' if file.of_content else ''})"
+
+
+def check_no_page(path: Path, expected: str, url_hint: str) -> None:
+    """ValueError when the file is a web page: hosts send one, with a download's name, instead of an error."""
+    with Path(path).open("rb") as file:
+        page = web_page(file.read(PAGE_BYTES))
+    if page:
+        raise ValueError(
+            f"expected {expected}, found {page} saved under that name ({path}): the host's quota was used up or it "
+            f"wanted a login; delete it and get the file again from {url_hint}"
+        )
+
+
+def web_page(start: bytes) -> str | None:
+    """What to call the web page that begins like this; None when it is none."""
+    if not _PAGE.match(start):
+        return None
+    title = _TITLE.search(start)
+    text = " ".join(html.unescape(title[1].decode("utf-8", "replace")).split()) if title else ""
+    text = "".join(character for character in text if character.isprintable())[:80]
+    return f"a web page titled {text!r}" if text else "a web page"
 
 
 def open_content(path: Path) -> BinaryIO:
@@ -252,6 +329,13 @@ def check_count(value: Any, what: str, where: str) -> int:
     return value
 
 
+def check_space(folder: Path, n_bytes: int, what: str) -> None:
+    """OSError when the disk of an existing folder has less than `n_bytes` free."""
+    free = shutil.disk_usage(folder).free
+    if n_bytes > free:
+        raise OSError(f"expected {n_bytes:,} bytes of free disk space for {what}, found {free:,} ({folder})")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Sorted, indented JSON, written atomically."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
@@ -259,7 +343,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """`write` into a temporary file of the same folder, sync it, rename it over `path`; nothing is left on failure."""
+    """`write` into a temporary file of the same folder, sync it, rename it over `path`; nothing is left on failure.
+
+    OSError naming `path` when the disk is full or denies.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -270,9 +357,14 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # A full disk, a quota or a limit: such errors name no file.
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(f"expected to write {path}, found: {error} ({free:,} bytes free on that disk)") from error
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _check(arrays: Arrays, name: str) -> None:
@@ -302,19 +394,3 @@ def _check(arrays: Arrays, name: str) -> None:
 
 def _content(hashes: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(sorted(hashes.items()), separators=(",", ":")).encode()).hexdigest()
-
-
-def _identity(name: str, file: RawFile) -> str:
-    size = f"{file.size} bytes" if file.size else "any size"
-    return f"{name} ({size}, md5 {file.md5 or 'unknown'}{', both decompressed' if file.of_content else ''})"
-
-
-def _measure(stream: BinaryIO, path: Path) -> tuple[int, str]:
-    size, md5 = 0, hashlib.md5(usedforsecurity=False)
-    try:
-        while chunk := stream.read(1 << 20):
-            size += len(chunk)
-            md5.update(chunk)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"expected a complete gzip file, found: {error} ({path})") from error
-    return size, md5.hexdigest()

@@ -4,25 +4,20 @@
 
 The record holds size and md5 per file (of the decompressed content where that identifies the file). `--archive` names a
 file or folder that the user provides (dtri.data.image_folder): it must be there, and match `--sha256` when given.
-No later stage opens a socket.
+After a failure, a kill or a full disk the same command continues where it stopped. No later stage opens a socket.
 """
 
 import argparse
 import hashlib
-import http.client
-import importlib
 import os
-import socket
 import sys
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dtri.data import store
+from dtri.data import download, store
 from workflow.commands.cli import run
-
-TIMEOUT_S = 60
+from workflow.commands.prepare import dataset_module  # not the other way: how a file came here changes no image
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,65 +33,46 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     module = dataset_module(args.module)
-    for name, file in module.FILES.items():
-        provide(args.raw, name, file, module, args.offline)
+    provide(args.raw, module, args.offline)
     record = store.verify_raw(args.raw, module.FILES)
+    for name, file in module.FILES.items():
+        if not file.md5:
+            download.check_whole(store.find_raw(args.raw, name, file), name)
     if args.archive or args.sha256:
         record |= archive_record(args.raw, args.archive, args.sha256)
     store.write_json(args.out, record)
     return 0
 
 
-def dataset_module(name: str) -> ModuleType:
-    """The module of a dataset; ValueError when it is none."""
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"expected a dataset module such as dtri.data.mnist, found {name!r}: {error}") from error
-    missing = [part for part in ("FILES", "prepare") if not hasattr(module, part)]
-    if missing:
-        raise ValueError(
-            f"expected FILES and prepare in a dataset module, found no {' and no '.join(missing)} in {name}"
-        )
-    return module
+def provide(raw: Path, module: ModuleType, offline: bool) -> None:
+    """Download the files that are missing; a file that is there is left alone, right or wrong.
+
+    FileNotFoundError for the first that cannot be had: what was tried, and which others are missing.
+    """
+    absent = {}
+    for name, file in module.FILES.items():
+        try:
+            store.find_raw(raw, name, file)
+        except FileNotFoundError as error:
+            absent[name] = error
+    for name, missing in list(absent.items()):
+        tried = _bring(raw, name, module, offline)
+        if tried:
+            others = [other for other in absent if other != name]
+            also = f"; also missing there: {', '.join(others)}" if others else ""
+            raise FileNotFoundError(f"{missing} ({tried}){also}") from None
+        del absent[name]
 
 
-def provide(raw: Path, name: str, file: store.RawFile, module: ModuleType, offline: bool) -> None:
-    """Download one file if it is missing; a file that is there is left alone, right or wrong."""
-    try:
-        store.find_raw(raw, name, file)
-    except FileNotFoundError as missing:
-        if offline:
-            raise FileNotFoundError(f"{missing} (--offline: not downloaded)") from None
-        if not hasattr(module, "urls"):
-            raise
-        errors = download(raw, name, file, module.urls(name))
-        if errors:
-            raise FileNotFoundError(f"{missing} (download failed: {'; '.join(errors)})") from None
-
-
-def download(raw: Path, name: str, file: store.RawFile, urls: list[str]) -> list[str]:
-    """Try each address; a complete and verified file is moved into the drop folder. What failed, [] on success."""
-    from torchvision.datasets.utils import download_url  # imports torch: seconds that only a download pays
-
-    raw.mkdir(parents=True, exist_ok=True)
-    errors = []
-    patience = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT_S)
-    try:
-        for url in urls:
-            with tempfile.TemporaryDirectory(dir=raw, prefix=".download.") as folder:
-                try:
-                    download_url(url, folder, name)
-                    store.verify_raw(Path(folder), {name: file})
-                except (OSError, ValueError, RuntimeError, http.client.HTTPException) as error:
-                    errors.append(f"{url}: {error}")
-                else:
-                    Path(folder, name).replace(raw / name)
-                    return []
-    finally:
-        socket.setdefaulttimeout(patience)
-    return errors
+def _bring(raw: Path, name: str, module: ModuleType, offline: bool) -> str:
+    """Download one file; "" on success, or why there is none."""
+    if offline:
+        return "--offline: not downloaded"
+    urls = module.urls(name) if hasattr(module, "urls") else []
+    if not urls:
+        return "no address to download it from"
+    errors = download.download(raw, name, module.FILES[name], urls)
+    return f"download failed: {'; '.join(errors)}" if errors else ""
 
 
 def archive_record(raw: Path, name: str | None, sha256: str | None) -> dict[str, Any]:

@@ -7,14 +7,15 @@ r"""Turn raw files, or an already prepared dataset, into a prepared dataset (uin
 """
 
 import argparse
+import importlib
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from dtri.data import store
 from workflow.commands.cli import run
-from workflow.commands.fetch import dataset_module
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,6 +38,20 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(f"expected --{name.replace('_', '-')} with {kind}, found none")
     store.save(_prepare_module(args) if args.module else _prepare_holdout(args), args.out, args.name)
     return 0
+
+
+def dataset_module(name: str) -> ModuleType:
+    """The module of a dataset; ValueError when it is none."""
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"expected a dataset module such as dtri.data.mnist, found {name!r}: {error}") from error
+    missing = [part for part in ("FILES", "prepare") if not hasattr(module, part)]
+    if missing:
+        raise ValueError(
+            f"expected FILES and prepare in a dataset module, found no {' and no '.join(missing)} in {name}"
+        )
+    return module
 
 
 def _prepare_module(args: argparse.Namespace) -> store.Arrays:

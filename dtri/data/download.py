@@ -1,0 +1,345 @@
+"""Downloads of raw files: continued where they stopped, tried at several addresses, verified before they count.
+
+The bytes arrive in `<name>.part` beside the file. A kill, a lost connection or a full disk leaves it there, and the
+next attempt asks for the rest (RFC 9110, Range); a server without ranges starts again. Only a complete and verified
+file gets its name. A file without a known md5 is continued at the same address alone and only while the server vouches
+that it is the same version (If-Range, remembered in `<name>.part.json`).
+"""
+
+import fcntl
+import http.client
+import json
+import os
+import re
+import shutil
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from itertools import chain
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dtri.data import store
+
+TIMEOUT_S = 60.0  # without a byte
+MIN_RATE = 1024  # bytes per second, over TIMEOUT_S
+ATTEMPTS = 3  # in a row that bring nothing new, per address
+PAUSE_S = 2.0  # before the second of them, doubled for each further one
+_CHUNK = 1 << 20
+_HEAD = 1 << 10  # bytes that tell a web page
+_TEMPORARY = {408, 425, 429, 500, 502, 503, 504}  # HTTP status codes
+_NETWORK = (OSError, http.client.HTTPException)
+
+
+class _Failed(Exception):
+    """An address did not deliver; `again` when another attempt there may."""
+
+    def __init__(self, text: str, again: bool) -> None:
+        super().__init__(text)
+        self.again = again
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The beginning of a file, open to append and held by this process alone."""
+
+    name: str  # of the whole file
+    file: store.RawFile
+    path: Path
+    stream: FileIO
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self.stream.fileno()).st_size
+
+    @property
+    def note(self) -> Path:
+        """Which version of the file the bytes belong to: {"url", "validator"}."""
+        return self.path.with_name(f"{self.path.name}.json")
+
+    def discard(self) -> None:
+        self.stream.truncate(0)
+        self.note.unlink(missing_ok=True)
+
+    def append(self, chunk: bytes) -> None:
+        rest = memoryview(chunk)
+        with self._writing():
+            while rest:
+                rest = rest[self.stream.write(rest) :]
+
+    def sync(self) -> None:
+        with self._writing():  # some network file systems say only now that a quota is used up
+            os.fsync(self.stream.fileno())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """OSError naming the file when the disk is full or denies."""
+        try:
+            yield
+        except OSError as error:
+            free = shutil.disk_usage(self.path.parent).free
+            raise OSError(
+                f"expected to write {self.path}, found: {error} ({free:,} bytes free on that disk); "
+                f"its {self.size:,} bytes are kept, the same command continues them"
+            ) from error
+
+
+def download(folder: Path, name: str, file: store.RawFile, urls: list[str]) -> list[str]:
+    """Bring one file into `folder` from the first address that has it. [], or what failed at each and what is kept.
+
+    OSError when the disk is full or denies: another address would not help.
+    """
+    whole = Path(folder) / name
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    errors = []
+    with _held(whole.with_name(f"{whole.name}.part"), name, file) as part:
+        if whole.is_file():  # brought by another process while this one waited for the part
+            return []
+        for url in urls:
+            try:
+                _complete(url, part)
+            except _Failed as error:
+                errors.append(f"{url}: {error}")
+            else:
+                part.sync()
+                part.path.replace(whole)
+                part.note.unlink(missing_ok=True)
+                return []
+        if part.size:
+            errors.append(f"{part.size:,} bytes are kept in {part.path}, the same command continues them")
+    return errors
+
+
+def check_whole(path: Path, name: str) -> None:
+    """Read an archive, told by its name, to the end; ValueError when it is damaged. For files without a known md5."""
+    try:
+        if name.endswith(".zip"):
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged:
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
+        elif name.endswith((".tar", ".tar.gz", ".tgz")):
+            with tarfile.open(path, "r|*") as archive:
+                while archive.next():
+                    archive.members.clear()  # they would stay in memory, a million of them in some archives
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"expected a complete archive, found: {error} ({path})") from error
+
+
+@contextmanager
+def _held(path: Path, name: str, file: store.RawFile) -> Iterator[_Part]:
+    """The part, for one process at a time: another one that wants the same file waits. An empty part is removed."""
+    while True:
+        with FileIO(path, "a") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for another process that downloads {path}", file=sys.stderr, flush=True)
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            part = _Part(name, file, path, stream)
+            if not _same(stream, path):  # the holder before finished or removed it
+                continue
+            try:
+                yield part
+            finally:
+                if part.size == 0 and _same(stream, path):
+                    path.unlink()
+                    part.note.unlink(missing_ok=True)
+            return
+
+
+def _same(stream: FileIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _complete(url: str, part: _Part) -> None:
+    """Fill the part from one address and verify it; what does not verify is discarded."""
+    for rounds_left in (1, 0):
+        pieced = _fill(url, part)
+        try:
+            _verify(part)
+        except ValueError as error:
+            part.discard()
+            if not pieced or not rounds_left:
+                raise _Failed(str(error), again=False) from error
+            print(f"{url}: {error}; starting again", file=sys.stderr, flush=True)
+        else:
+            return
+
+
+def _verify(part: _Part) -> None:
+    """ValueError when the part is not the file: by md5; without one, by its size and the archive's own checks."""
+    with part.path.open("rb") as stream:
+        page = store.web_page(stream.read(store.PAGE_BYTES))
+    if page:
+        raise ValueError(f"expected {part.name}, found {page}")
+    size, md5 = store.measure(part.path, part.file)
+    if not part.file.fits(size, md5):
+        raise ValueError(f"expected {store.identity(part.name, part.file)}, found {size} bytes with md5 {md5}")
+    if not part.file.md5:
+        check_whole(part.path, part.name)
+
+
+def _fill(url: str, part: _Part) -> bool:
+    """Attempt until the part is as long as the server says; True when it was put together from several answers."""
+    best, fruitless, pieced = part.size, 0, False
+    while True:
+        try:
+            return _attempt(url, part) or pieced
+        except _Failed as error:
+            pieced = True
+            fruitless = 0 if part.size > best else fruitless + 1
+            best = max(best, part.size)
+            if not error.again or fruitless >= ATTEMPTS:
+                raise
+            print(f"{url}: {error}; trying again", file=sys.stderr, flush=True)
+        time.sleep(PAUSE_S * 2 ** max(0, fruitless - 1))
+
+
+def _attempt(url: str, part: _Part) -> bool:
+    """One request for what is missing; True when the server continued the part, False when it sent all of the file."""
+    start = part.size if part.file.md5 or _validator(url, part) else 0
+    headers = {"User-Agent": "dtri"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if not part.file.md5:
+            headers["If-Range"] = _validator(url, part)
+    try:
+        answer = _open(urllib.request.Request(url, headers=headers))
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 416 and start:
+                return _nothing_left(error, part)
+            raise _Failed(_refusal(error), again=error.code in _TEMPORARY) from error
+    with answer:
+        chunks = _chunks(answer)
+        if answer.status == 206 and start:
+            total = _continued(answer, start, part)
+        else:
+            start, total = 0, answer.length
+            chunks = chain([_head(chunks)], chunks)
+            part.discard()
+            if not part.file.md5:
+                store.write_json(part.note, {"url": url, "validator": _version(answer)})
+        known = part.file.size if not part.file.of_content else None
+        store.check_space(part.path.parent, (total or known or start) - start, f"the rest of {part.name}")
+        with _bar(part.name, total, start) as bar:
+            for chunk in chunks:
+                part.append(chunk)
+                bar.update(len(chunk))
+    if total is not None and part.size != total:
+        raise _Failed(f"the connection ended after {part.size:,} of {total:,} bytes", again=True)
+    return start > 0
+
+
+def _validator(url: str, part: _Part) -> str | None:
+    """What the server has to confirm before the part of a file without a known md5 is continued; None: it is not."""
+    try:
+        note = json.loads(part.note.read_text())
+        return note["validator"] if note["url"] == url else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _version(answer: http.client.HTTPResponse) -> str | None:
+    """A strong ETag or the date of the last change: what If-Range takes."""
+    tag = answer.headers.get("ETag", "")
+    return tag if tag.startswith('"') else answer.headers.get("Last-Modified")
+
+
+def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError:
+        raise
+    except urllib.error.URLError as error:
+        raise _Failed(f"no connection: {_reason(error.reason)}", again=False) from error
+    except _NETWORK as error:
+        raise _Failed(f"no answer: {_reason(error)}", again=True) from error
+
+
+def _refusal(error: urllib.error.HTTPError) -> str:
+    try:
+        page = store.web_page(error.read(store.PAGE_BYTES))
+    except _NETWORK:
+        page = None
+    return f"HTTP {error.code} {error.reason}" + (f", {page}" if page else "")
+
+
+def _nothing_left(error: urllib.error.HTTPError, part: _Part) -> bool:
+    """True when the part has the size of the server's file already, as after a kill during its verification."""
+    total = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
+    size = part.size
+    if total and int(total[1]) != size:
+        part.discard()
+        raise _Failed(f"expected more than {size:,} bytes there, found {total[1]}", again=True) from error
+    return True
+
+
+def _continued(answer: http.client.HTTPResponse, start: int, part: _Part) -> int | None:
+    """Size of the whole file, where the server says it; _Failed when it sends other bytes than the part lacks."""
+    sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
+    if not sent or int(sent[1]) != start:
+        part.discard()
+        raise _Failed(f"expected the bytes from {start:,}, found {answer.headers.get('Content-Range')}", again=True)
+    if sent[2] != "*":
+        return int(sent[2])
+    return None if answer.length is None else start + answer.length
+
+
+def _head(chunks: Iterator[bytes]) -> bytes:
+    """The beginning of a whole answer; _Failed when it is a web page, which then harms no part."""
+    head = b""
+    for chunk in chunks:
+        head += chunk
+        if len(head) >= (store.PAGE_BYTES if store.web_page(head) else _HEAD):
+            break
+    page = store.web_page(head)
+    if page:
+        raise _Failed(f"expected the file, found {page}", again=False)
+    return head
+
+
+def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The body as it arrives; _Failed when the connection breaks, stands still or trickles."""
+    since, arrived = time.monotonic(), 0
+    while True:
+        try:
+            chunk = answer.read1(_CHUNK)
+        except TimeoutError as error:
+            raise _Failed(f"nothing arrived for {TIMEOUT_S:g} s", again=True) from error
+        except _NETWORK as error:
+            raise _Failed(f"the connection broke: {_reason(error)}", again=True) from error
+        if not chunk:
+            return
+        yield chunk
+        arrived += len(chunk)
+        waited = time.monotonic() - since
+        if waited > TIMEOUT_S:
+            if arrived < MIN_RATE * waited:
+                raise _Failed(f"only {arrived} bytes arrived in {waited:.0f} s", again=True)
+            since, arrived = time.monotonic(), 0
+
+
+def _bar(name: str, total: int | None, start: int) -> tqdm:
+    """Progress with time left; in a log file a line every half minute."""
+    pause = 0.2 if sys.stderr.isatty() else 30
+    return tqdm(
+        total=total, initial=start, desc=name, unit="B", unit_scale=True, mininterval=pause, delay=pause, leave=False
+    )
+
+
+def _reason(error: object) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,75 @@
+"""ImageNet at 32x32 as van den Oord et al. (2016) reduced it, which paper B cites: 1,281,149 / 49,999 PNG files.
+
+Other pixels, other counts and no labels, compared with the ImageNet 32x32 of Chrabaszcz et al.
+(dtri.data.imagenet32_chrabaszcz); the two are often confused and numbers on them cannot be compared. The stored order
+is that in which the tar files hold the images; indices refer to the sorted paths. Written as a stream.
+"""
+
+import json
+from collections.abc import Generator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dtri.data import image_folder, store
+from dtri.data.stream import Stream
+
+_WHERE = "whoever has a copy: image-net.org/small, the origin, no longer serves it"
+_TERMS = "non-commercial research and education, no redistribution; cite van den Oord et al. and Russakovsky et al."
+FILES = {
+    "train_32x32.tar": store.RawFile(None, False, 4_113_018_880, _WHERE, _TERMS),
+    "valid_32x32.tar": store.RawFile(None, False, 161_474_560, _WHERE, _TERMS),
+}
+SHA256 = {  # sizes and hashes: the checksums of tensorflow_datasets, downsampled_imagenet
+    "train_32x32.tar": "244a323d48f8d72f65ad8b54658c01fed68d2d7bdc77ccb43da58c11e94224e5",
+    "valid_32x32.tar": "862e559462b24cf736212a19f6b0d47b55c2dc8ebdaa95ccecfe71260124c8f7",
+}
+N_IMAGES = {"train": 1_281_149, "test": 49_999}
+SHAPE = (3, 32, 32)
+_ARCHIVES = {"train": "train_32x32.tar", "test": "valid_32x32.tar"}
+_MODULE = "dtri.data.imagenet32"
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+    """Splits train and test (its validation set) at (3, 32, 32); nothing depends on `seed`, there are no options."""
+    store.check_options(options, (), _MODULE)
+    if tuple(image_shape) != SHAPE:
+        raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} ({_MODULE})")
+    paths = {split: store.find_raw(raw, name, FILES[name]) for split, name in _ARCHIVES.items()}
+    for path in paths.values():
+        image_folder.check_archive(path, SHA256[path.name])
+    source = {"module": _MODULE, "archive_sha256": SHA256}
+    return store.Arrays(
+        splits={
+            split: Stream(N_IMAGES[split], SHAPE, partial(_images, path), json.dumps([split, source]))
+            for split, path in paths.items()
+        },
+        indices={split: _positions(path, N_IMAGES[split]) for split, path in paths.items()},
+        labels={},
+        n_classes=None,
+        description="ImageNet 32x32 (van den Oord), official split",
+        source=source,
+    )
+
+
+def _positions(path: Path, expected: int) -> np.ndarray:
+    """int64 [n]: for every image in the archive's order, its place among the sorted paths."""
+    with image_folder.named(path):
+        names = [name for name, _ in image_folder.members(path) if image_folder.is_image(name)]
+    if len(set(names)) != expected or len(names) != expected:
+        raise ValueError(
+            f"expected {expected} different images, found {len(names)}, {len(set(names))} of them ({path})"
+        )
+    positions = np.empty(len(names), np.int64)
+    positions[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return positions
+
+
+def _images(path: Path, start: int) -> Generator[np.ndarray, None, None]:
+    with image_folder.named(path):
+        files = ((name, read) for name, read in image_folder.members(path) if image_folder.is_image(name))
+        for position, (name, read) in enumerate(files):
+            if position >= start:
+                yield image_folder.decode(read(), SHAPE, "none", f"{path}, {name}")

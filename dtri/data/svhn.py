@@ -1,0 +1,73 @@
+"""SVHN (Netzer et al., 2011), cropped digits: the 26,032 test images of 32x32x3. Test split only.
+
+Paper A scores it as an out-of-distribution set. The file is a MATLAB 5 one: X is [32, 32, 3, N], and y writes the digit
+0 as class 10; both are put right here.
+"""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from dtri.data import store
+
+FILE = "test_32x32.mat"
+FILES = {
+    FILE: store.RawFile(
+        md5="eb5a983be6a315427106f1b164d9cef3",  # torchvision.datasets.SVHN.split_list
+        of_content=False,
+        size=64_275_384,
+        url_hint="http://ufldl.stanford.edu/housenumbers/",
+        terms="non-commercial use only; cite Netzer et al., Reading Digits in Natural Images, 2011",
+    )
+}
+SHAPE = (3, 32, 32)
+
+
+def urls(name: str) -> list[str]:
+    """Addresses to try for one of FILES, in order."""
+    from torchvision.datasets import SVHN  # imports torch: seconds that only a download pays
+
+    return [url for url, file, _ in SVHN.split_list.values() if file == name]
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+    """SVHN's test images at (3, 32, 32) in official order; nothing depends on `seed`, there are no options."""
+    store.check_options(options, (), "dtri.data.svhn")
+    if tuple(image_shape) != SHAPE:
+        raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} (dtri.data.svhn)")
+    images, labels = read_mat(store.find_raw(raw, FILE, FILES[FILE]))
+    return store.Arrays(
+        splits={"test": images},
+        indices={"test": np.arange(len(images), dtype=np.int64)},
+        labels={"test": labels},
+        n_classes=10,
+        description="SVHN, official test split of the cropped digits",
+        source={"module": "dtri.data.svhn", "file": FILE},
+    )
+
+
+def read_mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(uint8 [N, 3, 32, 32], int64 [N] in 0..9) of a cropped-digits file; ValueError for another format or content."""
+    try:
+        content = loadmat(path, variable_names=("X", "y"))
+        values, classes = content["X"], content["y"].ravel()
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        EOFError,
+        NotImplementedError,
+        MatReadError,
+        zlib.error,
+    ) as error:  # what a truncated file causes depends on where it ends
+        raise ValueError(f"expected a complete MATLAB 5 file with X and y, found: {error!r} ({path})") from error
+    valid = values.dtype == np.uint8 and values.shape == (32, 32, 3, len(classes))
+    if not valid or not np.isin(classes, np.arange(1, 11)).all():
+        found = f"{values.dtype} {values.shape} and {len(classes)} classes, {np.unique(classes)[:11].tolist()}"
+        raise ValueError(f"expected uint8 X [32, 32, 3, N] and N classes in 1..10, found {found} ({path})")
+    return np.ascontiguousarray(values.transpose(3, 2, 0, 1)), classes.astype(np.int64) % 10
