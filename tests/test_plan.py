@@ -32,9 +32,11 @@ def wildcards(run: plan.Run, **more: str) -> SimpleNamespace:
 
 
 def written(run: plan.Run) -> dict:
-    """Steps, batch size and hyperparameters as models.yaml spells them, dataset overrides applied."""
-    entry = YAML["models"][run.model]
-    override = entry.get("datasets", {}).get(plan.dataset(run.dataset).family, {})
+    """Steps, batch size and hyperparameters as models.yaml spells them, overrides of the dataset or its kin applied."""
+    entry, family = YAML["models"][run.model], plan.dataset(run.dataset).family
+    kin = YAML["datasets"][family].get("variant_of", family)
+    overrides = entry.get("datasets", {})
+    override = overrides.get(family, overrides.get(kin, {}))
     merged = {key: override.get(key, entry[key]) for key in ("steps", "batch_size")}
     return {**merged, "hparams": {**entry.get("hparams", {}), **override.get("hparams", {})}}
 
