@@ -134,6 +134,7 @@ def test_the_demo_is_narrow_and_capped() -> None:
         ("demo", "places", None, None),
         ("paper", "cifar10", None, "cifar10"),
         ("paper", "mnist_holdout4", None, "mnist_holdout4"),
+        ("paper", "lsun_bedroom", None, "lsun_bedroom"),
         ("paper", "uniform", "cifar10", "uniform_3x32x32"),
         ("paper", "imagenet32", None, "imagenet32"),
         ("paper", "svhn", "cifar10", "svhn"),
@@ -206,7 +207,16 @@ def test_the_paper_preset_has_several_seeds() -> None:
 @pytest.mark.parametrize("kind", ["trainable", "ood", "holdout"])
 def test_dataset_patterns_part_the_names(kind: str) -> None:
     names = {
-        "trainable": ["digits", "mnist", "cifar10", "celeba", "celeba_crop178", "imagenet32"],
+        "trainable": [
+            "digits",
+            "mnist",
+            "cifar10",
+            "celeba",
+            "celeba_crop178",
+            "imagenet32",
+            "lsun_tower",
+            "celeba_hq_4",
+        ],
         "ood": ["uniform_1x28x28", "photos_3x32x32", "svhn", "celeba32", "dtd_3x32x32", "dtd_crop_3x32x32"],
         "holdout": ["mnist_holdout4", "digits_holdout9"],
     }
@@ -216,7 +226,12 @@ def test_dataset_patterns_part_the_names(kind: str) -> None:
 
 
 def test_a_variant_shares_the_raw_files_and_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, source in {"celeba_crop178": "celeba", "celeba32": "celeba", "dtd_crop_3x32x32": "dtd"}.items():
+    for name, source in {
+        "celeba_crop178": "celeba",
+        "celeba32": "celeba",
+        "dtd_crop_3x32x32": "dtd",
+        "celeba_hq_4": "celeba_hq",
+    }.items():
         given = SimpleNamespace(dataset=name)
         assert f'--raw "$DTRI_DOWNLOADS/{source}"' in plan.fetch_arguments(given)
         assert f'--raw "$DTRI_DOWNLOADS/{source}" --seed 0 --name {name} ' in plan.prepare_arguments(given)

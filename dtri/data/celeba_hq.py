@@ -1,0 +1,105 @@
+"""CelebA-HQ (Karras et al., 2018): 30,000 faces of 1024x1024, at every level of its pyramid: 4, 8, ..., 1024 pixels.
+
+Options:
+  archive   (required) a zip, tar or tar.gz archive or a folder of the 1024x1024 images, in the drop folder
+  sha256    of the archive file; checked when given
+  n_source  how many images it has to hold; checked when given
+  holdout   so many images, drawn with the seed, are the test split (default 1,000); all others train
+
+The image shape chooses the level. A pixel of a level is the mean over its square of the full-size image, rounded once
+to the nearest value (half to even): so made their authors the training data of progressive GANs, and the papers' model
+grows as theirs. Indices refer to the sorted paths; the stored order is that in which the archive holds the images, so
+that it is read once, from front to back. Neither the authors nor the papers publish a split.
+"""
+
+import hashlib
+import json
+from collections.abc import Generator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from dtri.data import image_folder, store
+from dtri.data.stream import Stream
+
+FILES: dict[str, store.RawFile] = {}  # the archive is named by an option
+SIDE = 1024
+LEVELS = tuple(2**k for k in range(2, 11))
+_MODULE = "dtri.data.celeba_hq"
+_KNOWN = ("archive", "sha256", "n_source", "holdout")
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+    """Splits train and test of `options["archive"]` at (3, level, level), streamed."""
+    store.check_options(options, _KNOWN, _MODULE)
+    shape = store.check_shape(image_shape, (3,), _MODULE)
+    if shape[1] != shape[2] or shape[1] not in LEVELS:
+        levels = ", ".join(map(str, LEVELS))
+        raise ValueError(f"expected square images of {levels} pixels, found {shape} ({_MODULE})")
+    if options.get("n_source") is not None:
+        store.check_count(options["n_source"], "option 'n_source'", _MODULE)
+    n_test = store.check_count(options.get("holdout", 1_000), "option 'holdout'", _MODULE)
+    archive = image_folder.inside(raw, options.get("archive"), "archive")
+    sha256 = image_folder.check_archive(archive, options.get("sha256"))
+
+    with image_folder.named(archive):
+        names = [name for name, _ in image_folder.members(archive) if image_folder.is_image(name)]
+    if len(set(names)) != len(names):
+        raise ValueError(f"expected every path once, found {len(names) - len(set(names))} again ({archive})")
+    if options.get("n_source") not in (None, len(names)):
+        raise ValueError(f"expected {options['n_source']} images, found {len(names)} ({archive})")
+    if n_test >= len(names):
+        raise ValueError(
+            f"expected more than {n_test} images, all of which would be held out, found {len(names)} ({archive})"
+        )
+    rank = {name: k for k, name in enumerate(sorted(names))}
+    stored = np.array([rank[name] for name in names], np.int64)
+    is_test = np.isin(stored, store.generator(seed).permutation(len(names))[:n_test])
+    places = {"train": np.flatnonzero(~is_test), "test": np.flatnonzero(is_test)}
+    source = {
+        "module": _MODULE,
+        "archive": archive.name,
+        "archive_sha256": sha256,
+        "paths_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        "n_source": len(names),
+        "filter": f"box, {SIDE // shape[1]}x{SIDE // shape[1]}",
+        "holdout": n_test,
+        "seed": seed,
+    }
+    return store.Arrays(
+        splits={
+            split: Stream(
+                length=len(place),
+                image_shape=shape,
+                read=partial(_images, archive, {names[k] for k in place}, shape[1]),
+                identity=json.dumps([split, source, PIL.__version__]),
+            )
+            for split, place in places.items()
+        },
+        indices={split: stored[place] for split, place in places.items()},
+        labels={},
+        n_classes=None,
+        description=f"CelebA-HQ at {shape[1]}x{shape[1]}, reduced by averaging; {n_test} images held out",
+        source=source,
+    )
+
+
+def reduce(image: np.ndarray, side: int) -> np.ndarray:
+    """uint8 [C, S, S] -> uint8 [C, side, side], means over squares; exact before the one rounding."""
+    factor = image.shape[1] // side
+    sums = image.reshape(-1, side, factor, side, factor).sum(axis=(2, 4), dtype=np.uint32)
+    return np.rint(sums / factor**2).astype(np.uint8)
+
+
+def _images(archive: Path, wanted: set[str], side: int, start: int) -> Generator[np.ndarray, None, None]:
+    with image_folder.named(archive):
+        for name, read in image_folder.members(archive):
+            if name in wanted:
+                if start:
+                    start -= 1
+                else:
+                    where = f"{archive}, {name}"
+                    yield reduce(image_folder.decode(read(), (3, SIDE, SIDE), "none", where), side)

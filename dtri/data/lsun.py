@@ -1,0 +1,175 @@
+"""LSUN scenes (Yu et al., 2015): an LMDB database per category, its values JPEG files whose shorter side is 256 pixels.
+
+Options:
+  archive   (required) in the drop folder: the official zip, bedroom_train_lmdb.zip, say, whose database is unpacked
+            beside it; or what is unpacked already, the folder bedroom_train_lmdb or its data.mdb
+  sha256    of the archive; checked when given
+  n_source  how many images the database has to hold; checked when given
+  holdout   so many images, drawn with the seed, are the test split (default 10,000); all others train
+  resize    "crop" (default): shorter side to the size, then centre crop, as torchvision's Resize and CenterCrop;
+            "stretch": to the size, whatever the aspect ratio
+  limit     only the first so many images, for which no more of the database is read than these
+
+The source order is that of the keys, and so is the stored one. Keys are hashes, so that the first n images are a
+sample. No labels: the official validation set has 300 images, too few to test with.
+"""
+
+import json
+import shutil
+import zipfile
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import lmdb
+import numpy as np
+import PIL
+
+from dtri.data import image_folder, store
+from dtri.data.stream import Stream
+
+FILES: dict[str, store.RawFile] = {}  # the archive is named by an option
+_MODULE = "dtri.data.lsun"
+_KNOWN = ("archive", "sha256", "n_source", "holdout", "resize", "limit")
+_DATABASE = "data.mdb"
+_CHUNK = 1 << 20  # bytes
+_REMAP = 4096  # steps of the cursor
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+    """Splits train and test of `options["archive"]` at (3, H, W), streamed. ValueError names what does not fit."""
+    store.check_options(options, _KNOWN, _MODULE)
+    shape = store.check_shape(image_shape, (3,), _MODULE)
+    for option in ("n_source", "limit"):
+        if options.get(option) is not None:
+            store.check_count(options[option], f"option {option!r}", _MODULE)
+    n_test = store.check_count(options.get("holdout", 10_000), "option 'holdout'", _MODULE)
+    resize = options.get("resize", "crop")
+    if resize not in ("crop", "stretch"):
+        raise ValueError(f"expected option 'resize' to be 'crop' or 'stretch', found {resize!r} ({_MODULE})")
+    archive = image_folder.inside(raw, options.get("archive"), "archive")
+    if archive.is_dir():
+        archive /= _DATABASE
+    sha256 = image_folder.check_archive(archive, options.get("sha256"))
+    database = _unpacked(archive) if archive.suffix == ".zip" else archive
+
+    n_source = _count(database)
+    if options.get("n_source") not in (None, n_source):
+        raise ValueError(f"expected {options['n_source']} images, found {n_source} ({database})")
+    n = min(n_source, options.get("limit") or n_source)
+    if n_test >= n:
+        raise ValueError(f"expected more than {n_test} images, all of which would be held out, found {n} ({database})")
+    held_out = np.zeros(n, bool)
+    held_out[store.generator(seed).permutation(n)[:n_test]] = True
+    indices = {"train": np.flatnonzero(~held_out), "test": np.flatnonzero(held_out)}
+    source = {
+        "module": _MODULE,
+        "archive": options["archive"],
+        "archive_sha256": sha256,
+        "n_source": n_source,
+        "resize": resize,
+        "filter": "bilinear, antialiased",
+        "holdout": n_test,
+        "limit": options.get("limit"),
+        "seed": seed,
+    }
+    return store.Arrays(
+        splits={
+            split: Stream(
+                length=len(index),
+                image_shape=shape,
+                read=partial(_images, database, index, shape, resize),
+                identity=json.dumps([split, source, PIL.__version__]),
+            )
+            for split, index in indices.items()
+        },
+        indices={split: index.astype(np.int64) for split, index in indices.items()},
+        labels={},
+        n_classes=None,
+        description=f"LSUN {options['archive']}, resize {resize}; {n_test} images held out",
+        source=source,
+    )
+
+
+def _images(
+    database: Path, index: np.ndarray, shape: tuple[int, int, int], resize: str, start: int
+) -> Generator[np.ndarray, None, None]:
+    for key, value in _entries(database, index[start:]):
+        yield image_folder.decode(value, shape, resize, f"{database}, key {key.decode('ascii', 'backslashreplace')}")
+
+
+def _entries(database: Path, index: np.ndarray) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values at the positions `index`, which increase.
+
+    The file is mapped anew every now and then: while a map lives, all that was read counts as the process's memory.
+    """
+    position, key, k = -1, b"", 0
+    while k < len(index):
+        with _opened(database) as environment, environment.begin() as transaction, transaction.cursor() as cursor:
+            if key:
+                cursor.set_key(key)
+            for _ in range(_REMAP):
+                if not cursor.next():
+                    raise ValueError(f"expected {index[-1] + 1} images, found {position + 1} ({database})")
+                position += 1
+                if position == index[k]:
+                    yield cursor.item()
+                    k += 1
+                    if k == len(index):
+                        return
+            key = cursor.key()
+
+
+def _count(database: Path) -> int:
+    """Number of entries; ValueError when the end of the file is missing, on which the library itself would crash."""
+    with _opened(database) as environment:
+        pages, statistics = environment.info()["last_pgno"] + 1, environment.stat()
+    expected, found = pages * statistics["psize"], database.stat().st_size
+    if found < expected:
+        raise ValueError(f"expected a complete database of {expected} bytes, found {found} ({database})")
+    return statistics["entries"]
+
+
+@contextmanager
+def _opened(database: Path) -> Iterator[lmdb.Environment]:
+    """The library's own errors as a ValueError that names the file."""
+    try:
+        with lmdb.open(str(database), subdir=False, readonly=True, lock=False) as environment:
+            yield environment
+    except lmdb.Error as error:
+        raise ValueError(f"expected an LMDB database, found: {error} ({database})") from error
+
+
+def _unpacked(archive: Path) -> Path:
+    """The database of an official zip, unpacked beside it. One that is there already has to have the zip's checksum."""
+    try:
+        with zipfile.ZipFile(archive) as file:
+            members = [member for member in file.infolist() if PurePosixPath(member.filename).name == _DATABASE]
+            if len(members) != 1:
+                raise ValueError(f"expected one {_DATABASE} in the zip, found {len(members)} ({archive})")
+            database = image_folder.inside(archive.parent, members[0].filename, "archive")
+            if database.is_file():
+                if _crc(database) != members[0].CRC:
+                    raise ValueError(f"expected the {_DATABASE} of {archive}, found another ({database}); delete it")
+                return database
+            database.parent.mkdir(parents=True, exist_ok=True)
+            for left in database.parent.glob(f".{_DATABASE}.{'?' * 8}"):  # by a run that was killed
+                left.unlink()
+            store.check_space(database.parent, members[0].file_size, str(database))
+            print(f"unpacking {database}, {members[0].file_size:,} bytes", flush=True)
+            with file.open(members[0]) as packed:
+                store.write_atomic(database, lambda unpacked: shutil.copyfileobj(packed, unpacked, _CHUNK))
+    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"expected a complete zip, found: {error} ({archive})") from error
+    return database
+
+
+def _crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            crc = zlib.crc32(chunk, crc)
+    return crc
