@@ -235,7 +235,7 @@ WAITING = """
 import sys
 from dtri.data import image_folder, stream
 from workflow.commands import prepare
-stream.SYNC_BYTES = 8 * 3 * 64 * 64
+stream.SYNC_BYTES, stream.LOG_S = 8 * 3 * 64 * 64, 1e9
 decode, calls = image_folder.decode, []
 def waiting(*arguments):
     calls.append(arguments)

@@ -180,7 +180,7 @@ import resource, sys
 from pathlib import Path
 import tests.test_stream as t
 from workflow.commands.cli import run
-t.stream.SYNC_BYTES = t.EVERY * 48
+t.stream.SYNC_BYTES, t.stream.LOG_S = t.EVERY * 48, 1e9
 limit, stop = int(sys.argv[2]), int(sys.argv[3])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -59,9 +59,7 @@ def _positions(path: Path, expected: int) -> np.ndarray:
     with image_folder.named(path):
         names = [name for name, _ in image_folder.members(path) if image_folder.is_image(name)]
     if len(set(names)) != expected or len(names) != expected:
-        raise ValueError(
-            f"expected {expected} different images, found {len(names)}, {len(set(names))} of them ({path})"
-        )
+        raise ValueError(f"expected {expected} images, found {len(names)} of {len(set(names))} names ({path})")
     positions = np.empty(len(names), np.int64)
     positions[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
     return positions
