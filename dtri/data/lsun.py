@@ -36,7 +36,7 @@ _MODULE = "dtri.data.lsun"
 _KNOWN = ("archive", "sha256", "n_source", "holdout", "resize", "limit")
 _DATABASE = "data.mdb"
 _CHUNK = 1 << 20  # bytes
-_REMAP = 4096  # steps of the cursor
+_REMAP = 64  # steps of the cursor; the kernel may map up to 2 MiB around an image
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
@@ -104,7 +104,8 @@ def _images(
 def _entries(database: Path, index: np.ndarray) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values at the positions `index`, which increase.
 
-    The file is mapped anew every now and then: while a map lives, all that was read counts as the process's memory.
+    The library reads every value that the cursor passes, wanted or not, and all of it counts as the process's memory
+    until the map is closed: so the file is mapped anew every few steps.
     """
     position, key, k = -1, b"", 0
     while k < len(index):
