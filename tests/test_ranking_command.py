@@ -98,19 +98,23 @@ def test_a_diverged_run_has_no_numbers(folder):
 
 def test_auprc_is_the_mean_over_late_weights(folder):
     columns = dict(np.load(folder / "own.npz"))
-    alone = {name: measured_as(folder, columns, name) for name in ("energy", "sse", "fm")}
+    records = {name: measured_as(folder, columns, name) for name in ("energy", "sse", "fm")}
+    alone = {name: record.value for name, record in records.items()}
     late = {"energy@90": columns["sse"], "energy@80": columns["fm"], "sse@80": columns["fm"], "sse@90": columns["fm"]}
     late |= {f"fm@{t}": columns["fm"] for t in (80, 90)}
     np.savez(folder / "own.npz", **columns, **late)
     record = auprc(folder)
     assert record.extra["late"] == pytest.approx([alone["fm"], alone["sse"], alone["energy"]])
     assert record.value == pytest.approx(np.mean(record.extra["late"]))
+    for key in ("ci_low", "ci_high", "average_precision"):  # they stand beside the mean, so they are means too
+        assert record.extra[key] == pytest.approx(np.mean([one.extra[key] for one in records.values()]))
+    assert record.extra["variants"]["average precision"]["value"] == record.extra["average_precision"]
     assert record.extra["late_std"] == pytest.approx(np.std(record.extra["late"], ddof=1))
     assert record.extra["scores"] == pytest.approx({"sse": (2 * alone["fm"] + alone["sse"]) / 3, "fm": alone["fm"]})
     assert record.extra["variants"]["weights at the end"]["value"] == pytest.approx(alone["energy"])
     assert "mean over 3 sets of weights, from iteration 80 to the last" in record.protocol
 
 
-def measured_as(folder: Path, columns: dict[str, np.ndarray], name: str) -> float:
+def measured_as(folder: Path, columns: dict[str, np.ndarray], name: str) -> Record:
     np.savez(folder / "one.npz", energy=columns[name])
-    return auprc(folder, scores="one").value
+    return auprc(folder, scores="one")

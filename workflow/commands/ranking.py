@@ -79,26 +79,27 @@ def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None
     if job.diverged:
         job.record(out, metric, None, protocol=protocol, **sizes)
         return
-    last = ranking.auprc(scores["energy"], labels)
     late = _late(scores)
-    values = [ranking.auprc_value(scores[name], labels) for name in _all("energy", late)]
+    each = [asdict(ranking.auprc(scores[name], labels)) for name in _all("energy", late)]
+    averaged = {key: mean(one[key] for one in each) for key in ("value", "ci_low", "ci_high", "average_precision")}
     beside = {
         name: mean(ranking.auprc_value(scores[one], labels) for one in _all(name, late)) for name in _beside(scores)
     }
-    end = f"{protocol}; weights at the end"
-    variants = {"average precision": (last.average_precision, end.replace("AUPRC (trapezoid)", "average precision"))}
+    variants = {}
     if late:
-        protocol += f"; mean over {len(values)} sets of weights, from iteration {late[0]} to the last"
-        variants["weights at the end"] = (last.value, end)
+        variants["weights at the end"] = (each[-1]["value"], f"{protocol}; weights at the end")
+        protocol += f"; mean over {len(each)} sets of weights, from iteration {late[0]} to the last"
+    precision = protocol.replace("AUPRC (trapezoid)", "average precision")
+    variants["average precision"] = (averaged["average_precision"], precision)
     extra = {
-        **asdict(last),
-        "value": mean(values),
-        "late": values,
-        "late_std": stdev(values) if late else None,
+        **each[-1],
+        **averaged,
+        "late": [one["value"] for one in each],
+        "late_std": stdev(one["value"] for one in each) if late else None,
         "scores": beside,
         "variants": {name: variant(value, protocol=how, **sizes) for name, (value, how) in variants.items()},
     }
-    job.record(out, metric, mean(values), protocol=protocol, extra=extra, **sizes)
+    job.record(out, metric, averaged["value"], protocol=protocol, extra=extra, **sizes)
 
 
 def _late(scores) -> list[int]:
