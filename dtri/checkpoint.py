@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,11 @@ from dtri.experiment import TrainSpec, build
 from dtri.model import Model
 
 
-def replace_file(path: Path, write) -> None:
+def replace_file(path: Path, write: Callable[[Path], Any], keep: Path | None = None) -> None:
     """Call write(temporary path) and move the synced result over `path`; a killed process leaves the old file.
 
-    For files with one writer at a time (a run holds a lock).
+    `keep` receives what `path` was before. For files with one writer at a time (a run holds a lock). OSError naming
+    `path` when the disk is full or denies.
     """
     temporary = path.with_name(f".{path.name}.partial")  # one name, so that a kill leaves at most one behind
     try:
@@ -25,28 +29,59 @@ def replace_file(path: Path, write) -> None:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
+        if keep and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        cut = isinstance(error, RuntimeError) and "inline_container" in str(error)  # torch's word for a short write
+        if getattr(error, "filename", None) is not None or (isinstance(error, RuntimeError) and not cut):
+            raise
+        free = shutil.disk_usage(path.parent).free
+        reason = "not all of it could be written" if cut else error
+        raise OSError(f"expected to write {path}, found: {reason} ({free:,} bytes free on that disk)") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def previous_path(path: Path) -> Path:
+    """Where the state before the one in `path` lies."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Tensors and plain values only."""
-    replace_file(path, lambda temporary: torch.save(state, temporary))
+    """Tensors and plain values only. The state that was there becomes the previous one."""
+    replace_file(path, lambda temporary: torch.save(state, temporary), keep=previous_path(path))
 
 
 def load_state(path: Path, run_id: str) -> tuple[dict[str, Any] | None, str]:
-    """The state in `path` if it belongs to `run_id`, else None; and why, in words."""
-    if not path.exists():
-        return None, "no saved state"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        found = state["run_id"]
-    except Exception as error:  # torch.load raises many types on a damaged file
-        return None, f"{path} is unreadable ({type(error).__name__}), starting over"
-    if found != run_id:
-        return None, f"{path} belongs to another specification, code or data, starting over"
-    return state, f"continuing {path} at iteration {state['t']}"
+    """The newest readable state of `run_id`, in `path` or the one before it, else None; and why, in words.
+
+    A damaged file is renamed, so that the next save does not keep it in place of a good one.
+    """
+    found = []
+    for candidate in (path, previous_path(path)):
+        if not candidate.exists():
+            continue
+        try:
+            state = _read_state(candidate)
+        except OSError:
+            raise
+        except Exception as error:  # torch.load raises many types on a damaged file
+            found.append(f"{candidate} is unreadable ({type(error).__name__})")
+            os.replace(candidate, candidate.with_suffix(".damaged"))
+            continue
+        if state["run_id"] == run_id:
+            return state, "; ".join([*found, f"continuing {candidate} at iteration {state['t']}"])
+        found.append(f"{candidate} belongs to another specification, code or data")
+    return None, f"{'; '.join(found)}, starting over" if found else "no saved state"
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:  # torch.load itself compares no checksums
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(damaged)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return {"run_id": state["run_id"], "t": state["t"], **state}
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], spec: TrainSpec) -> None:
