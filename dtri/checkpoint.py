@@ -1,10 +1,12 @@
 """Saving: the resumable state of a run, and the self-describing weights it ends with. Nothing here loads pickles."""
 
+import hashlib
 import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from dtri.experiment import TrainSpec, build
+from dtri.experiment import TrainSpec, build, canonical
 from dtri.model import Model
 
 
@@ -85,10 +87,23 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], spec: TrainSpec) -> None:
-    """safetensors file that carries its training spec. One header key: several would be written in random order."""
+    """safetensors file that carries its training spec and a hash of its tensors.
+
+    One header key: several would be written in random order.
+    """
     path.parent.mkdir(exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    replace_file(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, {"spec": spec.text}))
+    header = {"run": canonical({"spec": asdict(spec), "sha256": tensors_hash(tensors)})}
+    replace_file(path, lambda temporary: safetensors.torch.save_file(tensors, temporary, header))
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and values; tensors on the CPU."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def late_path(run: Path, t: int) -> Path:
@@ -96,8 +111,9 @@ def late_path(run: Path, t: int) -> Path:
     return run / "late" / f"{t}.safetensors"
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Model, TrainSpec]:
-    """The trained model in evaluation mode, frozen, and its spec; ValueError naming the file when it does not fit."""
+def load_weights(path: Path) -> tuple[dict[str, Tensor], TrainSpec]:
+    """Tensors by name and the spec they were trained by; ValueError naming the file when it is damaged."""
+    again = "; delete it and give the command that made it again"
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -106,10 +122,21 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Model, T
         found = "no such file" if not path.exists() else "a folder" if path.is_dir() else f"this: {error}"
         raise FileNotFoundError(f"expected trained weights in {path}, found {found}") from None
     except safetensors.SafetensorError as error:
-        raise ValueError(f"expected a safetensors file in {path}, found something else ({error})") from error
-    if "spec" not in metadata:
-        raise ValueError(f"expected a training spec in the header of {path}, found keys {json.dumps(sorted(metadata))}")
-    spec = TrainSpec.parse(metadata["spec"])
+        raise ValueError(f"expected a safetensors file in {path}, found something else ({error}){again}") from error
+    try:
+        header = json.loads(metadata["run"])
+        expected, spec = header["sha256"], canonical(header["spec"])
+    except (KeyError, TypeError, json.JSONDecodeError):
+        found = json.dumps(sorted(metadata))
+        raise ValueError(f"expected a training spec in the header of {path}, found keys {found}{again}") from None
+    if (found := tensors_hash(weights)) != expected:
+        raise ValueError(f"expected weights with sha256 {expected[:12]} in {path}, found {found[:12]}{again}")
+    return weights, TrainSpec.parse(spec)
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Model, TrainSpec]:
+    """The trained model in evaluation mode, frozen, and its spec; ValueError naming the file when it does not fit."""
+    weights, spec = load_weights(path)
     model = build(spec.entry, spec.image_shape, spec.hparams)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}

@@ -196,8 +196,34 @@ def test_equal_weights_are_equal_bytes(tmp_path):
         contents.add((tmp_path / f"{i}").read_bytes())
     assert len(contents) == 1
     with safetensors.safe_open(tmp_path / "0", "pt") as file:
-        assert json.loads(file.metadata()["spec"])["entry"] == SPEC.entry
+        assert json.loads(file.metadata()["run"])["spec"]["entry"] == SPEC.entry
         assert len(file.metadata()) == 1
+
+
+def test_one_changed_bit_of_the_weights_is_noticed(tmp_path):
+    path = tmp_path / "model.safetensors"
+    checkpoint.save_weights(path, toy().state_dict(), SPEC)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"expected weights with sha256 \w+ in {path}, found \w+; delete it"):
+        checkpoint.load_model(path)
+
+
+def test_the_hash_of_weights_knows_names_types_and_shapes():
+    tensor = torch.arange(4, dtype=torch.int32)
+    alike = [
+        {"a": tensor},
+        {"b": tensor},
+        {"a": tensor.view(torch.float32)},
+        {"a": tensor.reshape(2, 2)},
+        {"a": tensor[:2], "b": tensor[2:]},
+        {"a": tensor[0]},
+    ]
+    assert len({checkpoint.tensors_hash(tensors) for tensors in alike}) == len(alike)
+    assert checkpoint.tensors_hash({"a": tensor, "b": tensor[0]}) == checkpoint.tensors_hash(
+        {"b": tensor[0].clone(), "a": tensor.clone()}
+    )
 
 
 def test_weights_that_do_not_load(tmp_path):
