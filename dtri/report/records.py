@@ -1,6 +1,7 @@
 """Measurement records: one JSON file per measurement, written once; and products read so that damage shows.
 
-A record never travels without its n, its protocol and the identity of what made it. Its "seal" is the sha256 of the rest.
+A record never travels without its n, its protocol and the identity of what made it. Its seal is the sha256 of the
+rest.
 """
 
 import hashlib
