@@ -2,8 +2,8 @@
 
     python -m tests.faults.campaign --kills 100 --out results/reference/faults
 
-Works in a fresh clone of this checkout, changes of tracked files included, in a temporary folder. The demo preset is cut
-to a few iterations of networks a twentieth as wide; every system keeps its runs, every stage its command.
+Works in a fresh clone of this checkout, changes of tracked files included, in a temporary folder. The demo preset is
+cut to a few iterations of networks a twentieth as wide; every system keeps its runs, every stage its command.
 
 jobs       The workflow's own commands in the order of its plan, each in a process forked from one that has imported
            PyTorch (which else takes most of the time), training saving every 20 iterations. First all undisturbed.
@@ -42,6 +42,7 @@ PART = [
 ]
 STRIKES = ("job", "snakemake", "group", "SIGTERM to the group", "SIGINT to the group")
 POLL_S = 0.02
+ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
 SAVE_EVERY = 20
 DAMAGED = 0.3  # share of the kills of a training after which its state is damaged
 
@@ -201,23 +202,19 @@ def _kill_job(job: clones.Job, needed: float, draw: random.Random) -> dict:
     while True:
         after = draw.uniform(0.0, 0.95) * needed / (1 + missed)
         pid = _start(job)
-        while (
-            clones.cpu_seconds(pid) < after and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        ):
+        while clones.cpu_seconds(pid) < after and not os.waitid(os.P_PID, pid, ENDED):
             time.sleep(POLL_S)
         clones.kill([pid], number)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if code in (-number, 128 + number):
+        if os.waitpid(pid, 0)[1]:
             break
         missed += 1  # it was done
-        if missed == 5:
-            break
-    damage = ""
-    state = Path(job.arguments[job.arguments.index("--out") + 1]) / "state.pt"
-    if job.rule == "train" and state.exists() and draw.random() < DAMAGED:
-        damage = _damage(state, draw)
-    how = signal.Signals(number).name if missed < 5 else "ended before"
-    reached = _reached(state.parent) if job.rule == "train" else ""
+    damage = reached = ""
+    if job.rule == "train":
+        run = Path(job.arguments[job.arguments.index("--out") + 1])
+        reached = _reached(run)
+        if (run / "state.pt").exists() and draw.random() < DAMAGED:
+            damage = _damage(run / "state.pt", draw)
+    how = signal.Signals(number).name
     kill = {"part": "jobs", "how": how, "stage": job.rule, "job": job.label, "cpu_s": round(after, 2)}
     kill |= {"of_cpu_s": round(needed, 2), "iteration": reached, "damage": damage}
     say(json.dumps(kill))
@@ -258,7 +255,7 @@ def _round(clone: Path, most: int, draw: random.Random) -> list[dict]:
     kills: list[dict] = []
     while True:
         process = clones.snakemake(clone, PART, 2)
-        how = STRIKES[(len(kills) + draw.randrange(len(STRIKES))) % len(STRIKES)]
+        how = draw.choice(STRIKES)
         struck = _strike(process, clone, how, draw.uniform(0.2, 6.0)) if len(kills) < most else None
         code = process.wait()
         if struck is None:
