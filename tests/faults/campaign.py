@@ -6,7 +6,7 @@ Works in a fresh clone of this checkout, changes of tracked files included, in a
 cut to a few iterations of networks a twentieth as wide; every system keeps its runs, every stage its command.
 
 jobs       The workflow's own commands in the order of its plan, each in a process forked from one that has imported
-           PyTorch (which else takes most of the time), training saving every 20 iterations. First all undisturbed.
+           PyTorch (which else takes most of the time), training saving every 6 iterations. First all undisturbed.
            Then all again from nothing, killed by SIGKILL, some trainings by SIGTERM or SIGINT, when they have used a
            random share of the CPU time they need. After some kills of a training its newest state is damaged too.
 workflow   Snakemake over a part of the same plan, killed at random: one job, Snakemake alone (its jobs go on as
@@ -34,7 +34,6 @@ from pathlib import Path
 
 from tests.faults import clones
 
-TABLES = [f"results/demo/table{k}.csv" for k in (1, 2, 3, 4)]
 PART = [
     *(f"results/demo/digits/{model}/seed0/metrics/mse.json" for model in ("vae", "divergence_triangle")),
     "results/demo/digits/joint_vae_ebm/seed0/metrics/fid_domain.json",
@@ -43,7 +42,7 @@ PART = [
 STRIKES = ("job", "snakemake", "group", "SIGTERM to the group", "SIGINT to the group")
 POLL_S = 0.02
 ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
-SAVE_EVERY = 20
+SAVE_EVERY = 6
 DAMAGED = 0.3  # share of the kills of a training after which its state is damaged
 
 
@@ -51,7 +50,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="of jobs")
     parser.add_argument("--workflow-kills", type=int, default=15, help="of Snakemake's runs")
-    parser.add_argument("--steps", type=int, default=60, help="training iterations")
+    parser.add_argument("--steps", type=int, default=24, help="training iterations")
+    parser.add_argument("--tables", type=int, nargs="+", default=[1, 2, 3, 4], help="what the jobs are for")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of moments")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--keep", action="store_true", help="leave the clone where it is")
@@ -75,7 +75,7 @@ def main() -> int:
 def _campaign(arguments: argparse.Namespace) -> int:
     clone, draw = Path.cwd(), random.Random(arguments.seed)
     _load()
-    jobs = clones.plan(clone, TABLES)
+    jobs = clones.plan(clone, [f"results/demo/table{k}.csv" for k in arguments.tables])
     started = time.monotonic()
     needed = {job: _complete(job) for job in jobs}
     expected = clones.products(clone)
@@ -150,7 +150,7 @@ def _load() -> None:
         importlib.import_module(name)
     for name in sorted({model.entry.partition(":")[0] for model in plan.models().values()}):
         importlib.import_module(name)
-    engine.fit = partial(engine.fit, save_every=SAVE_EVERY)
+    engine.fit, engine.CHECK_EVERY = partial(engine.fit, save_every=SAVE_EVERY), SAVE_EVERY
 
 
 def _start(job: clones.Job) -> int:

@@ -39,7 +39,6 @@ WHY = {  # beginning of a reason of Snakemake's -> ours
     "Updated input files": "new input",
     "Input files updated by another job": "follows",
 }
-BUILDS_MODEL = ("train", "sample", "interpolate", "reconstruct", "score")  # their code includes the model's
 
 
 @dataclass(frozen=True)
@@ -121,8 +120,7 @@ def _complaint(text: str) -> str:
 
 def modules_of(job: Job) -> tuple[str, ...]:
     """Modules whose closure is the job's code, as plan.code takes them."""
-    entry = plan.model(job.run.model).entry.partition(":")[0]
-    return (plan.COMMAND[job.rule], *([entry] if job.rule in BUILDS_MODEL else []))
+    return plan.modules(job.rule, job.run.model)
 
 
 def differences(job: Job) -> Iterator[str]:
