@@ -523,7 +523,7 @@ def lookup(preset_name: str, cell: Cell, seed: int) -> Found:
     if not Path(path).exists():
         return Found(None, measured_on=run.dataset, comparable=comparable, reason=reason)
     record = Record.read(Path(path))
-    return Found(record, _stale(record, run, cell), run.dataset, True, comparable, reason)
+    return Found(record, stale(record, run, cell.metric), run.dataset, True, comparable, reason)
 
 
 def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
@@ -538,29 +538,32 @@ def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
     return not reasons, "; ".join(reasons)
 
 
-def _stale(record: Record, run: Run, cell: Cell) -> tuple[str, ...]:
-    """Why a record was made by something other than this checkout; empty when it is current."""
+def stale(record: Record, run: Run, metric: str) -> tuple[str, ...]:
+    """Why the record of a run's metric was made by something other than this checkout; empty when it is current."""
     differs = []
-    if (record.preset, record.dataset, record.model, record.seed, record.metric) != (*astuple(run), cell.metric):
+    if (record.preset, record.dataset, record.model, record.seed, record.metric) != (*astuple(run), metric):
         differs.append(f"record of {record.preset}/{record.dataset}/{record.model}/seed{record.seed} {record.metric}")
     if record.spec != train_spec(run).hash:
         differs.append("training specification")
     if record.train_code != model_code("train", run.model):
         differs.append("training code")
-    if record.code != measure_code(cell.metric, run.model):
+    if record.code != measure_code(metric, run.model):
         differs.append("measuring code")
-    if cell.metric in GENERATION_METRICS and record.status == "done":
+    if metric in GENERATION_METRICS and record.status == "done":
         if record.extra.get("sampler", {}) != sampler(run):
             differs.append("sampler")
         if record.extra.get("comparisons") != [one.model_dump() for one in comparisons(run)]:
             differs.append("comparisons")
         if (network := _extractor_hash(run)) and record.extra["extractor_sha256"] != network:
             differs.append("extractor")
-    for name, content in record.data.items():
-        meta = Path(dataset(name).folder) / "meta.json"
-        if meta.exists() and json.loads(meta.read_text())["content"] != content:
-            differs.append(f"data {name}")
-    return tuple(differs)
+    return (*differs, *changed_data(record.data))
+
+
+def changed_data(data: dict[str, str]) -> list[str]:
+    """Which of the datasets, by name and data hash, are prepared otherwise here; one that is not here passes."""
+    metas = {name: Path(dataset(name).folder) / "meta.json" for name in data}
+    contents = {name: json.loads(meta.read_text())["content"] for name, meta in metas.items() if meta.exists()}
+    return [f"data {name}" for name, content in contents.items() if content != data[name]]
 
 
 def _extractor_hash(run: Run) -> str:

@@ -114,6 +114,8 @@ def _train(
     model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
     checkpoint.save_weights(arguments.out / "model.safetensors", outcome.weights, spec)
     write_text(arguments.out / "train.csv", _csv(outcome.curve))
+    late = [checkpoint.late_path(arguments.out, t) for t in spec.late]
+    made = [arguments.out / name for name in ("model.safetensors", "train.csv")]
     summary = {
         "preset": arguments.preset,
         "dataset": spec.dataset,
@@ -136,6 +138,7 @@ def _train(
         "gpu_hours": round(outcome.seconds / 3600, 6) if where.type == "cuda" else None,
         "images_per_s": round(spec.batch_size * max(outcome.step, 1) / max(outcome.seconds, 1e-9), 1),
         "attempts": outcome.attempts,
+        "files": {str(path.relative_to(arguments.out)): store.digest(path, "sha256") for path in (*made, *late)},
         "versions": versions("torch", "numpy"),
         "provenance": provenance(),
     }
