@@ -32,7 +32,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from tests.faults import clones
+from tests.faults import clones, jobs
 
 PART = [
     *(f"results/demo/digits/{model}/seed0/metrics/mse.json" for model in ("vae", "divergence_triangle")),
@@ -41,7 +41,7 @@ PART = [
 ]
 STRIKES = ("job", "snakemake", "group", "SIGTERM to the group", "SIGINT to the group")
 POLL_S = 0.02
-ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
+LOG = Path("jobs.log")
 SAVE_EVERY = 6
 DAMAGED = 0.3  # share of the kills of a training after which its state is damaged
 
@@ -75,16 +75,16 @@ def main() -> int:
 def _campaign(arguments: argparse.Namespace) -> int:
     clone, draw = Path.cwd(), random.Random(arguments.seed)
     _load()
-    jobs = clones.plan(clone, [f"results/demo/table{k}.csv" for k in arguments.tables])
+    planned = clones.plan(clone, [f"results/demo/table{k}.csv" for k in arguments.tables])
     started = time.monotonic()
-    needed = {job: _complete(job) for job in jobs}
+    needed = {job: _complete(job) for job in planned}
     expected = clones.products(clone)
     undisturbed_s = time.monotonic() - started
-    say(f"undisturbed: {len(jobs)} jobs, {sum(needed.values()):.0f} s of CPU, {len(expected)} files to compare")
+    say(f"undisturbed: {len(planned)} jobs, {sum(needed.values()):.0f} s of CPU, {len(expected)} files to compare")
 
     kills: list[dict] = []
     (clone / "results").rename(clone / "undisturbed")
-    for job, times in _shares(jobs, arguments.kills, draw).items():
+    for job, times in _shares(planned, arguments.kills, draw).items():
         for _ in range(times):
             kills.append(_kill_job(job, needed[job], draw))
         _complete(job)
@@ -104,9 +104,9 @@ def _campaign(arguments: argparse.Namespace) -> int:
         "commit": clones.git(clone, "rev-parse", "HEAD").decode().strip(),
         "steps": arguments.steps,
         "seed": arguments.seed,
-        "jobs": len(jobs),
-        "stages": dict(Counter(job.rule for job in jobs)),
-        "systems": sorted({job.label.rpartition("/")[2] for job in jobs if job.rule == "train"}),
+        "jobs": len(planned),
+        "stages": dict(Counter(job.rule for job in planned)),
+        "systems": sorted({job.label.rpartition("/")[2] for job in planned if job.rule == "train"}),
         "undisturbed_s": round(undisturbed_s),
         "undisturbed_cpu_s": round(sum(needed.values())),
         "seconds": round(time.monotonic() - started),
@@ -154,44 +154,26 @@ def _load() -> None:
 
 
 def _start(job: clones.Job) -> int:
-    """The job's command in a forked process; its pid."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        os.setsid()
-        log = os.open("jobs.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        print(f"{job.label}: {job.command}", flush=True)
-        from workflow.commands.cli import run
-
-        command = importlib.import_module(f"workflow.commands.{job.command}")
-        code = run(lambda: command.main(list(job.arguments)))
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    return jobs.start(job.command, job.arguments, LOG)
 
 
 def _complete(job: clones.Job) -> float:
     """Run a job to its end; the CPU seconds it took. RuntimeError with the end of the log when it fails."""
-    _, status, usage = os.wait4(_start(job), 0)
-    if status:
-        tail = "\n".join(Path("jobs.log").read_text().splitlines()[-15:])
-        raise RuntimeError(f"{job.label} ended with status {os.waitstatus_to_exitcode(status)}:\n{tail}")
-    return usage.ru_utime + usage.ru_stime
+    code, seconds = jobs.complete(_start(job))
+    if code:
+        tail = "\n".join(LOG.read_text().splitlines()[-15:])
+        raise RuntimeError(f"{job.label} ended with {code}:\n{tail}")
+    return seconds
 
 
-def _shares(jobs: list[clones.Job], kills: int, draw: random.Random) -> dict[clones.Job, int]:
+def _shares(planned: list[clones.Job], kills: int, draw: random.Random) -> dict[clones.Job, int]:
     """How often each job is killed: all trainings first, then the others, then trainings again."""
-    training = [job for job in jobs if job.rule == "train"]
-    others = [job for job in jobs if job.rule != "train"]
+    training = [job for job in planned if job.rule == "train"]
+    others = [job for job in planned if job.rule != "train"]
     order = [*draw.sample(training, len(training)), *draw.sample(others, len(others))]
     order += [draw.choice(training) for _ in range(max(0, kills - len(order)))]
     chosen = Counter(order[:kills])
-    return {job: chosen[job] for job in jobs}
+    return {job: chosen[job] for job in planned}
 
 
 def _kill_job(job: clones.Job, needed: float, draw: random.Random) -> dict:
@@ -202,10 +184,10 @@ def _kill_job(job: clones.Job, needed: float, draw: random.Random) -> dict:
     while True:
         after = draw.uniform(0.0, 0.95) * needed / (1 + missed)
         pid = _start(job)
-        while clones.cpu_seconds(pid) < after and not os.waitid(os.P_PID, pid, ENDED):
+        while clones.cpu_seconds(pid) < after and not jobs.ended(pid):
             time.sleep(POLL_S)
         clones.kill([pid], number)
-        if os.waitpid(pid, 0)[1]:
+        if jobs.complete(pid)[0]:
             break
         missed += 1  # it was done
     damage = reached = ""
@@ -273,8 +255,8 @@ def _strike(process: subprocess.Popen, clone: Path, how: str, cpu_s: float) -> d
     while True:
         if process.poll() is not None:
             return None
-        jobs = {pid: name for pid, command in clones.processes(clone).items() if (name := clones.job_of(command))}
-        ripe = [pid for pid in jobs if clones.cpu_seconds(pid) >= cpu_s]
+        at_work = {pid: name for pid, command in clones.processes(clone).items() if (name := clones.job_of(command))}
+        ripe = [pid for pid in at_work if clones.cpu_seconds(pid) >= cpu_s]
         if ripe:
             break
         time.sleep(10 * POLL_S)
@@ -285,8 +267,8 @@ def _strike(process: subprocess.Popen, clone: Path, how: str, cpu_s: float) -> d
     else:
         number = {"group": signal.SIGKILL, "SIGTERM to the group": signal.SIGTERM}.get(how, signal.SIGINT)
         os.killpg(process.pid, number)
-    stages = "+".join(sorted(jobs.values()))
-    kill = {"part": "workflow", "how": how, "stage": jobs[ripe[0]], "job": stages, "cpu_s": round(cpu_s, 2)}
+    stages = "+".join(sorted(at_work.values()))
+    kill = {"part": "workflow", "how": how, "stage": at_work[ripe[0]], "job": stages, "cpu_s": round(cpu_s, 2)}
     return kill | {"of_cpu_s": "", "iteration": "", "damage": ""}
 
 
