@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -139,6 +140,7 @@ def _train(
         "gpu_hours": round(outcome.seconds / 3600, 6) if where.type == "cuda" else None,
         "images_per_s": round(spec.batch_size * max(outcome.step, 1) / max(outcome.seconds, 1e-9), 1),
         "attempts": outcome.attempts,
+        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": versions("torch", "numpy"),
         "provenance": provenance(),
     }
