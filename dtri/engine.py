@@ -77,13 +77,22 @@ class Progress:
 class Batches:
     """Batch t of an endless stream of epochs over uint8 images [N, C, H, W]; a function of (seed, t) alone.
 
-    Each epoch is a permutation of all images; a batch may straddle two epochs, so none is dropped.
+    Each epoch is a permutation of all images; a batch may straddle two epochs, so none is dropped. `span` gives the
+    images of batch t in the stream (see Model.span); without one, all batches have `batch_size` images.
     """
 
-    def __init__(self, stored: np.ndarray, batch_size: int, seed: int, device: torch.device):
+    def __init__(
+        self,
+        stored: np.ndarray,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        span: Callable[[int, int], tuple[int, int]] | None = None,
+    ):
         if len(stored) == 0:
             raise ValueError("expected training images, found an empty array")
         self.n, self.batch_size, self.seed, self.device = len(stored), batch_size, seed, device
+        self.span = span
         resident = stored.nbytes <= RESIDENT_BYTES
         self.resident = torch.from_numpy(np.array(stored)).to(device) if resident else None
         self.stored = stored
@@ -97,7 +106,8 @@ class Batches:
 
     def indices(self, t: int) -> Tensor:
         """int64 [batch_size] indices of batch t."""
-        position, parts, wanted = t * self.batch_size, [], self.batch_size
+        start, stop = self.span(t, self.batch_size) if self.span else (t * self.batch_size, (t + 1) * self.batch_size)
+        position, parts, wanted = start, [], stop - start
         while wanted:
             epoch, start = divmod(position, self.n)
             part = self._order(epoch)[start : start + wanted]
@@ -122,6 +132,7 @@ def iterate(model: Model, batches: Batches, t: int, seed: int, precision: str) -
     for name, lr in model.learning_rates(t).items():
         for group in model.optimizers[name].param_groups:
             group["lr"] = lr
+    model.begin(t)
     x = batches(t)
     with autocast(x.device, precision):
         return model.step(x, t)
@@ -150,13 +161,14 @@ def fit(
 
     The state is saved every `save_every` iterations, every `save_every_s` seconds, and when `stop()` names a reason;
     then Interrupted is raised. A non-finite loss or weight ends the run as diverged, with the last weights seen finite.
-    `kept(t, weights)` is called after each iteration t of `keep`; again, with the same weights, where a killed run
-    repeats one.
+    `kept(t, weights)` is called after each iteration t of `keep` and of the model's milestones; again, with the same
+    weights, where a killed run repeats one.
     """
     torch.manual_seed(derive("init", seed))
     model = build().to(device).to(memory_format=torch.channels_last).train()
-    batches = Batches(stored, batch_size, seed, device)
+    batches = Batches(stored, batch_size, seed, device, model.span)
     average = Average(model)
+    keep = {*keep, *model.milestones(steps)}
     progress, good, message = _restore(model, average, state_path, run_id)
     progress.attempts = _earlier_attempts(events_path, run_id) + 1
     interval = max(1, math.ceil(steps / CURVE_ROWS))
@@ -220,7 +232,7 @@ def fit(
         if reason or due or now - last_save > save_every_s or progress.t == steps:
             save()
             last_save = time.monotonic()
-            rate = batch_size * progress.t / max(progress.seconds, 1e-9)
+            rate = model.span(progress.t, batch_size)[0] / max(progress.seconds, 1e-9)
             log("saved", images_per_s=round(rate, 1), **(progress.curve[-1] if progress.curve else {}))
             if bar.disable:
                 left = progress.seconds / progress.t * (steps - progress.t)
