@@ -79,14 +79,23 @@ class Progress:
 class Batches:
     """Batch t of an endless stream of epochs over uint8 images [N, C, H, W]; a function of (seed, t) alone.
 
-    Each epoch is a permutation of all images; a batch may straddle two epochs, so none is dropped. Images live on the
-    device where they fit; otherwise a thread reads the next batch while the device is busy with this one.
+    Each epoch is a permutation of all images; a batch may straddle two epochs, so none is dropped. `span` gives the
+    images of batch t in the stream (see Model.span); without one, all batches have `batch_size` images. Images live on
+    the device where they fit; otherwise a thread reads the next batch while the device is busy with this one.
     """
 
-    def __init__(self, stored: np.ndarray, batch_size: int, seed: int, device: torch.device):
+    def __init__(
+        self,
+        stored: np.ndarray,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        span: Callable[[int, int], tuple[int, int]] | None = None,
+    ):
         if len(stored) == 0:
             raise ValueError("expected training images, found an empty array")
         self.n, self.batch_size, self.seed, self.device = len(stored), batch_size, seed, device
+        self.span = span
         resident = stored.nbytes <= RESIDENT_BYTES
         self.resident = torch.from_numpy(np.array(stored)).to(device) if resident else None
         self.stored = stored
@@ -104,8 +113,9 @@ class Batches:
         return self._orders[epoch]
 
     def indices(self, t: int) -> Tensor:
-        """int64 [batch_size] indices of batch t, on the device of the images."""
-        position, parts, wanted = t * self.batch_size, [], self.batch_size
+        """int64 indices of batch t, on the device of the images."""
+        start, stop = self.span(t, self.batch_size) if self.span else (t * self.batch_size, (t + 1) * self.batch_size)
+        position, parts, wanted = start, [], stop - start
         while wanted:
             epoch, start = divmod(position, self.n)
             part = self._order(epoch)[start : start + wanted]
@@ -119,7 +129,7 @@ class Batches:
         return batch.pin_memory() if self.device.type == "cuda" else batch
 
     def __call__(self, t: int) -> Tensor:
-        """Batch t as stored: uint8 [batch_size, C, H, W] on the device."""
+        """Batch t as stored: uint8 [B, C, H, W] on the device."""
         if self.resident is not None:
             return self.resident[self.indices(t)]
         if self._ahead is None or self._ahead[0] != t:
@@ -155,7 +165,6 @@ class Stepper:
     ):
         self.model, self.batches, self.seed, self.precision = model, batches, seed, precision
         self.recorder, self.log, self.layout = recorder, log, layout
-        self.buffers = dict(model.named_buffers())
         self.warm: set[Hashable] = set()
         self.replays: dict[Hashable, Callable[[Tensor], Losses] | None] = {}
 
@@ -163,8 +172,7 @@ class Stepper:
         """Run iteration t, its noise drawn from (seed, t)."""
         for name, lr in self.model.learning_rates(t).items():
             set_rate(self.model.optimizers[name], lr)
-        for name, value in self.model.scheduled(t).items():
-            self.buffers[name].fill_(value)
+        self.model.begin(t)
         stored, phase = self.batches(t), self.model.phase(t)
         if self.recorder is not None and phase in self.warm and phase not in self.replays:
             self.replays[phase] = self._record(stored, t)
@@ -225,13 +233,14 @@ def fit(
 
     The state is saved every `save_every` iterations, every `save_every_s` seconds, and when `stop()` names a reason;
     then Interrupted is raised. A non-finite loss or weight ends the run as diverged, with the last weights seen finite.
-    `kept(t, weights)` is called after each iteration t of `keep`; again, with the same weights, where a killed run
-    repeats one. `recorder` replaces eager iterations by recorded ones (dtri/recording.py).
+    `kept(t, weights)` is called after each iteration t of `keep` and of the model's milestones; again, with the same
+    weights, where a killed run repeats one. `recorder` replaces eager iterations by recorded ones (dtri/recording.py).
     """
     torch.manual_seed(derive("init", seed))
     model = build().to(device).to(memory_format=torch.channels_last).train()
-    batches = Batches(stored, batch_size, seed, device)
+    batches = Batches(stored, batch_size, seed, device, model.span)
     average = Average(model)
+    keep = {*keep, *model.milestones(steps)}
     progress, good, message = _restore(model, average, state_path, run_id)
     if recorder is not None:
         for optimizer in model.optimizers.values():
@@ -299,7 +308,7 @@ def fit(
         if reason or due or now - last_save > save_every_s or progress.t == steps:
             save()
             last_save = time.monotonic()
-            rate = batch_size * progress.t / max(progress.seconds, 1e-9)
+            rate = model.span(progress.t, batch_size)[0] / max(progress.seconds, 1e-9)
             log("saved", images_per_s=round(rate, 1), **(progress.curve[-1] if progress.curve else {}))
             if bar.disable:
                 left = progress.seconds / progress.t * (steps - progress.t)

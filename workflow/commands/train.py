@@ -112,12 +112,14 @@ def _train(
     except engine.Interrupted as interrupted:
         print(f"{arguments.out}: {interrupted}", flush=True)
         return EXIT_OUT_OF_TIME if interrupted.reason == "deadline" else 128 + min(stop.signal or 15, 15)
-    for path in checkpoint.late_path(arguments.out, 0).parent.glob("*.safetensors"):
-        if int(path.stem) not in spec.late:
-            path.unlink()  # of an earlier specification
     model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
+    late = sorted({*spec.late, *model.milestones(spec.steps)})
+    for path in checkpoint.late_path(arguments.out, 0).parent.glob("*.safetensors"):
+        if int(path.stem) not in late:
+            path.unlink()  # of an earlier specification
     checkpoint.save_weights(arguments.out / "model.safetensors", outcome.weights, spec)
     write_text(arguments.out / "train.csv", _csv(outcome.curve))
+    seen = model.span(outcome.step, spec.batch_size)[0]
     summary = {
         "preset": arguments.preset,
         "dataset": spec.dataset,
@@ -125,7 +127,7 @@ def _train(
         "seed": spec.seed,
         "status": outcome.status,
         "step": outcome.step,
-        "late": spec.late,
+        "late": late,
         "bad_step": outcome.bad_step,
         "term": outcome.term,
         "spec": asdict(spec),
@@ -138,7 +140,8 @@ def _train(
         "device": device.describe(where),
         "seconds": round(outcome.seconds, 3),
         "gpu_hours": round(outcome.seconds / 3600, 6) if where.type == "cuda" else None,
-        "images_per_s": round(spec.batch_size * max(outcome.step, 1) / max(outcome.seconds, 1e-9), 1),
+        "images_seen": seen,
+        "images_per_s": round(seen / max(outcome.seconds, 1e-9), 1),
         "attempts": outcome.attempts,
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": versions("torch", "numpy"),
