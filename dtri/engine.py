@@ -250,8 +250,11 @@ def fit(
 
     def log(event: str, **values: Any) -> None:
         line = {"event": event, "t": progress.t, "seconds": round(progress.seconds, 3), "attempt": progress.attempts}
-        with open(events_path, "a") as file:
-            file.write(json.dumps({**line, **values, "time": round(time.time(), 3)}) + "\n")
+        try:
+            with open(events_path, "a") as file:
+                file.write(json.dumps({**line, **values, "time": round(time.time(), 3)}) + "\n")
+        except OSError as error:  # of a full disk it names no file
+            raise OSError(f"expected to write {events_path}, found: {error}") from error
 
     def save() -> None:
         checkpoint.save_state(
@@ -286,7 +289,7 @@ def fit(
         if not checked and reason is None:
             continue
         now = time.monotonic()
-        progress.seconds, clock = progress.seconds + now - clock, now
+        progress.seconds, clock = progress.seconds + max(0.0, now - clock), now
         bad = _absorb(progress, pending, interval, steps)
         if checked and not bad and not _finite(model):
             bad = progress.t, "weights"
@@ -305,7 +308,8 @@ def fit(
         if progress.curve and progress.curve[-1]["step"] + CHECK_EVERY > progress.t:
             bar.set_postfix({k: f"{v:.3g}" for k, v in progress.curve[-1].items() if k != "step"}, refresh=False)
         due = progress.t % save_every < CHECK_EVERY and progress.t >= save_every
-        if reason or due or now - last_save > save_every_s or progress.t == steps:
+        late = not 0 <= now - last_save <= save_every_s  # also where the clock was set back
+        if reason or due or late or progress.t == steps:
             save()
             last_save = time.monotonic()
             rate = model.span(progress.t, batch_size)[0] / max(progress.seconds, 1e-9)
@@ -385,7 +389,7 @@ def _restore(
 
 def _earlier_attempts(path: Path, run_id: str) -> int:
     """Starts of this run in its event log, which also knows those that died before they saved a state."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     return sum('"event": "start"' in line and run_id in line for line in lines)
 
 

@@ -370,6 +370,31 @@ def test_states_are_saved_as_time_passes(tmp_path):
     assert [e["t"] for e in events(tmp_path) if e["event"] == "saved"] == [20, 40, 60, 80, 100]
 
 
+@pytest.mark.parametrize("jump", [-1e6, 1e6, math.nan])
+def test_a_clock_that_jumps_neither_stops_saving_nor_changes_a_run(jump, tmp_path, monkeypatch):
+    """Back, forth, or at random; the time a run took is never negative."""
+    expected = fit(tmp_path / "steady").weights
+    with monkeypatch.context() as faked:
+        steady, draw, reads = engine.time.monotonic, np.random.default_rng(0), iter(range(10**6))
+        moved = (lambda: jump * (next(reads) > 5)) if math.isfinite(jump) else (lambda: draw.normal(0, 1e6))
+        faked.setattr(engine.time, "monotonic", lambda: steady() + moved())
+        faked.setattr(engine.time, "time", lambda: draw.normal(0, 1e9))
+        interrupt(tmp_path / "jumping", 50)
+        outcome = fit(tmp_path / "jumping")
+    assert same(outcome.weights, expected)
+    assert outcome.seconds >= 0
+    saved = [event["t"] for event in events(tmp_path / "jumping") if event["event"] == "saved"]
+    assert {50, 100} < set(saved)  # and once more because of the jump
+    assert all(event["seconds"] >= 0 for event in events(tmp_path / "jumping"))
+
+
+def test_a_damaged_history_is_no_obstacle(tmp_path):
+    interrupt(tmp_path, 50)
+    with (tmp_path / "events.jsonl").open("ab") as file:
+        file.write(b"\xff\x00 half a line")
+    assert same(fit(tmp_path).weights, fit(tmp_path / "whole").weights)
+
+
 def test_a_death_between_saves_loses_only_what_came_after(tmp_path):
     """The engine dies at t = 70 (as by kill -9: nothing is saved on the way out) and goes on from t = 60."""
 

@@ -7,7 +7,6 @@ is a result), 75 out of allocated time, 130/143 interrupted by SIGINT/SIGTERM, 2
 import argparse
 import csv
 import io
-import json
 import os
 import resource
 import signal
@@ -21,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from dtri import checkpoint, device, engine, experiment, recording
 from dtri.data import store
-from dtri.report.records import write_text
+from dtri.report.records import write_sealed, write_text
 from workflow.commands.cli import run
 from workflow.commands.provenance import provenance, versions
 
@@ -147,7 +146,7 @@ def _train(
         "versions": versions("torch", "numpy"),
         "provenance": provenance(),
     }
-    write_text(arguments.out / "train.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    write_sealed(arguments.out / "train.json", summary)
     if outcome.status == "diverged":
         print(f"{arguments.out}: diverged at iteration {outcome.bad_step} ({outcome.term}), weights of {outcome.step}")
     return 0
