@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dtri import engine, images
+from dtri import engine
 from dtri.sampling.replay import ReplayBuffer
 from tests.toys import Hparams, Toy, noise_images, same, stopping_after
 
@@ -173,11 +173,59 @@ def test_mapped_and_resident_images_give_the_same_batches(tmp_path, monkeypatch)
     streamed = engine.Batches(mapped, 3, seed=5, device=CPU)
     assert resident.resident is not None
     assert streamed.resident is None
-    for t in range(5):
-        x = streamed(t)
-        assert torch.equal(x, resident(t))
-        assert torch.equal(images.to_uint8(x), torch.from_numpy(mapped[streamed.indices(t).numpy()]))
-        assert x.is_contiguous(memory_format=torch.channels_last)
+    for t in (0, 1, 2, 5, 6, 3):  # in order, when the next batch was read ahead, and not
+        assert torch.equal(streamed(t), resident(t))
+        assert torch.equal(streamed(t), torch.from_numpy(mapped[streamed.indices(t).numpy()]))
+
+
+# A model with phases: batches of several sizes, a schedule in a buffer, weights kept on the way
+
+
+class Phased(Toy):
+    """Batches of five before iteration 6, of two from there on; the learning rate falls in a buffer."""
+
+    def __init__(self, image_shape: tuple[int, int, int], h: Hparams):
+        super().__init__(image_shape, h)
+        self.register_buffer("scale", torch.zeros(()))
+
+    def span(self, t, batch_size):
+        assert batch_size == 3
+        start = 5 * min(t, 6) + 2 * max(t - 6, 0)
+        return start, start + (5 if t < 6 else 2)
+
+    def milestones(self, steps):
+        return [t for t in (6, 50) if t < steps]
+
+    def begin(self, t):
+        self.scale.fill_(1 / (1 + t))
+
+    def step(self, x, t):
+        assert len(x) == (5 if t < 6 else 2)
+        assert self.scale.item() == pytest.approx(1 / (1 + t))
+        return super().step(self.scale * x, t)
+
+
+def test_batches_of_several_sizes_leave_no_image_out():
+    model, batches = Phased(SHAPE, HEALTHY), engine.Batches(noise_images(10, SHAPE), 3, seed=5, device=CPU)
+    uniform = torch.cat([batches.indices(t) for t in range(20)])
+    batches.span = model.span
+    sizes = [len(batches.indices(t)) for t in range(21)]
+    assert sizes == [5] * 6 + [2] * 15
+    assert torch.equal(torch.cat([batches.indices(t) for t in range(21)]), uniform)
+
+
+@pytest.mark.parametrize("after", [4, 6, 7, 33])
+def test_a_model_with_phases_continues_exactly(after, tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.test_engine.Toy", Phased)
+    kept = {"whole": {}, "parts": {}}
+    whole = fit(tmp_path / "whole", kept=kept["whole"].__setitem__)
+    interrupt(tmp_path / "parts", after, kept=kept["parts"].__setitem__)
+    parts = fit(tmp_path / "parts", kept=kept["parts"].__setitem__)
+    assert same(whole.weights, parts.weights)
+    assert list(kept["whole"]) == [6, 50]
+    assert same(kept["whole"], kept["parts"])
+    seen = events(tmp_path / "whole")[-2]
+    assert seen["images_per_s"] == pytest.approx((30 + 2 * 94) / seen["seconds"], rel=0.1)
 
 
 def test_empty_set_is_an_error():

@@ -8,6 +8,7 @@ import argparse
 import csv
 import io
 import os
+import resource
 import signal
 import sys
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from dtri import checkpoint, device, engine, experiment
+from dtri import checkpoint, device, engine, experiment, recording
 from dtri.data import store
 from dtri.report.records import write_sealed, write_text
 from workflow.commands.cli import run
@@ -55,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--preset", default="", help="preset, for the record")
     parser.add_argument("--out", required=True, type=Path, help="folder of the run")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
+    parser.add_argument("--eager", action="store_true", help="on a GPU: record no CUDA graphs, to compare with")
     parser.add_argument("--minutes", type=float, help="allocated time; saves and exits 75 before it ends")
     arguments = parser.parse_args(argv)
     minutes = arguments.minutes
@@ -69,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     where = device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)
     device.prepare(spec.threads, spec.precision)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    with _exclusive(arguments.out), device.gpu_slot(where) as where:
+    with _exclusive(arguments.out), device.gpu_slot(where) as where, recording.side_stream(where):
         return _train(spec, dataset, arguments, where, Stop(deadline))
 
 
@@ -104,18 +106,21 @@ def _train(
             keep=spec.late,
             kept=lambda t, weights: checkpoint.save_weights(checkpoint.late_path(arguments.out, t), weights, spec),
             progress_label=f"{spec.dataset}/{spec.model}/seed{spec.seed}",
+            recorder=recording.cuda_recorder() if where.type == "cuda" and not arguments.eager else None,
         )
     except engine.Interrupted as interrupted:
         print(f"{arguments.out}: {interrupted}", flush=True)
         return EXIT_OUT_OF_TIME if interrupted.reason == "deadline" else 128 + min(stop.signal or 15, 15)
-    for path in checkpoint.late_path(arguments.out, 0).parent.glob("*.safetensors"):
-        if int(path.stem) not in spec.late:
-            path.unlink()  # of an earlier specification
     model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
+    late = sorted({*spec.late, *model.milestones(spec.steps)})
+    for path in checkpoint.late_path(arguments.out, 0).parent.glob("*.safetensors"):
+        if int(path.stem) not in late:
+            path.unlink()  # of an earlier specification
     checkpoint.save_weights(arguments.out / "model.safetensors", outcome.weights, spec)
     write_text(arguments.out / "train.csv", _csv(outcome.curve))
-    late = [checkpoint.late_path(arguments.out, t) for t in spec.late]
-    made = [arguments.out / name for name in ("model.safetensors", "train.csv")]
+    seen = model.span(outcome.step, spec.batch_size)[0]
+    kept = (checkpoint.late_path(arguments.out, t) for t in late)
+    made = [arguments.out / "model.safetensors", arguments.out / "train.csv", *(path for path in kept if path.exists())]
     summary = {
         "preset": arguments.preset,
         "dataset": spec.dataset,
@@ -123,7 +128,7 @@ def _train(
         "seed": spec.seed,
         "status": outcome.status,
         "step": outcome.step,
-        "late": spec.late,
+        "late": late,
         "bad_step": outcome.bad_step,
         "term": outcome.term,
         "spec": asdict(spec),
@@ -136,9 +141,11 @@ def _train(
         "device": device.describe(where),
         "seconds": round(outcome.seconds, 3),
         "gpu_hours": round(outcome.seconds / 3600, 6) if where.type == "cuda" else None,
-        "images_per_s": round(spec.batch_size * max(outcome.step, 1) / max(outcome.seconds, 1e-9), 1),
+        "images_seen": seen,
+        "images_per_s": round(seen / max(outcome.seconds, 1e-9), 1),
         "attempts": outcome.attempts,
-        "files": {str(path.relative_to(arguments.out)): store.digest(path, "sha256") for path in (*made, *late)},
+        "files": {str(path.relative_to(arguments.out)): store.digest(path, "sha256") for path in made},
+        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": versions("torch", "numpy"),
         "provenance": provenance(),
     }
