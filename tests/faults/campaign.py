@@ -9,8 +9,8 @@ jobs       The workflow's own commands in the order of its plan, each in a proce
            PyTorch (which else takes most of the time), training saving every 6 iterations. First all undisturbed.
            Then all again from nothing, killed by SIGKILL, some trainings by SIGTERM or SIGINT, when they have used a
            random share of the CPU time they need. After some kills of a training its newest state is damaged too.
-workflow   Snakemake over a part of the same plan, killed at random: one job, Snakemake alone (its jobs go on as
-           orphans), the whole process group; SIGTERM and SIGINT to the group.
+workflow   Snakemake over a part of the same plan, killed at random: one job, Snakemake alone, the server that forks
+           its jobs, the whole process group; SIGTERM and SIGINT to the group.
 
 Prints a line per kill; writes kills.csv and campaign.json to --out. Exit code 1 when a file is missing or differs from
 the undisturbed one: weights, curves, samples, scores, records and tables, these without times.
@@ -39,7 +39,7 @@ PART = [
     "results/demo/digits/joint_vae_ebm/seed0/metrics/fid_domain.json",
     "results/demo/digits_holdout4/vae/seed0/metrics/auprc.json",
 ]
-STRIKES = ("job", "snakemake", "group", "SIGTERM to the group", "SIGINT to the group")
+STRIKES = ("job", "snakemake", "server of jobs", "group", "SIGTERM to the group", "SIGINT to the group")
 POLL_S = 0.02
 LOG = Path("jobs.log")
 SAVE_EVERY = 6
@@ -83,22 +83,18 @@ def _campaign(arguments: argparse.Namespace) -> int:
     say(f"undisturbed: {len(planned)} jobs, {sum(needed.values()):.0f} s of CPU, {len(expected)} files to compare")
 
     kills: list[dict] = []
+    differing = {}
     (clone / "results").rename(clone / "undisturbed")
+    part = {name: value for name, value in expected.items() if _of_part(name)}
+    while len(kills) < arguments.workflow_kills:
+        kills += _round(clone, arguments.workflow_kills - len(kills), draw)
+        differing[f"workflow, after {len(kills)} kills"] = _compare(clone, part)
+        shutil.rmtree(clone / "results")
     for job, times in _shares(planned, arguments.kills, draw).items():
         for _ in range(times):
             kills.append(_kill_job(job, needed[job], draw))
         _complete(job)
-    differing = {"jobs": _compare(clone, expected)}
-
-    shutil.rmtree(clone / "results")
-    part = {name for name in expected if _of_part(name)}
-    rounds = 0
-    while sum(kill["part"] == "workflow" for kill in kills) < arguments.workflow_kills:
-        rounds += 1
-        kills += _round(clone, arguments.workflow_kills - sum(k["part"] == "workflow" for k in kills), draw)
-        found = _compare(clone, {name: expected[name] for name in part})
-        differing[f"workflow, round {rounds}"] = found
-        shutil.rmtree(clone / "results")
+    differing["jobs"] = _compare(clone, expected)
 
     summary = {
         "commit": clones.git(clone, "rev-parse", "HEAD").decode().strip(),
@@ -237,8 +233,7 @@ def _round(clone: Path, most: int, draw: random.Random) -> list[dict]:
     kills: list[dict] = []
     while True:
         process = clones.snakemake(clone, PART, 2)
-        how = draw.choice(STRIKES)
-        struck = _strike(process, clone, how, draw.uniform(0.2, 6.0)) if len(kills) < most else None
+        struck = _strike(process, clone, draw) if len(kills) < most else None
         code = process.wait()
         if struck is None:
             if code:
@@ -250,26 +245,33 @@ def _round(clone: Path, most: int, draw: random.Random) -> list[dict]:
         say(json.dumps(struck))
 
 
-def _strike(process: subprocess.Popen, clone: Path, how: str, cpu_s: float) -> dict | None:
-    """Strike when a job has used so much CPU time; None when Snakemake ended first."""
-    while True:
+def _strike(process: subprocess.Popen, clone: Path, draw: random.Random) -> dict | None:
+    """Strike a moment after the first few jobs have started; None when Snakemake ended before."""
+    how, wanted, pause = draw.choice(STRIKES), draw.randint(1, 4), draw.uniform(0.0, 2.0)
+    seen: set[int] = set()
+    limit = None
+    while limit is None or time.monotonic() < limit or not at_work:
         if process.poll() is not None:
             return None
-        at_work = {pid: name for pid, command in clones.processes(clone).items() if (name := clones.job_of(command))}
-        ripe = [pid for pid in at_work if clones.cpu_seconds(pid) >= cpu_s]
-        if ripe:
-            break
-        time.sleep(10 * POLL_S)
+        found = clones.processes(clone)
+        at_work = {pid: name for pid, command in found.items() if (name := clones.job_of(command))}
+        seen |= at_work.keys()
+        if limit is None and len(seen) >= wanted:
+            limit = time.monotonic() + pause
+        time.sleep(POLL_S)
+    victim = draw.choice(sorted(at_work))
     if how == "job":
-        clones.kill(ripe[:1])
+        clones.kill([victim])
     elif how == "snakemake":
         process.kill()
+    elif how == "server of jobs":
+        clones.kill(sorted(pid for pid, command in found.items() if "--serve" in command)[:1])
     else:
         number = {"group": signal.SIGKILL, "SIGTERM to the group": signal.SIGTERM}.get(how, signal.SIGINT)
         os.killpg(process.pid, number)
     stages = "+".join(sorted(at_work.values()))
-    kill = {"part": "workflow", "how": how, "stage": at_work[ripe[0]], "job": stages, "cpu_s": round(cpu_s, 2)}
-    return kill | {"of_cpu_s": "", "iteration": "", "damage": ""}
+    kill = {"part": "workflow", "how": how, "stage": at_work[victim], "job": stages}
+    return kill | {"cpu_s": "", "of_cpu_s": "", "iteration": "", "damage": ""}
 
 
 def _wait_for_orphans(clone: Path) -> None:
