@@ -249,15 +249,17 @@ def _strike(process: subprocess.Popen, clone: Path, draw: random.Random) -> dict
     """Strike a moment after the first few jobs have started; None when Snakemake ended before."""
     how, wanted, pause = draw.choice(STRIKES), draw.randint(1, 4), draw.uniform(0.0, 2.0)
     seen: set[int] = set()
-    limit = None
-    while limit is None or time.monotonic() < limit or not at_work:
+    limit = math.inf
+    while True:
         if process.poll() is not None:
             return None
         found = clones.processes(clone)
         at_work = {pid: name for pid, command in found.items() if (name := clones.job_of(command))}
         seen |= at_work.keys()
-        if limit is None and len(seen) >= wanted:
+        if limit == math.inf and len(seen) >= wanted:
             limit = time.monotonic() + pause
+        if at_work and time.monotonic() >= limit:
+            break
         time.sleep(POLL_S)
     victim = draw.choice(sorted(at_work))
     if how == "job":
