@@ -20,6 +20,7 @@ import argparse
 import csv
 import importlib
 import json
+import math
 import os
 import random
 import shutil
