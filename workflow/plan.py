@@ -137,9 +137,7 @@ def _load(file: str, kind: type[Strict]) -> dict[str, Any]:
             first = error.errors()[0]
             key = ".".join(str(part) for part in (name, *first["loc"]))
             given = first.get("input")
-            found = (
-                "" if isinstance(given, dict) else f", found {given!r}"
-            )  # of an entry as a whole the message says it
+            found = "" if isinstance(given, dict) else f", found {given!r}"  # of an entry the message says it
             raise ValueError(f"{path.name}: {key}: {first['msg'].removeprefix('Value error, ')}{found}") from error
     return loaded
 

@@ -151,8 +151,8 @@ def load(path: Path) -> Classifier:
         classifier = Classifier(tuple(header["image_shape"]), header["n_classes"])
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"expected a classifier in safetensors with its header, found {error!r} (in {path}); delete it and give the "
-            "command that made it again"
+            f"expected a classifier in safetensors with its header, found {error!r} (in {path}); delete it and give "
+            "the command that made it again"
         ) from error
     expected = {name: tuple(tensor.shape) for name, tensor in classifier.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
