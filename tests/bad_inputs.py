@@ -272,7 +272,7 @@ CONFIGURATIONS = {
     "the same seed twice": ("presets", "seeds: [0]", "seeds: [1, 1]", ("distinct non-negative seeds", "[1, 1]")),
     "negative seed of a preset": ("presets", "seeds: [0]", "seeds: [-1]", ("distinct non-negative seeds", "[-1]")),
     "unknown extractor": ("presets", "extractor: domain", "extractor: resnet", ("demo.extractor", "'resnet'")),
-    "unknown device in a preset": ("presets", "extractor: domain", "extractor: domain\n  device: tpu", ("demo.device",)),
+    "unknown device of preset": ("presets", "extractor: domain", "extractor: domain\n  device: tpu", ("demo.device",)),
     "unknown hyperparameter of a model": ("models", "gamma_every: 90}", "gama_every: 90}", ("'gama_every'",)),
     "negative batch of a model": ("models", "batch_size: 100", "batch_size: -100", ("greater than 0", "-100")),
     "misspelled key of a model": ("models", "steps: 750000", "stpes: 750000", ("divergence_triangle.", "stpes")),
