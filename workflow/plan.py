@@ -51,6 +51,12 @@ class GenerationProtocol(Comparison):
 
     also: tuple[Comparison, ...] = ()
 
+    @model_validator(mode="after")
+    def _eval_mode(self) -> "GenerationProtocol":
+        if self.batch_statistics:
+            raise ValueError("expected batch_statistics below `also` only: the tables' numbers are of eval mode")
+        return self
+
 
 class DatasetConfig(Strict):
     label: str
