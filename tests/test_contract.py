@@ -278,7 +278,7 @@ def test_interrupted_equals_uninterrupted(name, shape, tmp_path):
     for key in ("t", "model", "memory", "optimizers", "curve", "sums", "count"):
         assert same(states[0][key], states[1][key]), key
 
-    trained = build(name, shape, seed=9).to(memory_format=torch.channels_last)  # as loaded; noise of chains depends on it
+    trained = build(name, shape, seed=9).to(memory_format=torch.channels_last)  # as when loaded
     trained.load_state_dict(whole.weights)
     checkpoint.save_weights(tmp_path / "model.safetensors", whole.weights, chosen)
     loaded, found = checkpoint.load_model(tmp_path / "model.safetensors")
