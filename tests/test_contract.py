@@ -27,14 +27,6 @@ every_model = pytest.mark.parametrize("name", plan.models())
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def spec(name: str, shape: tuple[int, int, int]) -> TrainSpec:
     entry = plan.models()[name]
     small = {name: value for name, value in SMALL.items() if name in experiment.hparam_defaults(entry.entry)}

@@ -19,14 +19,6 @@ CPU = torch.device("cpu")
 SHAPE = (1, 4, 4)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def trained(model: Model, batches: engine.Batches, n: int, recorder, precision: str = "fp32"):
     """(state, losses of n iterations, reasons against recording, phases replayed)"""
     reasons: list[str] = []
