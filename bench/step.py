@@ -107,11 +107,7 @@ def _contestants(
 
     def engine_in(precision: str, name: str, layout: torch.memory_format = torch.channels_last) -> Contestant:
         model = build().to(memory_format=layout).train()
-
-        def iterate(t: int) -> None:
-            engine.iterate(model, lambda t: batches(t).contiguous(memory_format=layout), t, SEED, precision)
-
-        return Contestant(name, iterate, model.optimizers)
+        return Contestant(name, engine.Stepper(model, batches, SEED, precision, layout=layout), model.optimizers)
 
     contestants = [
         engine_in("fp32", "engine fp32"),
