@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +18,24 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from dtri.experiment import LATE, TrainSpec, canonical, check_hparams, check_sampler
+from dtri.landscape.settings import Settings as LandscapeSettings
 from dtri.report.cells import Cell, Found, Product, Table, Want
 from dtri.report.records import Record
 from workflow.fingerprint import fingerprint
 
 CONFIG = Path(__file__).parent / "config"
 TABLES = ("table1", "table2", "table3", "table4")
-FIGURES = ("samples", "reconstructions", "histograms", "ood_examples", "interpolation", "training_curves", "anomaly")
+LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
+FIGURES = (
+    "samples",
+    "reconstructions",
+    "histograms",
+    "ood_examples",
+    "interpolation",
+    "training_curves",
+    "anomaly",
+    *LANDSCAPE,
+)
 GENERATION_METRICS = ("fid", "is", "kid", "prc")
 SCORED_TRAIN_IMAGES = 10_000  # of the training split, for the last panel of A Fig. 3
 INCEPTION_WEIGHTS = "inception/weights-inception-2015-12-05-6726825d.pth"  # below the drop folder
@@ -115,6 +126,7 @@ class PresetConfig(Strict):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     threads: PositiveInt = 1
+    landscape: LandscapeSettings = LandscapeSettings()
 
     @model_validator(mode="after")
     def _seeds(self) -> "PresetConfig":
@@ -387,6 +399,7 @@ COMMAND = {
     "interpolate": "workflow.commands.interpolate",
     "reconstruct": "workflow.commands.reconstruct",
     "score": "workflow.commands.score",
+    "landscape": "workflow.commands.landscape",
     "generation": "workflow.commands.generation",
     "inception": "workflow.commands.inception",
     "auroc": "workflow.commands.ranking",
@@ -607,6 +620,10 @@ def data_folder(wildcards: Any) -> str:
     return dataset(wildcards.dataset).folder
 
 
+def run_folder(wildcards: Any) -> str:
+    return run_of(wildcards).folder
+
+
 def against_folder(wildcards: Any) -> str:
     return dataset(wildcards.against).folder
 
@@ -706,6 +723,18 @@ def score_arguments(wildcards: Any) -> str:
 
 def score_code(wildcards: Any) -> str:
     return model_code("score", wildcards.model)
+
+
+def landscape_text(wildcards: Any) -> str:
+    return canonical(asdict(preset(wildcards.preset).landscape))
+
+
+def landscape_code(wildcards: Any) -> str:
+    return model_code("landscape", wildcards.model)
+
+
+def landscape_inputs(wildcards: Any) -> str:
+    return f"{classes_folder(wildcards)}/classifier.safetensors"
 
 
 def classes_folder(wildcards: Any) -> str:

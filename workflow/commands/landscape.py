@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dtri import checkpoint, corners, device, images
 from dtri.data import store
-from dtri.experiment import digest
+from dtri.experiment import canonical, digest
 from dtri.landscape import energy, mapping, tree
 from dtri.landscape.settings import Settings
 from dtri.metrics import classifier
@@ -68,8 +68,8 @@ def main(argv: list[str] | None = None) -> int:
         if dataset.image_shape != spec.image_shape:
             raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
         judge = classifier.load(arguments.classifier)
-        weights = arguments.model.read_bytes()
-        identity = digest(settings_text(settings), arguments.code, dataset.content, digest(weights.hex()))
+        weights = store.digest(arguments.model, "sha256")
+        identity = digest(canonical(asdict(settings)), arguments.code, dataset.content, weights)
         state, why = checkpoint.load_state(arguments.state, identity)
         print(f"{arguments.out}: {why}", flush=True)
 
@@ -90,10 +90,6 @@ def main(argv: list[str] | None = None) -> int:
         extra = {**found.found, "energy_mean": mean, "energy_std": std, "settings": asdict(settings)}
         _record(job, arguments.record, found, labels, seed, extra)
     return 0
-
-
-def settings_text(settings: Settings) -> str:
-    return json.dumps(asdict(settings), sort_keys=True)
 
 
 def starts(
