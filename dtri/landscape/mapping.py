@@ -115,6 +115,8 @@ def map_energy(
         "basins_too_small": len(basins) - len(large),
         "basins_not_drawn": len(large) - len(kept),
         "minima_not_drawn": len(minima) - sum(map(len, kept)),
+        "threshold": settings.threshold,
+        "temperature": settings.temperature,
         "alpha": alpha,
         "connected": share,
         "reach": reach,

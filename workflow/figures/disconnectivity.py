@@ -52,12 +52,13 @@ def _counts(counts: dict[str, float], data: dict[str, np.ndarray]) -> str:
     pairs = np.triu_indices(len(data["members"]), 1)
     walked, straight = data["walked"][pairs], data["straight"][pairs]
     return (
-        f"{counts['starts']} descents, {counts['not_converged']} not converged, {counts['minima']} minima, "
-        f"{counts['basins']} basins: {counts['basins_too_small']} too small and {counts['basins_not_drawn']} others not "
-        f"drawn, with {counts['minima_not_drawn']} minima. Magnetisation {counts['alpha']:.3g} connects "
-        f"{counts['connected']:.0%} of random pairs. Of {len(walked)} barriers {int(np.isfinite(walked).sum())} were met "
-        f"by attraction-diffusion, {int((straight < walked).sum())} are lower on a straight line; thermal noise lifts a "
-        f"chain by {counts['thermal_rise']:.2f}."
+        f"{counts['starts']} descents, {counts['not_converged']} not converged, {counts['minima']} minima in "
+        f"{counts['basins']} basins; not drawn: {counts['basins_too_small']} basins too small and "
+        f"{counts['basins_not_drawn']} others, with {counts['minima_not_drawn']} minima. Threshold "
+        f"{counts['threshold']:g}, temperature {counts['temperature']:g}, magnetisation {counts['alpha']:.3g}, which "
+        f"connects {counts['connected']:.0%} of random pairs. Of {len(walked)} barriers "
+        f"{int(np.isfinite(walked).sum())} were met by attraction-diffusion and {int((straight < walked).sum())} are "
+        f"lower on a straight line; thermal noise lifts a chain by {counts['thermal_rise']:.2f}."
     )
 
 

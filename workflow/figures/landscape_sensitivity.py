@@ -16,8 +16,8 @@ PAPER = "beside B Fig. 11, not in the paper"
 CAPTION = (
     "Minima join a basin when attraction-diffusion of magnetisation alpha meets a barrier at most so far above the "
     "higher minimum (threshold, in standard deviations of the energy of test images). Solid: all basins. Dashed: those "
-    "with enough minima to be drawn. A number that holds over a range is a property of the energy, one that does not is "
-    "one of the choice."
+    "with enough minima to be drawn. A number that holds over a range is a property of the energy, another is one of "
+    "the choice."
 )
 WANTS = (Want("fashion_mnist", "divergence_triangle_landscape", "landscape.csv"),)
 
