@@ -558,14 +558,20 @@ def _stale(record: Record, run: Run, cell: Cell) -> tuple[str, ...]:
 
 def runs(preset_name: str) -> Iterator[Run]:
     """Every run that the preset's tables and figures ask for, each once."""
-    seen = dict.fromkeys(
+    cells = (
         run
         for name in TABLES
         for cell in table(name).cells
         for seed in preset(preset_name).seeds
         if (run := cell_run(preset_name, cell, seed)) is not None
     )
-    yield from seen
+    drawn = (
+        Run(preset_name, product.measured_on, product.model, product.seed)
+        for name in FIGURES
+        for product in figure_products(preset_name, name)
+        if product.model
+    )
+    yield from dict.fromkeys((*cells, *drawn))
 
 
 def preset_products(preset_name: str) -> list[str]:
