@@ -38,7 +38,10 @@ MAY_IMPORT = {
     "dtri.landscape": (*PARTS, "dtri.model", "dtri.landscape"),
     "dtri.report": ("dtri.report",),
     "workflow.fingerprint": (),
-    "workflow.plan": ("dtri.experiment", "dtri.report.cells", "dtri.report.records", "workflow.fingerprint"),
+    "workflow.plan": (
+        *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells", "dtri.report.records"),
+        "workflow.fingerprint",
+    ),
     "workflow.warm": (),
     "workflow.tables": ("dtri.report.cells",),
     "workflow.figures": ("dtri.report", "workflow.tables"),

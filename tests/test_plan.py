@@ -347,8 +347,8 @@ def test_a_cell_of_another_dataset_or_preset_is_never_comparable() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_figures_ask_for_what_some_rule_makes(preset: str) -> None:
     made = re.compile(
-        r"results/(data/\w+/(train|test)\.npy|\w+/\w+/\w+/seed\d+/(train\.csv|train\.json|(grid|interpolation|reconstructions)"
-        r"\.npy|scores/\w+__(train|test|test_leaky)\.npz|metrics/\w+\.json))"
+        r"results/(data/\w+/(train|test)\.npy|\w+/\w+/\w+/seed\d+/(train\.csv|train\.json|landscape\.(npz|csv)|"
+        r"(grid|interpolation|reconstructions)\.npy|scores/\w+__(train|test|test_leaky)\.npz|metrics/\w+\.json))"
     )
     for name in plan.FIGURES:
         for product in plan.figure_products(preset, name):
@@ -484,6 +484,19 @@ def test_every_key_is_documented(kind: type) -> None:
     assert set(kind.model_fields) - cells == set()
 
 
+def test_every_landscape_setting_is_documented_with_its_default() -> None:
+    text = (plan.CONFIG / "README.md").read_text()
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `")]
+    documented = {}
+    for names, defaults in rows:
+        keys = re.findall(r"`(\w+)`", names)
+        values = re.findall(r"`\w+`$|\[[^]]*\]|\d[\d.]*", defaults.strip())
+        documented |= dict(zip(keys, values)) if len(keys) == len(values) else {}
+    for name, value in asdict(plan.LandscapeSettings()).items():
+        shown = "[" + ", ".join(f"{v:g}" for v in value) + "]" if isinstance(value, tuple) else f"{value}"
+        assert documented[name].strip("`") == shown, name
+
+
 @pytest.mark.parametrize("name", ["default", "slurm"])
 def test_every_option_of_a_profile_is_documented(name: str) -> None:
     folder = ROOT / "profiles"
@@ -556,3 +569,38 @@ def test_a_mistake_in_the_models_is_named(
             plan.check_configuration()
     finally:
         plan.models.cache_clear()
+
+
+# The energy landscape
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_landscapes_are_mapped_by_the_presets_settings(preset: str) -> None:
+    run = SimpleNamespace(preset=preset)
+    assert json.loads(plan.landscape_text(run))["thresholds"] == list(plan.preset(preset).landscape.thresholds)
+    assert (
+        plan.preset("demo").landscape.starts
+        < plan.preset("lite").landscape.starts
+        < plan.preset("paper").landscape.starts
+    )
+
+
+def test_only_figures_ask_for_the_landscape_model() -> None:
+    found = {preset: [run.dataset for run in plan.runs(preset) if "landscape" in run.model] for preset in PRESETS}
+    assert found == {"demo": ["digits"], "lite": ["mnist"], "lite_jpeg": [], "paper": ["fashion_mnist"]}
+
+
+@pytest.mark.parametrize(
+    "edit, message",
+    [
+        ("from_sample: 20", r"presets.yaml: demo.landscape.from_sample: .*found 20"),
+        ("from_samples: -20", r"presets.yaml: demo.landscape: .*expected two starts or more, none of a kind below 0"),
+        ("from_samples: many", r"presets.yaml: demo.landscape.from_samples: .*found 'many'"),
+    ],
+)
+def test_a_mistake_in_the_settings_names_file_and_key(edit: str, message: str, tmp_path, monkeypatch) -> None:
+    text = (plan.CONFIG / "presets.yaml").read_text()
+    (tmp_path / "presets.yaml").write_text(text.replace("from_samples: 20", edit))
+    monkeypatch.setattr(plan, "CONFIG", tmp_path)
+    with pytest.raises(ValueError, match=message):
+        plan._load("presets.yaml", plan.PresetConfig)

@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +18,24 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from dtri.experiment import LATE, TrainSpec, canonical, check_hparams, check_sampler
+from dtri.landscape.settings import Settings as LandscapeSettings
 from dtri.report.cells import Cell, Found, Product, Table, Want
 from dtri.report.records import Record
 from workflow.fingerprint import fingerprint
 
 CONFIG = Path(__file__).parent / "config"
 TABLES = ("table1", "table2", "table3", "table4")
-FIGURES = ("samples", "reconstructions", "histograms", "ood_examples", "interpolation", "training_curves", "anomaly")
+LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
+FIGURES = (
+    "samples",
+    "reconstructions",
+    "histograms",
+    "ood_examples",
+    "interpolation",
+    "training_curves",
+    "anomaly",
+    *LANDSCAPE,
+)
 GENERATION_METRICS = ("fid", "is", "kid", "prc")
 SCORED_TRAIN_IMAGES = 10_000  # of the training split, for the last panel of A Fig. 3
 INCEPTION_WEIGHTS = "inception/weights-inception-2015-12-05-6726825d.pth"  # below the drop folder
@@ -121,6 +132,7 @@ class PresetConfig(Strict):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     threads: PositiveInt = 1
+    landscape: LandscapeSettings = LandscapeSettings()
 
     @model_validator(mode="after")
     def _seeds(self) -> "PresetConfig":
@@ -393,6 +405,7 @@ COMMAND = {
     "interpolate": "workflow.commands.interpolate",
     "reconstruct": "workflow.commands.reconstruct",
     "score": "workflow.commands.score",
+    "landscape": "workflow.commands.landscape",
     "generation": "workflow.commands.generation",
     "inception": "workflow.commands.inception",
     "auroc": "workflow.commands.ranking",
@@ -551,14 +564,20 @@ def _stale(record: Record, run: Run, cell: Cell) -> tuple[str, ...]:
 
 def runs(preset_name: str) -> Iterator[Run]:
     """Every run that the preset's tables and figures ask for, each once."""
-    seen = dict.fromkeys(
+    cells = (
         run
         for name in TABLES
         for cell in table(name).cells
         for seed in preset(preset_name).seeds
         if (run := cell_run(preset_name, cell, seed)) is not None
     )
-    yield from seen
+    drawn = (
+        Run(preset_name, product.measured_on, product.model, product.seed)
+        for name in FIGURES
+        for product in figure_products(preset_name, name)
+        if product.model
+    )
+    yield from dict.fromkeys((*cells, *drawn))
 
 
 def preset_products(preset_name: str) -> list[str]:
@@ -611,6 +630,10 @@ def run_of(wildcards: Any) -> Run:
 
 def data_folder(wildcards: Any) -> str:
     return dataset(wildcards.dataset).folder
+
+
+def run_folder(wildcards: Any) -> str:
+    return run_of(wildcards).folder
 
 
 def against_folder(wildcards: Any) -> str:
@@ -712,6 +735,18 @@ def score_arguments(wildcards: Any) -> str:
 
 def score_code(wildcards: Any) -> str:
     return model_code("score", wildcards.model)
+
+
+def landscape_text(wildcards: Any) -> str:
+    return canonical(asdict(preset(wildcards.preset).landscape))
+
+
+def landscape_code(wildcards: Any) -> str:
+    return model_code("landscape", wildcards.model)
+
+
+def landscape_inputs(wildcards: Any) -> str:
+    return f"{classes_folder(wildcards)}/classifier.safetensors"
 
 
 def classes_folder(wildcards: Any) -> str:
