@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from dtri.data import store
 from dtri.experiment import TrainSpec, hparam_defaults
 from dtri.report.records import Record
 from workflow import plan
@@ -295,7 +296,9 @@ def test_samples_of_another_sampler_are_stale(configured, tmp_path: Path, monkey
     sizes = {"n_samples": 9, "n_reference": 9, "value": 1.0, "seconds": 1.0}
     texts = {"metric": "fid", "status": "done", "protocol": "", "extractor": "", "device": "cpu"}
     spec = plan.train_spec(COOPNET).hash
-    record = Record(**asdict(COOPNET), **hashes, **sizes, **texts, spec=spec, data={}, extra={"sampler": {"steps": 3}})
+    ways = [one.model_dump() for one in plan.comparisons(COOPNET)]
+    extra = {"sampler": {"steps": 3}, "comparisons": ways, "extractor_sha256": "e"}
+    record = Record(**asdict(COOPNET), **hashes, **sizes, **texts, spec=spec, data={}, extra=extra)
     path = Path(plan.cell_record("demo", cell, 0))
     for sampler, status, stale in (
         ({"steps": 3}, "done", ()),
@@ -306,6 +309,56 @@ def test_samples_of_another_sampler_are_stale(configured, tmp_path: Path, monkey
         configured(sampler, {})
         replace(record, status=status).write(path)
         assert plan.lookup("demo", cell, 0).stale == stale
+
+
+def test_records_of_other_runs_comparisons_and_networks_are_stale(tmp_path: Path, monkeypatch) -> None:
+    """A copied record is judged by what it says of itself."""
+    monkeypatch.chdir(tmp_path)
+    cell = next(c for c in plan.table("table1").cells if (c.model, c.dataset, c.metric) == ("vae", "cifar10", "fid"))
+    run = plan.Run("demo", "digits", "vae", 0)
+    ways = [one.model_dump() for one in plan.comparisons(run)]
+    record = Record(
+        **asdict(run),
+        metric="fid",
+        value=1.0,
+        status="done",
+        n_samples=9,
+        n_reference=9,
+        protocol="",
+        extractor="",
+        spec=plan.train_spec(run).hash,
+        train_code=plan.model_code("train", "vae"),
+        code=plan.measure_code("fid", "vae"),
+        data={"digits": "d"},
+        device="cpu",
+        seconds=1.0,
+        extra={"comparisons": ways, "extractor_sha256": "e"},
+    )
+    path = Path(plan.cell_record("demo", cell, 0))
+    for folder, content in (("classifier", {"sha256": "e"}), ("meta", {"content": "d"})):
+        store.write_json(Path(f"results/data/digits/{folder}.json"), content)
+
+    def stale(**changes) -> tuple[str, ...]:
+        replace(record, **changes).write(path)
+        return plan.lookup("demo", cell, 0).stale
+
+    assert stale() == ()
+    assert stale(seed=1) == ("record of demo/digits/vae/seed1 fid",)
+    assert stale(preset="lite") == ("record of lite/digits/vae/seed0 fid",)
+    assert stale(metric="kid") == ("record of demo/digits/vae/seed0 kid",)
+    assert stale(extra={"comparisons": [{**ways[0], "n_samples": 5}], "extractor_sha256": "e"}) == ("comparisons",)
+    assert stale(extra={"extractor_sha256": "e"}) == ("comparisons",)  # of a version that did not say
+    assert stale(extra={"comparisons": ways, "extractor_sha256": "f"}) == ("extractor",)
+    assert stale(data={"digits": "other"}) == ("data digits",)
+    assert stale(code="0") == ("measuring code",)
+    assert stale(status="diverged", value=None, extra={}) == ()
+
+
+def test_a_record_carries_the_code_before_it() -> None:
+    """That of the scores behind an AUROC, and of the samples behind an FID."""
+    assert "dtri.anomaly" in closure(plan.modules("auroc", "vae"))
+    assert "workflow.commands.sample" in closure(plan.modules("generation", "vae"))
+    assert "baselines.vae" in closure(plan.modules("auprc", "vae"))
 
 
 # Tables and figures
@@ -364,7 +417,7 @@ def test_targets_of_a_preset() -> None:
 
 
 @pytest.mark.parametrize("model", plan.models())
-@pytest.mark.parametrize("kind", explain.BUILDS_MODEL)
+@pytest.mark.parametrize("kind", plan.BUILDS_MODEL)
 def test_jobs_that_build_a_model_carry_its_code(model: str, kind: str) -> None:
     module = plan.model(model).entry.partition(":")[0]
     assert plan.model_code(kind, model) == fingerprint((plan.COMMAND[kind], module))

@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +38,7 @@ FIGURES = (
 )
 GENERATION_METRICS = ("fid", "is", "kid", "prc")
 SCORED_TRAIN_IMAGES = 10_000  # of the training split, for the last panel of A Fig. 3
+INCEPTION_RECORD = "results/data/inception.json"
 INCEPTION_WEIGHTS = "inception/weights-inception-2015-12-05-6726825d.pth"  # below the drop folder
 
 
@@ -415,23 +416,36 @@ COMMAND = {
 }
 
 
+BUILDS_MODEL = ("train", "sample", "interpolate", "reconstruct", "score", "landscape")
+# The job whose products a measurement reads: a record names the code of both, so that a copied one can be judged.
+MEASURES = {"generation": "sample", "auroc": "score", "auprc": "score"}
+
+
 @cache
 def code(kind: str, *modules: str) -> str:
     """Fingerprint of the job kind's command and of further modules that it loads by name."""
     return fingerprint((COMMAND[kind], *modules))
 
 
+def modules(kind: str, name: str) -> tuple[str, ...]:
+    """Modules that a job on a run of the system `name` reaches first: its command, and the model where one is built."""
+    entry = model(name).entry.partition(":")[0]
+    if kind in MEASURES:
+        return COMMAND[kind], COMMAND[MEASURES[kind]], entry
+    return (COMMAND[kind], entry) if kind in BUILDS_MODEL else (COMMAND[kind],)
+
+
 def model_code(kind: str, name: str) -> str:
-    return code(kind, model(name).entry.partition(":")[0])
+    return fingerprint(modules(kind, name))
 
 
 def measure_code(metric: str, name: str) -> str:
-    """Code of a measurement: that of the job that writes the record."""
+    """Code of a measurement: that of the job that writes the record, and of the job before it."""
     if metric in GENERATION_METRICS:
-        return code("generation")
+        return model_code("generation", name)
     if metric in ("rmse", "mse"):
         return model_code("reconstruct", name)
-    return code("auroc" if metric == "auroc" else "auprc")
+    return model_code("auroc" if metric == "auroc" else "auprc", name)
 
 
 # Tables and figures
@@ -528,7 +542,7 @@ def lookup(preset_name: str, cell: Cell, seed: int) -> Found:
     if not Path(path).exists():
         return Found(None, measured_on=run.dataset, comparable=comparable, reason=reason)
     record = Record.read(Path(path))
-    return Found(record, _stale(record, run, cell), run.dataset, True, comparable, reason)
+    return Found(record, stale(record, run, cell.metric), run.dataset, True, comparable, reason)
 
 
 def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
@@ -543,23 +557,39 @@ def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
     return not reasons, "; ".join(reasons)
 
 
-def _stale(record: Record, run: Run, cell: Cell) -> tuple[str, ...]:
-    """Why a record was made by something other than this checkout; empty when it is current."""
+def stale(record: Record, run: Run, metric: str) -> tuple[str, ...]:
+    """Why the record of a run's metric was made by something other than this checkout; empty when it is current."""
     differs = []
+    if (record.preset, record.dataset, record.model, record.seed, record.metric) != (*astuple(run), metric):
+        differs.append(f"record of {record.preset}/{record.dataset}/{record.model}/seed{record.seed} {record.metric}")
     if record.spec != train_spec(run).hash:
         differs.append("training specification")
     if record.train_code != model_code("train", run.model):
         differs.append("training code")
-    if record.code != measure_code(cell.metric, run.model):
+    if record.code != measure_code(metric, run.model):
         differs.append("measuring code")
-    measures_samples = cell.metric in GENERATION_METRICS and record.status == "done"
-    if measures_samples and record.extra.get("sampler", {}) != sampler(run):
-        differs.append("sampler")
-    for name, content in record.data.items():
-        meta = Path(dataset(name).folder) / "meta.json"
-        if meta.exists() and json.loads(meta.read_text())["content"] != content:
-            differs.append(f"data {name}")
-    return tuple(differs)
+    if metric in GENERATION_METRICS and record.status == "done":
+        if record.extra.get("sampler", {}) != sampler(run):
+            differs.append("sampler")
+        if record.extra.get("comparisons") != [one.model_dump() for one in comparisons(run)]:
+            differs.append("comparisons")
+        if (network := _extractor_hash(run)) and record.extra["extractor_sha256"] != network:
+            differs.append("extractor")
+    return (*differs, *changed_data(record.data))
+
+
+def changed_data(data: dict[str, str]) -> list[str]:
+    """Which of the datasets, by name and data hash, are prepared otherwise here; one that is not here passes."""
+    metas = {name: Path(dataset(name).folder) / "meta.json" for name in data}
+    contents = {name: json.loads(meta.read_text())["content"] for name, meta in metas.items() if meta.exists()}
+    return [f"data {name}" for name, content in contents.items() if content != data[name]]
+
+
+def _extractor_hash(run: Run) -> str:
+    """sha256 of the feature network's weights on disk; "" where it is not there."""
+    domain = preset(run.preset).extractor == "domain"
+    known = Path(f"{dataset(dataset(run.dataset).classes_of).folder}/classifier.json" if domain else INCEPTION_RECORD)
+    return json.loads(known.read_text())["sha256"] if known.exists() else ""
 
 
 def runs(preset_name: str) -> Iterator[Run]:
@@ -759,7 +789,7 @@ def classes_folder(wildcards: Any) -> str:
 
 def extractor_inputs(wildcards: Any) -> list[str]:
     if wildcards.extractor == "inception":
-        return ["results/data/inception.json"]
+        return [INCEPTION_RECORD]
     return [f"{classes_folder(wildcards)}/classifier.{ending}" for ending in ("safetensors", "json")]
 
 
@@ -776,6 +806,18 @@ def generation_arguments(wildcards: Any) -> str:
         return f'{shared} --weights "$DTRI_DOWNLOADS/{INCEPTION_WEIGHTS}"'
     weights, summary = extractor_inputs(wildcards)
     return f"{shared} --weights {weights} --summary {summary}"
+
+
+def generation_code(wildcards: Any) -> str:
+    return model_code("generation", wildcards.model)
+
+
+def auroc_code(wildcards: Any) -> str:
+    return model_code("auroc", wildcards.model)
+
+
+def auprc_code(wildcards: Any) -> str:
+    return model_code("auprc", wildcards.model)
 
 
 def table_inputs(wildcards: Any) -> list[str]:
