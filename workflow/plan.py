@@ -6,8 +6,10 @@ Read while Snakemake parses: no torch, no pandas. Every spec handed to a rule is
 import fcntl
 import importlib
 import json
+import os
 import re
 import shlex
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -787,6 +789,16 @@ def shell_prefix(python: str) -> str:
         variables["DTRI_DEVICE"] = _settings.device
     exports = [f"export {name}={shlex.quote(value)}; " for name, value in variables.items()]
     return "".join([f'export PATH={shlex.quote(str(Path(python).parent))}:"$PATH"; ', *exports])
+
+
+def outlive_warnings() -> None:
+    """In a job of Slurm, ignore SIGUSR1, and let the programs started here ignore it, but for those that handle it.
+
+    Slurm sends it to every process of a job whose time limit nears. Training saves its state and stops; were Snakemake
+    or a launcher to die of it, Slurm would take the job for finished and kill the training that saves.
+    """
+    if "SLURM_JOB_ID" in os.environ:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 _lock = None

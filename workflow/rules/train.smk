@@ -1,4 +1,5 @@
 # state.pt and events.jsonl lie beside the outputs, undeclared: snakemake would delete them between attempts.
+# exec: a shell in between would die of the signal on which training saves its state, and the job would end without it.
 
 
 rule train:
@@ -24,4 +25,4 @@ rule train:
         code=plan.train_code,
         arguments=plan.train_arguments,
     shell:
-        "python -m workflow.commands.train --spec {params.spec:q} --code {params.code} {params.arguments} > {log} 2>&1"
+        "exec python -m workflow.commands.train --spec {params.spec:q} --code {params.code} {params.arguments} > {log} 2>&1"
