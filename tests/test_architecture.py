@@ -16,7 +16,7 @@ from workflow.fingerprint import ROOMS, closure, imports, path_of
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = ("dtri.images", "dtri.seeding")
 PARTS = (*LEAVES, "dtri.networks", "dtri.objectives", "dtri.sampling")
-MACHINERY = ("dtri.engine", "dtri.checkpoint", "dtri.experiment", "dtri.device")
+MACHINERY = ("dtri.engine", "dtri.checkpoint", "dtri.experiment", "dtri.device", "dtri.slots")
 MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 

@@ -147,6 +147,7 @@ class Settings(Strict):
     downloads: str = "downloads"
     device: Literal["auto", "cpu", "gpu"] | None = None
     offline: bool = False
+    runs_per_gpu: PositiveInt = 1
 
 
 _settings = Settings()
@@ -787,6 +788,8 @@ def shell_prefix(python: str) -> str:
     variables = {"DTRI_DOWNLOADS": _settings.downloads, "DTRI_OFFLINE": "1" if _settings.offline else ""}
     if _settings.device:
         variables["DTRI_DEVICE"] = _settings.device
+    if _settings.runs_per_gpu > 1:
+        variables["DTRI_RUNS_PER_GPU"] = str(_settings.runs_per_gpu)
     exports = [f"export {name}={shlex.quote(value)}; " for name, value in variables.items()]
     return "".join([f'export PATH={shlex.quote(str(Path(python).parent))}:"$PATH"; ', *exports])
 

@@ -67,7 +67,7 @@ PartitionName=main Nodes={node} Default=YES DefaultTime=60 MaxTime=INFINITE Stat
 GRES_CONF = "AutoDetect=off\nName=gpu File={folder}/gpu[0-{last}]\n"
 CGROUP_CONF = "CgroupAutomount=no\nConstrainCores=no\nConstrainRAMSpace=no\nConstrainDevices=no\n"
 # The plugin's inner srun loses SLURM_CONF on its way.
-SRUN = "#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {srun} \"$@\"\n"
+SRUN = '#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {srun} "$@"\n'
 
 
 def missing() -> list[str]:
@@ -111,7 +111,9 @@ class Cluster:
     def start(self) -> None:
         at = self.folder
         files = [f"--key-file={at}/munge.key", f"--socket={at}/munge.socket", f"--pid-file={at}/munged.pid"]
-        self._start("munged", "--foreground", "--force", *files, f"--seed-file={at}/munge.seed", f"--log-file={at}/m.log")
+        self._start(
+            "munged", "--foreground", "--force", *files, f"--seed-file={at}/munge.seed", f"--log-file={at}/m.log"
+        )
         self.wait("munged", lambda: (at / "munge.socket").exists())
         self._start("slurmctld", "-D", "-i")
         self.wait("slurmctld", lambda: "is UP" in self.ask("scontrol", "ping"))
@@ -131,7 +133,9 @@ class Cluster:
 
     def ask(self, *command: str) -> str:
         """stdout of a command of Slurm; "" when it fails."""
-        done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        done = subprocess.run(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         return done.stdout
 
     def wait(self, what: str, condition: Callable[[], bool]) -> None:
