@@ -9,7 +9,7 @@ import sys
 
 from snakemake.utils import min_version
 
-from workflow import plan
+from workflow import plan, warm
 
 min_version("9.20")
 
@@ -74,3 +74,4 @@ rule lite:
 
 onstart:
     plan.lock_run()
+    warm.start()

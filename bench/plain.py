@@ -1,11 +1,12 @@
-"""The divergence triangle as a straightforward script trains it: the reference that bench/step.py measures against.
+"""Training as a straightforward script does it: the reference that bench/step.py measures against.
 
-Written from paper B's equations with PyTorch's ordinary parts: a DataLoader, contiguous tensors, every parameter always
-trainable (each backward pass computes all gradients), updates in the official order. tests/test_models.py holds the
-model to the gradients of this file.
+Ordinary parts of PyTorch: a DataLoader, contiguous tensors, every parameter always trainable (each backward pass
+computes all gradients). The divergence triangle is written from paper B's equations, updates in the official order;
+tests/test_models.py holds the model to the gradients of this file.
 """
 
 import copy
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam
 from torch.utils.data import DataLoader, TensorDataset
 
+from dtri.model import Model
 from dtri.models.divergence_triangle import DivergenceTriangle
 
 
@@ -78,3 +80,22 @@ class PlainTriangle:
     def _latent_nll(self, z: Tensor, x_fake: Tensor) -> Tensor:
         mu, logvar = self.encoder(x_fake)
         return torch.sum(0.5 * (logvar + (z - mu) ** 2 / (torch.exp(logvar) + 1e-6))) / len(z)
+
+
+class PlainLoop:
+    """Any system as a straightforward script trains it: its own step, with nothing frozen.
+
+    Each backward pass then computes the gradients of all networks, most of them to be thrown away.
+    """
+
+    def __init__(self, model: Model):
+        self.model, self.optimizers, self.t = model, model.optimizers, 0
+        model.only = lambda player: nullcontext()
+
+    def step(self, stored: Tensor) -> dict[str, Tensor]:
+        """One iteration on a batch of uint8 images [B, C, H, W] -> losses."""
+        for name, lr in self.model.learning_rates(self.t).items():
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = lr
+        self.t += 1
+        return self.model.step(stored.float() / 127.5 - 1, self.t - 1)

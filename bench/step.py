@@ -1,11 +1,12 @@
-"""Speed of one training step, measured side by side: the engine in fp32 and bf16, and a straightforward loop.
+"""Speed of one training step, measured side by side: a straightforward loop, the engine in fp32 and in bf16.
 
-    python -m bench.step                      the divergence triangle at 32x32x3, batch 100, full width
-    python -m bench.step --quick              narrow networks, to see that it works
-    python -m bench.step --model vae --side 64
+    python -m bench.step                                      the divergence triangle at 32x32x3, batch 100, full width
+    python -m bench.step --quick                              narrow networks, to see that it works
+    python -m bench.step --model all --width 0.25 --batch-size 50 --csv systems.csv --plot systems.png
+    python -m bench.step --model joint_vae_ebm dcgan --side 28 32 64
 
-All run in one process, in turns, on the same weights, batches and noise. A plain loop exists for the divergence
-triangle only (bench/plain.py); the other systems are measured by themselves.
+All loops run in one process, in turns, from the same weights, on the same batches and noise. On a GPU the engine runs
+recorded and, to compare with, eager.
 """
 
 import argparse
@@ -14,18 +15,21 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
-from bench.plain import PlainTriangle, loader
+from bench.plain import PlainLoop, PlainTriangle, loader
 from dtri import device, engine, experiment
 from dtri.model import Model
+from dtri.recording import cuda_recorder, make_recordable, side_stream
 from dtri.seeding import derive
 from workflow import plan
 from workflow.commands.cli import run
@@ -33,6 +37,8 @@ from workflow.commands.cli import run
 SEED = 0
 ROUND_S = 0.5  # a round takes at least so long, so that the clock and queued kernels do not matter
 N_IMAGES = 2_000
+PEAK_SIZE = 2_048  # of the matrices, and about the work of the convolution, that find the processor's peak
+PLAIN, CONTIGUOUS = "plain fp32", "engine fp32, contiguous"
 
 
 @dataclass
@@ -40,10 +46,12 @@ class Contestant:
     """One way to train. `iterate(t)` runs iteration t; `rates` are images per second, one per round."""
 
     name: str
-    iterate: Callable[[int], None]
+    iterate: Callable[[int], object]
+    model: Model | None
     optimizers: dict[str, Optimizer]
     t: int = 0
     rates: list[float] = field(default_factory=list)
+    memory_mib: float | None = None  # peak on the GPU
 
     def steps(self, n: int, where: torch.device) -> float:
         """Run n iterations; seconds."""
@@ -56,16 +64,53 @@ class Contestant:
         return time.perf_counter() - start
 
 
+@dataclass(frozen=True)
+class Row:
+    """One loop of one system. FLOP count multiplications and additions of matrix products and convolutions."""
+
+    model: str
+    side: int
+    width: float
+    batch_size: int
+    threads: int
+    processor: str
+    torch: str
+    loop: str
+    images_per_s: float  # median over rounds
+    low: float
+    high: float
+    ratio: float  # to the plain loop: median of the ratios within rounds
+    ratio_low: float
+    ratio_high: float
+    gflop_per_iteration: float
+    gflop_per_s: float
+    fraction_of_peak: float
+    memory_mib: float | None
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations of matrix products and convolutions (FlopCounterMode's hooks reject gradient penalties)."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            self.total += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="divergence_triangle", help="a system of workflow/config/models.yaml")
-    parser.add_argument("--side", type=int, choices=(28, 32, 64), default=32, help="image side (28: one channel)")
+    parser.add_argument("--model", nargs="+", default=["divergence_triangle"], help="of models.yaml, or all")
+    parser.add_argument("--side", nargs="+", type=int, choices=(28, 32, 64), default=[32], help="28: one channel")
     parser.add_argument("--width", type=float, default=1.0, help="multiplies all channels")
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu")
-    parser.add_argument("--csv", type=Path, help="also write every round's rate there")
+    parser.add_argument("--csv", type=Path, help="also write one row per system, side and loop there")
+    parser.add_argument("--plot", type=Path, help="also draw the ratios there")
     parser.add_argument("--quick", action="store_true", help="width 0.1, three rounds")
     arguments = parser.parse_args(argv)
     if arguments.quick:
@@ -75,61 +120,86 @@ def main(argv: list[str] | None = None) -> int:
 
     where = device.choose(arguments.device)
     device.prepare(arguments.threads, "fp32")
-    shape = (1 if arguments.side == 28 else 3, arguments.side, arguments.side)
+    peaks = {precision: _peak(precision, where) for precision in ("fp32", "bf16")}
     print(f"{_processor(where)}; {arguments.threads} threads; torch {torch.__version__}")
-    print(f"{arguments.model}, images {'x'.join(map(str, shape))}, batch {arguments.batch_size}, ", end="")
+    print("peak of matrix products and convolutions: fp32 {fp32:.0f}, bf16 {bf16:.0f} GFLOP/s".format(**peaks))
+    names = list(plan.models()) if arguments.model == ["all"] else arguments.model
+    rows: list[Row] = []
+    with side_stream(where):
+        for name in names:
+            for side in arguments.side:
+                rows += measure(name, side, arguments, where, peaks)
+    if arguments.csv:
+        _write(arguments.csv, rows)
+    if arguments.plot:
+        _draw(arguments.plot, rows)
+    return 0
 
-    *contestants, contiguous = _contestants(arguments.model, shape, arguments.width, arguments.batch_size, where)
+
+def measure(
+    name: str, side: int, arguments: argparse.Namespace, where: torch.device, peaks: dict[str, float]
+) -> list[Row]:
+    """Let the loops of one system take turns; prints and returns their rates."""
+    shape = (1 if side == 28 else 3, side, side)
+    print(f"\n{name}, images {'x'.join(map(str, shape))}, batch {arguments.batch_size}, ", end="")
+    *contestants, contiguous = _contestants(name, shape, arguments.width, arguments.batch_size, where)
     agreement = _first_step([*contestants, contiguous], where)
-    per_round = max(1, math.ceil(ROUND_S / min(c.steps(1, where) for c in contestants)))
+    flops = _flops(contestants[-1])
+    per_round = max(1, math.ceil(ROUND_S / min(contestant.steps(2, where) / 2 for contestant in contestants)))
     print(f"width {arguments.width:g}, {arguments.rounds} rounds of {per_round} steps in turns", flush=True)
     for k in range(arguments.rounds):
         for contestant in contestants if k % 2 == 0 else reversed(contestants):
+            if where.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
             seconds = contestant.steps(per_round, where)
             contestant.rates.append(per_round * arguments.batch_size / seconds)
-    _report(contestants, agreement)
-    if arguments.csv:
-        _write(arguments.csv, contestants, arguments, _processor(where))
-    return 0
+            if where.type == "cuda":
+                contestant.memory_mib = torch.cuda.max_memory_allocated() / 2**20
+    setup = (name, side, arguments.width, arguments.batch_size, arguments.threads, _processor(where), torch.__version__)
+    rows = list(_rows(contestants, setup, flops, peaks))
+    _print(rows, agreement)
+    return rows
 
 
 def _contestants(
     name: str, shape: tuple[int, int, int], width: float, batch_size: int, where: torch.device
 ) -> list[Contestant]:
-    """The plain loop where there is one, the engine in fp32 and bf16; last, to compare with, fp32 in plain layout."""
+    """The plain loop, the engine in fp32 and bf16; last, to compare with, fp32 in plain layout."""
     stored = np.random.default_rng(SEED).integers(0, 256, (N_IMAGES, *shape), dtype=np.uint8)
     batches = engine.Batches(stored, batch_size, SEED, where)
+    entry = plan.model(name)
+    hparams = {**entry.hparams, "width": width}
 
     def build() -> Model:
         torch.manual_seed(derive("init", SEED))
-        entry = plan.model(name)
-        return experiment.build(entry.entry, shape, {**entry.hparams, "width": width}).to(where)
+        return experiment.build(entry.entry, shape, hparams).to(where).train()
 
-    def engine_in(precision: str, name: str, layout: torch.memory_format = torch.channels_last) -> Contestant:
-        model = build().to(memory_format=layout).train()
+    def engine_in(
+        precision: str, name: str, recorded: bool = False, layout: torch.memory_format = torch.channels_last
+    ) -> Contestant:
+        model = build().to(memory_format=layout)
+        recorder = None
+        if recorded:
+            recorder = cuda_recorder()
+            for optimizer in model.optimizers.values():
+                make_recordable(optimizer, where)
+        stepper = engine.Stepper(model, batches, SEED, precision, recorder, layout=layout)
+        return Contestant(name, stepper, model, model.optimizers)
 
-        def iterate(t: int) -> None:
-            engine.iterate(model, lambda t: batches(t).contiguous(memory_format=layout), t, SEED, precision)
+    plain = (PlainTriangle if name == "divergence_triangle" else PlainLoop)(build())
+    images = iter(loader(torch.from_numpy(stored), (batches.indices(t).tolist() for t in range(sys.maxsize))))
 
-        return Contestant(name, iterate, model.optimizers)
+    def iterate(t: int) -> None:
+        torch.manual_seed(derive("step", SEED, t))  # the engine's noise
+        (batch,) = next(images)
+        plain.step(batch.to(where))
 
-    contestants = [
-        engine_in("fp32", "engine fp32"),
-        engine_in("bf16", "engine bf16"),
-        engine_in("fp32", "engine fp32, contiguous", torch.contiguous_format),
-    ]
-    if name == "divergence_triangle":
-        plain = PlainTriangle(build().train())
-        endless = (batches.indices(t).tolist() for t in range(sys.maxsize))
-        images = iter(loader(torch.from_numpy(stored), endless))
-
-        def iterate(t: int) -> None:
-            torch.manual_seed(derive("step", SEED, t))  # the engine's noise
-            (batch,) = next(images)
-            plain.step(batch.to(where))
-
-        contestants.insert(0, Contestant("plain fp32", iterate, plain.optimizers))
-    return contestants
+    contestants = [Contestant(PLAIN, iterate, None, plain.optimizers)]
+    if where.type == "cuda":
+        contestants += [engine_in(precision, f"eager {precision}") for precision in ("fp32", "bf16")]
+    recorded = where.type == "cuda"
+    contestants += [engine_in(precision, f"engine {precision}", recorded) for precision in ("fp32", "bf16")]
+    return [*contestants, engine_in("fp32", CONTIGUOUS, layout=torch.contiguous_format)]
 
 
 def _first_step(contestants: list[Contestant], where: torch.device) -> list[str]:
@@ -148,14 +218,13 @@ def _first_step(contestants: list[Contestant], where: torch.device) -> list[str]
         contestant.steps(1, where)
         for hook in hooks:
             hook.remove()
-        moved = {name: _weights(optimizer) - before[name] for name, optimizer in contestant.optimizers.items()}
+        moved = {name: _weights(contestant.optimizers[name]) - before[name] for name in gradients}
         recorded.append((gradients, moved))
-    if contestants[0].name != "plain fp32":
-        return []
-    lines = ["relative distance from plain fp32 after the first step (energy, encoder, generator):"]
-    for contestant, (gradients, moved) in zip(contestants[1:], recorded[1:]):
-        for what, ours, reference in (("gradients", gradients, recorded[0][0]), ("updates", moved, recorded[0][1])):
-            distances = "  ".join(f"{_distance(ours[name], reference[name]):7.1e}" for name in reference)
+    (reference, reference_moved), *others = recorded
+    lines = [f"relative distance from {PLAIN} after the first step ({', '.join(reference)}):"]
+    for contestant, (gradients, moved) in zip(contestants[1:], others, strict=True):
+        for what, ours, theirs in (("gradients", gradients, reference), ("updates", moved, reference_moved)):
+            distances = "  ".join(f"{_distance(ours[name], theirs[name]):7.1e}" for name in theirs)
             lines.append(f"    {contestant.name:24}{what:10}{distances}")
     return lines
 
@@ -169,35 +238,101 @@ def _weights(optimizer: Optimizer) -> Tensor:
 
 
 def _distance(a: Tensor, b: Tensor) -> float:
-    """||a - b|| / ||b||."""
-    return ((a - b).norm() / b.norm()).item()
+    """||a - b|| / ||b||; 0 where both are 0."""
+    return ((a - b).norm() / b.norm().clamp(min=1e-300)).item()
 
 
-def _report(contestants: list[Contestant], agreement: list[str]) -> None:
-    reference = contestants[0]
-    print(f"\n{'':14}{'images/s':>10}{'min':>9}{'max':>9}   speed / {reference.name}: median (min to max over rounds)")
+def _flops(contestant: Contestant) -> float:
+    """Operations of an iteration, in units of 10^9, averaged over as many as the rarest phase may need."""
+    phases = len({contestant.model.phase(t) for t in range(100)})
+    n = 1 if phases == 1 else next(n for n in range(2, 100) if contestant.model.phase(n - 1) != 0)
+    with Operations() as counter:
+        for t in range(n):
+            contestant.iterate(t)
+    return counter.total / n / 1e9
+
+
+def _peak(precision: str, where: torch.device) -> float:
+    """GFLOP/s of a large matrix product or a 3x3 convolution, whichever is faster: libraries differ by processor."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.randn(PEAK_SIZE, PEAK_SIZE, device=where, dtype=dtype)
+    x = torch.randn(64, 256, 16, 16, device=where, dtype=dtype).to(memory_format=torch.channels_last)
+    w = torch.randn(256, 256, 3, 3, device=where, dtype=dtype).to(memory_format=torch.channels_last)
+    products = {
+        2 * PEAK_SIZE**3: lambda: a @ a,
+        2 * x.numel() * w[0].numel(): lambda: torch.nn.functional.conv2d(x, w, padding=1),
+    }
+    return max(flops / _fastest(product, where) / 1e9 for flops, product in products.items())
+
+
+def _fastest(work: Callable[[], object], where: torch.device, times: int = 10) -> float:
+    """Seconds of the fastest of several calls."""
+    found = []
+    for _ in range(times):
+        _wait(where)
+        start = time.perf_counter()
+        work()
+        _wait(where)
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def _rows(contestants: list[Contestant], setup: tuple, gflop: float, peaks: dict[str, float]) -> Iterator[Row]:
+    batch_size = setup[3]
     for contestant in contestants:
         rates = contestant.rates
-        row = f"{contestant.name:14}{statistics.median(rates):10.1f}{min(rates):9.1f}{max(rates):9.1f}"
-        if contestant is not reference:
-            ratios = [ours / theirs for ours, theirs in zip(rates, reference.rates)]
-            row += f"   {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(row)
-    print("\n".join(["", *agreement]) if agreement else "", flush=True)
+        ratios = [ours / theirs for ours, theirs in zip(rates, contestants[0].rates, strict=True)]
+        rate, ratio = statistics.median(rates), statistics.median(ratios)
+        speed = gflop * rate / batch_size
+        # The plain loop computes more than this, so its own operations per second are not known.
+        known = (
+            (speed, speed / peaks[contestant.name.split()[-1]]) if contestant.name != PLAIN else (math.nan, math.nan)
+        )
+        spread = (rate, min(rates), max(rates), ratio, min(ratios), max(ratios))
+        yield Row(*setup, contestant.name, *spread, gflop, *known, contestant.memory_mib)
 
 
-def _write(path: Path, contestants: list[Contestant], arguments: argparse.Namespace, processor: str) -> None:
-    """One row per contestant and round."""
+def _print(rows: list[Row], agreement: list[str]) -> None:
+    print(f"{rows[0].gflop_per_iteration:.1f} GFLOP per iteration (engine)\n")
+    print(f"{'':14}{'images/s':>10}{'min':>9}{'max':>9}{'of peak':>9}   speed / {PLAIN}: median (range over rounds)")
+    for row in rows:
+        part = "" if math.isnan(row.fraction_of_peak) else f"{row.fraction_of_peak:.0%}"
+        line = f"{row.loop:14}{row.images_per_s:10.1f}{row.low:9.1f}{row.high:9.1f}{part:>9}"
+        if row.loop != PLAIN:
+            line += f"   {row.ratio:.2f} ({row.ratio_low:.2f} to {row.ratio_high:.2f})"
+        print(line)
+    print("\n".join(["", *agreement]), flush=True)
+
+
+def _write(path: Path, rows: list[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["model", "side", "width", "batch_size", "threads", "processor", "torch", "loop", "round", "images_per_s"]
-        )
-        for contestant in contestants:
-            for k, rate in enumerate(contestant.rates):
-                setup = [arguments.model, arguments.side, arguments.width, arguments.batch_size, arguments.threads]
-                writer.writerow([*setup, processor, torch.__version__, contestant.name, k, round(rate, 2)])
+        writer = csv.DictWriter(file, list(asdict(rows[0])), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            values = asdict(row).items()
+            writer.writerow({name: float(f"{v:.4g}") if isinstance(v, float) else v for name, v in values})
+
+
+def _draw(path: Path, rows: list[Row]) -> None:
+    """Ratios to the plain loop, a group of bars per system and side."""
+    import matplotlib.pyplot as plt
+    import pandas as pd
+    import seaborn as sns
+
+    frame = pd.DataFrame([asdict(row) for row in rows if row.loop != PLAIN])
+    frame["system"] = frame.model + frame.side.map(", {} px".format)
+    figure, axes = plt.subplots(figsize=(7, 1 + 0.35 * frame.system.nunique()))
+    sns.barplot(frame, y="system", x="ratio", hue="loop", ax=axes, palette="colorblind")
+    axes.axvline(1, color="black", linewidth=0.8)
+    first = rows[0]
+    axes.set(xlabel="images per second / plain loop in fp32", ylabel="")
+    axes.set_title(
+        f"{first.processor}, {first.threads} threads, width {first.width:g}, batch {first.batch_size}", size=8
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    plt.close(figure)
 
 
 def _processor(where: torch.device) -> str:

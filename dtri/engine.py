@@ -7,10 +7,11 @@ what ran before. So an interrupted run continues exactly, and any iteration can 
 import json
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from dtri import checkpoint, images
 from dtri.device import autocast
 from dtri.model import Model
+from dtri.recording import Recorder, make_recordable, set_rate
 from dtri.seeding import derive
 
 CURVE_ROWS = 200  # rows of the training curve
@@ -77,7 +79,8 @@ class Progress:
 class Batches:
     """Batch t of an endless stream of epochs over uint8 images [N, C, H, W]; a function of (seed, t) alone.
 
-    Each epoch is a permutation of all images; a batch may straddle two epochs, so none is dropped.
+    Each epoch is a permutation of all images; a batch may straddle two epochs, so none is dropped. Images live on the
+    device where they fit; otherwise a thread reads the next batch while the device is busy with this one.
     """
 
     def __init__(self, stored: np.ndarray, batch_size: int, seed: int, device: torch.device):
@@ -88,15 +91,20 @@ class Batches:
         self.resident = torch.from_numpy(np.array(stored)).to(device) if resident else None
         self.stored = stored
         self._orders: dict[int, Tensor] = {}
+        self._reader = None if resident else ThreadPoolExecutor(1, "batches")
+        self._ahead: tuple[int, Future[Tensor]] | None = None
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
             generator = torch.Generator().manual_seed(derive("order", self.seed, epoch))
-            self._orders = {epoch - 1: self._orders.get(epoch - 1), epoch: torch.randperm(self.n, generator=generator)}
+            order = torch.randperm(self.n, generator=generator)
+            if self.resident is not None:
+                order = order.to(self.device)
+            self._orders = {epoch - 1: self._orders.get(epoch - 1), epoch: order}
         return self._orders[epoch]
 
     def indices(self, t: int) -> Tensor:
-        """int64 [batch_size] indices of batch t."""
+        """int64 [batch_size] indices of batch t, on the device of the images."""
         position, parts, wanted = t * self.batch_size, [], self.batch_size
         while wanted:
             epoch, start = divmod(position, self.n)
@@ -106,25 +114,91 @@ class Batches:
             wanted -= len(part)
         return torch.cat(parts)
 
+    def _read(self, t: int) -> Tensor:
+        batch = torch.from_numpy(self.stored[self.indices(t).numpy()])
+        return batch.pin_memory() if self.device.type == "cuda" else batch
+
     def __call__(self, t: int) -> Tensor:
-        """Batch t: float32 [batch_size, C, H, W] in [-1, 1], channels last, on the device."""
-        index = self.indices(t)
+        """Batch t as stored: uint8 [batch_size, C, H, W] on the device."""
         if self.resident is not None:
-            batch = self.resident[index.to(self.device)]
-        else:
-            batch = torch.from_numpy(self.stored[index.numpy()]).to(self.device)
-        return images.to_float(batch).contiguous(memory_format=torch.channels_last)
+            return self.resident[self.indices(t)]
+        if self._ahead is None or self._ahead[0] != t:
+            self._ahead = t, self._reader.submit(self._read, t)
+        batch = self._ahead[1].result()
+        self._ahead = t + 1, self._reader.submit(self._read, t + 1)
+        return batch.to(self.device, non_blocking=True)
 
 
-def iterate(model: Model, batches: Batches, t: int, seed: int, precision: str) -> dict[str, Tensor]:
-    """One training iteration, its noise drawn from (seed, t)."""
-    torch.manual_seed(derive("step", seed, t))
-    for name, lr in model.learning_rates(t).items():
-        for group in model.optimizers[name].param_groups:
-            group["lr"] = lr
-    x = batches(t)
-    with autocast(x.device, precision):
-        return model.step(x, t)
+class Losses(NamedTuple):
+    """Terms of one iteration's losses: their names, and a float32 tensor of as many values."""
+
+    names: list[str]
+    values: Tensor
+
+
+class Stepper:
+    """Iterations of a model, eager or, where a recorder is given, recorded once for each phase and then replayed.
+
+    The first iteration of a phase in a process is always eager: it creates what is created once (state of optimisers,
+    workspaces of libraries). A phase that cannot be recorded stays eager, with the reason handed to `log`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        batches: Callable[[int], Tensor],
+        seed: int,
+        precision: str,
+        recorder: Recorder | None = None,
+        log: Callable[[str], None] = print,
+        layout: torch.memory_format = torch.channels_last,
+    ):
+        self.model, self.batches, self.seed, self.precision = model, batches, seed, precision
+        self.recorder, self.log, self.layout = recorder, log, layout
+        self.buffers = dict(model.named_buffers())
+        self.warm: set[Hashable] = set()
+        self.replays: dict[Hashable, Callable[[Tensor], Losses] | None] = {}
+
+    def __call__(self, t: int) -> Losses:
+        """Run iteration t, its noise drawn from (seed, t)."""
+        for name, lr in self.model.learning_rates(t).items():
+            set_rate(self.model.optimizers[name], lr)
+        for name, value in self.model.scheduled(t).items():
+            self.buffers[name].fill_(value)
+        stored, phase = self.batches(t), self.model.phase(t)
+        if self.recorder is not None and phase in self.warm and phase not in self.replays:
+            self.replays[phase] = self._record(stored, t)
+        torch.manual_seed(derive("step", self.seed, t))
+        replay = self.replays.get(phase)
+        if replay is not None:
+            return replay(stored)
+        self.warm.add(phase)
+        return self._step(stored, t)
+
+    def _step(self, stored: Tensor, t: int) -> Losses:
+        x = images.to_float(stored).contiguous(memory_format=self.layout)
+        with autocast(x.device, self.precision):
+            losses = self.model.step(x, t)
+        return Losses(list(losses), torch.stack([value.float() for value in losses.values()]))
+
+    def _record(self, stored: Tensor, t: int) -> Callable[[Tensor], Losses] | None:
+        """Records the step of t's phase; a replay takes the batch and gives losses. None where that fails."""
+        inputs, outputs = stored.clone(), []
+        try:
+            replay = self.recorder(lambda: outputs.append(self._step(inputs, t)))
+        except RuntimeError as error:
+            for optimizer in self.model.optimizers.values():
+                optimizer.zero_grad(set_to_none=True)
+            self.log(f"phase {self.model.phase(t)!r} runs eagerly, it cannot be recorded: {str(error).splitlines()[0]}")
+            return None
+        (losses,) = outputs
+
+        def run(stored: Tensor) -> Losses:
+            inputs.copy_(stored)
+            replay()
+            return Losses(losses.names, losses.values.clone())
+
+        return run
 
 
 def fit(
@@ -145,19 +219,23 @@ def fit(
     keep: Collection[int] = (),
     kept: Callable[[int, dict[str, Tensor]], None] = lambda t, weights: None,
     progress_label: str = "",
+    recorder: Recorder | None = None,
 ) -> Outcome:
     """Train `build()` on uint8 images [N, C, H, W] for `steps` iterations, continuing from `state_path` if it fits.
 
     The state is saved every `save_every` iterations, every `save_every_s` seconds, and when `stop()` names a reason;
     then Interrupted is raised. A non-finite loss or weight ends the run as diverged, with the last weights seen finite.
     `kept(t, weights)` is called after each iteration t of `keep`; again, with the same weights, where a killed run
-    repeats one.
+    repeats one. `recorder` replaces eager iterations by recorded ones (dtri/recording.py).
     """
     torch.manual_seed(derive("init", seed))
     model = build().to(device).to(memory_format=torch.channels_last).train()
     batches = Batches(stored, batch_size, seed, device)
     average = Average(model)
     progress, good, message = _restore(model, average, state_path, run_id)
+    if recorder is not None:
+        for optimizer in model.optimizers.values():
+            make_recordable(optimizer, device)
     progress.attempts = _earlier_attempts(events_path, run_id) + 1
     interval = max(1, math.ceil(steps / CURVE_ROWS))
 
@@ -181,13 +259,14 @@ def fit(
         )
 
     log("start", message=message, run_id=run_id, device=str(device), steps=steps)
+    stepper = Stepper(model, batches, seed, precision, recorder, lambda reason: log("eager", reason=reason))
     bar = tqdm(total=steps, initial=progress.t, desc=progress_label, unit="it", disable=None, dynamic_ncols=True)
     if bar.disable:
         print(f"{progress_label}: {message}; {steps} iterations on {device}", flush=True)
-    pending: list[dict[str, Tensor]] = []
+    pending: list[Losses] = []
     clock = last_save = time.monotonic()
     while progress.t < steps:
-        pending.append(iterate(model, batches, progress.t, seed, precision))
+        pending.append(stepper(progress.t))
         average.update(model, progress.t)
         progress.t += 1
         if progress.t in keep:
@@ -272,7 +351,9 @@ def _memory(model: Model) -> dict[str, Tensor]:
 
 
 def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in state.items()}
+    copies = {name: torch.empty_like(tensor) for name, tensor in state.items()}
+    torch._foreach_copy_(list(copies.values()), [tensor.detach() for tensor in state.values()])
+    return copies
 
 
 def _restore(
@@ -299,20 +380,21 @@ def _earlier_attempts(path: Path, run_id: str) -> int:
     return sum('"event": "start"' in line and run_id in line for line in lines)
 
 
-def _absorb(progress: Progress, pending: list[dict[str, Tensor]], interval: int, steps: int) -> tuple[int, str] | None:
+def _absorb(progress: Progress, pending: list[Losses], interval: int, steps: int) -> tuple[int, str] | None:
     """Move pending losses to the curve with one transfer; (iteration, term) of the first non-finite one, if any."""
-    names = list(pending[0])
-    table = torch.stack([torch.stack([losses[name].float() for name in names]) for losses in pending]).tolist()
+    values = iter(torch.cat([losses.values for losses in pending]).tolist())
     end = progress.t
-    for offset, row in enumerate(table):
+    for offset, losses in enumerate(pending):
         progress.t = end - len(pending) + offset + 1
-        for name, value in zip(names, row):
+        row = {name: next(values) for name in losses.names}
+        for name, value in row.items():
             if not math.isfinite(value):
                 return progress.t, name
-        progress.add(dict(zip(names, row)), progress.t % interval == 0 or progress.t == steps)
+        progress.add(row, progress.t % interval == 0 or progress.t == steps)
     return None
 
 
 def _finite(model: Model) -> bool:
     """Whether all weights and buffers (batch norm's averages, say) are finite."""
-    return bool(torch.stack([torch.isfinite(tensor).all() for tensor in model.state_dict().values()]).all())
+    floats = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    return bool(torch.stack(torch._foreach_norm(floats, math.inf)).isfinite().all())

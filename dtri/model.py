@@ -65,6 +65,13 @@ class Model(nn.Module, ABC):
         """Learning rate of each scheduled optimiser at iteration t; the others keep theirs."""
         return {}
 
+    def scheduled(self, t: int) -> dict[str, float]:
+        """Value of each scheduled buffer (0-d, float) at iteration t; the others keep theirs.
+
+        What `step` reads of a schedule must be such a buffer: a number of Python is the same at every replay.
+        """
+        return {}
+
     @contextmanager
     def only(self, player: str) -> Iterator[None]:
         """Freeze the parameters of every other optimiser, so that no gradient is computed to be thrown away."""
@@ -92,6 +99,7 @@ class Model(nn.Module, ABC):
             params = [p for group in optimizer.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(params, clip_norm)
         optimizer.step()
+        torch.clear_autocast_cache()  # of weights as they were before this step
 
 
 def has(model: Model, corner: str) -> bool:

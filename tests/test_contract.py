@@ -3,7 +3,7 @@
 import contextlib
 import random
 import sys
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dtri import checkpoint, corners, engine, experiment
+from dtri import checkpoint, corners, engine, experiment, images
 from dtri.experiment import TrainSpec
 from dtri.model import Model, has
 from tests.toys import noise_images, same, stopping_after
@@ -51,8 +51,14 @@ def build(name: str, shape: tuple[int, int, int], seed: int = 0) -> Model:
     return model
 
 
-def batches(shape: tuple[int, int, int]) -> engine.Batches:
+def stored_batches(shape: tuple[int, int, int]) -> engine.Batches:
     return engine.Batches(noise_images(20, shape), BATCH, seed=0, device=CPU)
+
+
+def batches(shape: tuple[int, int, int]) -> Callable[[int], torch.Tensor]:
+    """Batch t as `step` takes it."""
+    stored = stored_batches(shape)
+    return lambda t: images.to_float(stored(t)).contiguous(memory_format=torch.channels_last)
 
 
 def iterations(model: Model) -> list[int]:

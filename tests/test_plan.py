@@ -460,7 +460,7 @@ def test_the_paper_table_trains_at_full_width(table1: dict) -> None:
     for model in ("vae", "dcgan", "divergence_triangle", "joint_vae_ebm"):
         for seed in plan.preset("paper").seeds:
             assert f"results/paper/cifar10/{model}/seed{seed}" in jobs
-    specs = [json.loads(text) for text in re.findall(r"commands\.train --spec '(.*?)' ", table1["text"])]
+    specs = [json.loads(text) for text in re.findall(r"warm train --spec '(.*?)' ", table1["text"])]
     assert len(specs) == len(jobs)
     assert all(spec["hparams"].get("width", 1.0) == 1.0 for spec in specs)
     assert {spec["steps"] for spec in specs if spec["dataset"] == "cifar10" and spec["model"] == "dcgan"} == {200_000}

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from dtri import checkpoint, device, engine, experiment
+from dtri import checkpoint, device, engine, experiment, recording
 from dtri.data import store
 from dtri.report.records import write_text
 from workflow.commands.cli import run
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--preset", default="", help="preset, for the record")
     parser.add_argument("--out", required=True, type=Path, help="folder of the run")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
+    parser.add_argument("--eager", action="store_true", help="on a GPU: record no CUDA graphs, to compare with")
     parser.add_argument("--minutes", type=float, help="allocated time; saves and exits 75 before it ends")
     arguments = parser.parse_args(argv)
     minutes = arguments.minutes
@@ -70,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     where = device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)
     device.prepare(spec.threads, spec.precision)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    with _exclusive(arguments.out), device.gpu_slot(where) as where:
+    with _exclusive(arguments.out), device.gpu_slot(where) as where, recording.side_stream(where):
         return _train(spec, dataset, arguments, where, Stop(deadline))
 
 
@@ -105,6 +107,7 @@ def _train(
             keep=spec.late,
             kept=lambda t, weights: checkpoint.save_weights(checkpoint.late_path(arguments.out, t), weights, spec),
             progress_label=f"{spec.dataset}/{spec.model}/seed{spec.seed}",
+            recorder=recording.cuda_recorder() if where.type == "cuda" and not arguments.eager else None,
         )
     except engine.Interrupted as interrupted:
         print(f"{arguments.out}: {interrupted}", flush=True)
@@ -137,6 +140,7 @@ def _train(
         "gpu_hours": round(outcome.seconds / 3600, 6) if where.type == "cuda" else None,
         "images_per_s": round(spec.batch_size * max(outcome.step, 1) / max(outcome.seconds, 1e-9), 1),
         "attempts": outcome.attempts,
+        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": versions("torch", "numpy"),
         "provenance": provenance(),
     }

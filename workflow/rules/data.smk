@@ -85,5 +85,5 @@ rule classifier:
         folder=plan.data_folder,
         code=plan.code("classifier"),
     shell:
-        "python -m workflow.commands.classifier --data {params.folder} --out {output.weights}"
+        "python -m workflow.warm classifier --data {params.folder} --out {output.weights}"
         " --summary {output.summary} > {log} 2>&1"

@@ -27,7 +27,7 @@ rule generation:
         arguments=plan.generation_arguments,
         code=plan.code("generation"),
     shell:
-        "python -m workflow.commands.generation --samples {input.samples} --batch-samples {input.batch_samples}"
+        "python -m workflow.warm generation --samples {input.samples} --batch-samples {input.batch_samples}"
         " --train {input.summary}"
         " --spec {params.spec:q} --code {params.code} {params.arguments} --threads {threads} > {log} 2>&1"
 
@@ -49,7 +49,7 @@ rule auroc:
         folder=plan.against_folder,
         code=plan.code("auroc"),
     shell:
-        "python -m workflow.commands.ranking --train {input.summary} --code {params.code} --scores {input.scores}"
+        "python -m workflow.warm ranking --train {input.summary} --code {params.code} --scores {input.scores}"
         " --against {input.against} --against-data {params.folder} --out {output.record} > {log} 2>&1"
 
 
@@ -72,6 +72,6 @@ rule auprc:
         folder=plan.data_folder,
         code=plan.code("auprc"),
     shell:
-        "python -m workflow.commands.ranking --train {input.summary} --code {params.code} --labels-of {params.folder}"
+        "python -m workflow.warm ranking --train {input.summary} --code {params.code} --labels-of {params.folder}"
         " --scores {input.test} {input.leaky} --split test test_leaky --out {output.test} {output.leaky}"
         " > {log} 2>&1"

@@ -22,7 +22,7 @@ rule table:
         spec=plan.table_spec,
         code=plan.table_code,
     shell:
-        "python -m workflow.commands.table {wildcards.table} --preset {wildcards.preset}"
+        "python -m workflow.warm table {wildcards.table} --preset {wildcards.preset}"
         " --out results/{wildcards.preset} > {log} 2>&1"
 
 
@@ -46,7 +46,7 @@ rule figure:
         code=plan.figure_code,
         caption=plan.figure_caption,
     shell:
-        "python -m workflow.commands.figure {wildcards.figure} --preset {wildcards.preset}"
+        "python -m workflow.warm figure {wildcards.figure} --preset {wildcards.preset}"
         " --out results/{wildcards.preset}/figures > {log} 2>&1"
 
 

@@ -21,7 +21,7 @@ rule sample:
         sampler=plan.sampler_text,
         code=plan.sample_code,
     shell:
-        "python -m workflow.commands.sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
+        "python -m workflow.warm sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
         " --threads {threads} --out {output.samples} --grid {output.grid} --n-batch-statistics {params.n_batch}"
         " --out-batch-statistics {output.batch_samples} > {log} 2>&1"
 
@@ -44,7 +44,7 @@ rule interpolate:
         folder=plan.data_folder,
         code=plan.interpolate_code,
     shell:
-        "python -m workflow.commands.interpolate --model {input.model} --data {params.folder} --threads {threads}"
+        "python -m workflow.warm interpolate --model {input.model} --data {params.folder} --threads {threads}"
         " --out {output.frames} > {log} 2>&1"
 
 
@@ -70,7 +70,7 @@ rule reconstruct:
         folder=plan.data_folder,
         code=plan.reconstruct_code,
     shell:
-        "python -m workflow.commands.reconstruct --model {input.model} --train {input.summary} --data {params.folder}"
+        "python -m workflow.warm reconstruct --model {input.model} --train {input.summary} --data {params.folder}"
         " --code {params.code} --threads {threads} --rmse {output.rmse} --mse {output.mse} --pairs {output.pairs}"
         " > {log} 2>&1"
 
@@ -95,7 +95,7 @@ rule score:
         arguments=plan.score_arguments,
         code=plan.score_code,
     shell:
-        "python -m workflow.commands.score --model {input.model} {params.arguments} --threads {threads}"
+        "python -m workflow.warm score --model {input.model} {params.arguments} --threads {threads}"
         " --out {output.scores} > {log} 2>&1"
 
 
@@ -121,5 +121,5 @@ rule score_holdout:
         folder=plan.data_folder,
         code=plan.score_code,
     shell:
-        "python -m workflow.commands.score --model {input.model} --late --data {params.folder} --split test test_leaky"
+        "python -m workflow.warm score --model {input.model} --late --data {params.folder} --split test test_leaky"
         " --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"

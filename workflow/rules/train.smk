@@ -12,8 +12,6 @@ rule train:
         summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/train.log",
-    benchmark:
-        "results/{preset}/{dataset}/{model}/seed{seed}/logs/train.benchmark.tsv"
     priority: 10
     threads: plan.threads
     resources:
@@ -25,4 +23,4 @@ rule train:
         code=plan.train_code,
         arguments=plan.train_arguments,
     shell:
-        "exec python -m workflow.commands.train --spec {params.spec:q} --code {params.code} {params.arguments} > {log} 2>&1"
+        "exec python -m workflow.warm train --spec {params.spec:q} --code {params.code} {params.arguments} > {log} 2>&1"
