@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from dtri import checkpoint, images
 from dtri.device import autocast
+from dtri.distributed import ALONE, Alone
 from dtri.model import Model
 from dtri.recording import Recorder, make_recordable, set_rate
 from dtri.seeding import derive
@@ -80,13 +81,14 @@ class Batches:
     """Batch t of an endless stream of epochs over uint8 images [N, C, H, W]; a function of (seed, t) alone.
 
     Each epoch is a permutation of all images; a batch may straddle two epochs, so none is dropped. Images live on the
-    device where they fit; otherwise a thread reads the next batch while the device is busy with this one.
+    device where they fit; otherwise a thread reads the next batch while the device is busy with this one. A process
+    of several reads its `rows` of a batch alone.
     """
 
-    def __init__(self, stored: np.ndarray, batch_size: int, seed: int, device: torch.device):
+    def __init__(self, stored: np.ndarray, batch_size: int, seed: int, device: torch.device, rows: slice = slice(None)):
         if len(stored) == 0:
             raise ValueError("expected training images, found an empty array")
-        self.n, self.batch_size, self.seed, self.device = len(stored), batch_size, seed, device
+        self.n, self.batch_size, self.seed, self.device, self.rows = len(stored), batch_size, seed, device, rows
         resident = stored.nbytes <= RESIDENT_BYTES
         self.resident = torch.from_numpy(np.array(stored)).to(device) if resident else None
         self.stored = stored
@@ -104,7 +106,7 @@ class Batches:
         return self._orders[epoch]
 
     def indices(self, t: int) -> Tensor:
-        """int64 [batch_size] indices of batch t, on the device of the images."""
+        """int64 indices of batch t or of its rows, on the device of the images."""
         position, parts, wanted = t * self.batch_size, [], self.batch_size
         while wanted:
             epoch, start = divmod(position, self.n)
@@ -112,7 +114,7 @@ class Batches:
             parts.append(part)
             position += len(part)
             wanted -= len(part)
-        return torch.cat(parts)
+        return torch.cat(parts)[self.rows]
 
     def _read(self, t: int) -> Tensor:
         batch = torch.from_numpy(self.stored[self.indices(t).numpy()])
@@ -220,19 +222,23 @@ def fit(
     kept: Callable[[int, dict[str, Tensor]], None] = lambda t, weights: None,
     progress_label: str = "",
     recorder: Recorder | None = None,
+    team: Alone = ALONE,
 ) -> Outcome:
     """Train `build()` on uint8 images [N, C, H, W] for `steps` iterations, continuing from `state_path` if it fits.
 
     The state is saved every `save_every` iterations, every `save_every_s` seconds, and when `stop()` names a reason;
     then Interrupted is raised. A non-finite loss or weight ends the run as diverged, with the last weights seen finite.
     `kept(t, weights)` is called after each iteration t of `keep`; again, with the same weights, where a killed run
-    repeats one. `recorder` replaces eager iterations by recorded ones (dtri/recording.py).
+    repeats one. `recorder` replaces eager iterations by recorded ones (dtri/recording.py). `team`: the processes that
+    train together (dtri/distributed.py), of which one writes files and all return the same.
     """
     torch.manual_seed(derive("init", seed))
     model = build().to(device).to(memory_format=torch.channels_last).train()
-    batches = Batches(stored, batch_size, seed, device)
+    team.join(model)
+    batches = Batches(stored, batch_size, seed, device, team.rows(batch_size))
     average = Average(model)
-    progress, good, message = _restore(model, average, state_path, run_id)
+    progress, good, message = _restore(model, average, state_path, run_id, team)
+    team.check(model)
     if recorder is not None:
         for optimizer in model.optimizers.values():
             make_recordable(optimizer, device)
@@ -240,27 +246,37 @@ def fit(
     interval = max(1, math.ceil(steps / CURVE_ROWS))
 
     def log(event: str, **values: Any) -> None:
+        if not team.leads:
+            return
         line = {"event": event, "t": progress.t, "seconds": round(progress.seconds, 3), "attempt": progress.attempts}
         with open(events_path, "a") as file:
             file.write(json.dumps({**line, **values, "time": round(time.time(), 3)}) + "\n")
 
     def save() -> None:
-        checkpoint.save_state(
-            state_path,
-            {
+        memory = team.together(_memory(model))
+        if team.leads:
+            state = {
                 "run_id": run_id,
                 **vars(progress),
                 "good": None if good[1] == progress.t else good,
                 "model": model.state_dict(),
-                "memory": _memory(model),
+                "memory": memory,
                 "average": average.weights,
                 "optimizers": {name: optimizer.state_dict() for name, optimizer in model.optimizers.items()},
-            },
-        )
+            }
+            checkpoint.save_state(state_path, state)
+        team.wait()
 
     log("start", message=message, run_id=run_id, device=str(device), steps=steps)
     stepper = Stepper(model, batches, seed, precision, recorder, lambda reason: log("eager", reason=reason))
-    bar = tqdm(total=steps, initial=progress.t, desc=progress_label, unit="it", disable=None, dynamic_ncols=True)
+    bar = tqdm(
+        total=steps,
+        initial=progress.t,
+        desc=progress_label,
+        unit="it",
+        disable=not team.leads or None,
+        dynamic_ncols=True,
+    )
     if bar.disable:
         print(f"{progress_label}: {message}; {steps} iterations on {device}", flush=True)
     pending: list[Losses] = []
@@ -271,14 +287,14 @@ def fit(
         progress.t += 1
         if progress.t in keep:
             kept(progress.t, average.snapshot(model))
-        reason = stop()
+        reason = team.agreed(stop())
         # Weights are checked at fixed iterations only, so that a stop in between cannot change how a run ends.
         checked = progress.t % CHECK_EVERY == 0 or progress.t == steps
         if not checked and reason is None:
             continue
         now = time.monotonic()
         progress.seconds, clock = progress.seconds + now - clock, now
-        bad = _absorb(progress, pending, interval, steps)
+        bad = _absorb(progress, pending, interval, steps, team)
         if checked and not bad and not _finite(model):
             bad = progress.t, "weights"
         bar.update(len(pending))
@@ -292,11 +308,13 @@ def fit(
                 "diverged", step, weights, progress.curve, progress.seconds, progress.attempts, bad_step, term
             )
         if checked:
+            team.check(model)
             good = average.snapshot(model), progress.t
         if progress.curve and progress.curve[-1]["step"] + CHECK_EVERY > progress.t:
             bar.set_postfix({k: f"{v:.3g}" for k, v in progress.curve[-1].items() if k != "step"}, refresh=False)
         due = progress.t % save_every < CHECK_EVERY and progress.t >= save_every
-        if reason or due or now - last_save > save_every_s or progress.t == steps:
+        late = team.agreed("due" if now - last_save > save_every_s else None)
+        if reason or due or late or progress.t == steps:
             save()
             last_save = time.monotonic()
             rate = batch_size * progress.t / max(progress.seconds, 1e-9)
@@ -357,15 +375,16 @@ def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _restore(
-    model: Model, average: Average, path: Path, run_id: str
+    model: Model, average: Average, path: Path, run_id: str, team: Alone
 ) -> tuple[Progress, tuple[dict[str, Tensor], int], str]:
     """Puts the saved state, if it fits, into the model and average; (progress, last finite weights, what happened)."""
     state, message = checkpoint.load_state(path, run_id)
     if state is None:
         return Progress(), (average.snapshot(model), 0), message
     model.load_state_dict(state["model"])
+    memory = team.own(state["memory"])
     for name, tensor in _memory(model).items():
-        tensor.copy_(state["memory"][name])
+        tensor.copy_(memory[name])
     for name, tensor in average.weights.items():
         tensor.copy_(state["average"][name])
     for name, optimizer in model.optimizers.items():
@@ -380,9 +399,11 @@ def _earlier_attempts(path: Path, run_id: str) -> int:
     return sum('"event": "start"' in line and run_id in line for line in lines)
 
 
-def _absorb(progress: Progress, pending: list[Losses], interval: int, steps: int) -> tuple[int, str] | None:
+def _absorb(
+    progress: Progress, pending: list[Losses], interval: int, steps: int, team: Alone
+) -> tuple[int, str] | None:
     """Move pending losses to the curve with one transfer; (iteration, term) of the first non-finite one, if any."""
-    values = iter(torch.cat([losses.values for losses in pending]).tolist())
+    values = iter(team.mean(torch.cat([losses.values for losses in pending])).tolist())
     end = progress.t
     for offset, losses in enumerate(pending):
         progress.t = end - len(pending) + offset + 1
