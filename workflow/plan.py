@@ -81,6 +81,8 @@ class DatasetConfig(Strict):
 class ModelOverride(Strict):
     steps: PositiveInt | None = None
     batch_size: PositiveInt | None = None
+    processes: PositiveInt | None = None
+    sync_batch_norm: bool | None = None
     hparams: dict[str, Any] = Field(default_factory=dict)
     sampler: dict[str, Any] = Field(default_factory=dict)
 
@@ -90,6 +92,8 @@ class ModelConfig(Strict):
     entry: str
     steps: PositiveInt
     batch_size: PositiveInt
+    processes: PositiveInt = 1
+    sync_batch_norm: bool = True
     hparams: dict[str, Any] = Field(default_factory=dict)
     sampler: dict[str, Any] = Field(default_factory=dict)
     datasets: dict[str, ModelOverride] = Field(default_factory=dict)
@@ -345,6 +349,8 @@ def train_spec(run: Run) -> TrainSpec:
             precision=chosen.precision,
             threads=chosen.threads,
             late_every=_late_every(steps) if data.digit is not None else 0,
+            processes=overrides.processes or entry.processes,
+            sync_batch_norm=entry.sync_batch_norm if overrides.sync_batch_norm is None else overrides.sync_batch_norm,
         )
     except ValueError as error:
         raise ValueError(f"models.yaml: {run.model} on {data.family}: {error}") from error
@@ -662,6 +668,22 @@ def gpus(wildcards: Any) -> int:
     if device == "auto":
         return int(Path("/dev/nvidia0").exists())
     return int(device == "gpu")
+
+
+def train_threads(wildcards: Any) -> int:
+    return threads(wildcards) * train_spec(run_of(wildcards)).processes
+
+
+def train_gpus(wildcards: Any) -> int:
+    return gpus(wildcards) * train_spec(run_of(wildcards)).processes
+
+
+def train_launcher(wildcards: Any) -> str:
+    """The program that runs the train command, in as many processes as the run has."""
+    processes = train_spec(run_of(wildcards)).processes
+    if processes == 1:
+        return "python -m workflow.warm train"
+    return f"python -m torch.distributed.run --standalone --nproc-per-node {processes} -m workflow.commands.train"
 
 
 def train_text(wildcards: Any) -> str:

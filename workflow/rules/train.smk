@@ -13,14 +13,15 @@ rule train:
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/train.log",
     priority: 10
-    threads: plan.threads
+    threads: plan.train_threads
     resources:
-        gpu=plan.gpus,
+        gpu=plan.train_gpus,
         mem_mb=8000,
         runtime=1440,
     params:
         spec=plan.train_text,
         code=plan.train_code,
         arguments=plan.train_arguments,
+        launcher=plan.train_launcher,
     shell:
-        "exec python -m workflow.warm train --spec {params.spec:q} --code {params.code} {params.arguments} > {log} 2>&1"
+        "exec {params.launcher} --spec {params.spec:q} --code {params.code} {params.arguments} > {log} 2>&1"
