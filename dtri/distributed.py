@@ -73,6 +73,10 @@ class Alone:
     def wait(self) -> None:
         """Until all processes are here."""
 
+    def in_turn(self, read: Callable[[], Any]) -> Any:
+        """What `read` finds, of which the first process may move what it finds out of the way of the others."""
+        return read()
+
 
 class Team(Alone):
     """A run of several processes of one machine; everything here has to be called by all of them in the same order."""
@@ -82,7 +86,9 @@ class Team(Alone):
         self.sync_batch_norm = sync_batch_norm
 
     def rows(self, batch_size: int) -> slice:
-        share = batch_size // self.world
+        share, rest = divmod(batch_size, self.world)
+        if rest:
+            raise ValueError(f"expected batches divisible by {self.world} processes, found one of {batch_size} images")
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def place(self, devices: list[torch.device]) -> torch.device:
@@ -148,6 +154,11 @@ class Team(Alone):
 
     def wait(self) -> None:
         dist.barrier()
+
+    def in_turn(self, read: Callable[[], Any]) -> Any:
+        found = read() if self.leads else None
+        dist.barrier()
+        return found if self.leads else read()
 
 
 ALONE = Alone()

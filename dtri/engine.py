@@ -80,15 +80,25 @@ class Progress:
 class Batches:
     """Batch t of an endless stream of epochs over uint8 images [N, C, H, W]; a function of (seed, t) alone.
 
-    Each epoch is a permutation of all images; a batch may straddle two epochs, so none is dropped. Images live on the
-    device where they fit; otherwise a thread reads the next batch while the device is busy with this one. A process
-    of several reads its `rows` of a batch alone.
+    Each epoch is a permutation of all images; a batch may straddle two epochs, so none is dropped. `span` gives the
+    images of batch t in the stream (see Model.span); without one, all batches have `batch_size` images. Images live on
+    the device where they fit; otherwise a thread reads the next batch while the device is busy with this one. One
+    process of several reads its `rows` of every batch alone.
     """
 
-    def __init__(self, stored: np.ndarray, batch_size: int, seed: int, device: torch.device, rows: slice = slice(None)):
+    def __init__(
+        self,
+        stored: np.ndarray,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        span: Callable[[int, int], tuple[int, int]] | None = None,
+        rows: Callable[[int], slice] = ALONE.rows,
+    ):
         if len(stored) == 0:
             raise ValueError("expected training images, found an empty array")
-        self.n, self.batch_size, self.seed, self.device, self.rows = len(stored), batch_size, seed, device, rows
+        self.n, self.batch_size, self.seed, self.device = len(stored), batch_size, seed, device
+        self.span, self.rows = span, rows
         resident = stored.nbytes <= RESIDENT_BYTES
         self.resident = torch.from_numpy(np.array(stored)).to(device) if resident else None
         self.stored = stored
@@ -106,22 +116,23 @@ class Batches:
         return self._orders[epoch]
 
     def indices(self, t: int) -> Tensor:
-        """int64 indices of batch t or of its rows, on the device of the images."""
-        position, parts, wanted = t * self.batch_size, [], self.batch_size
+        """int64 indices of this process's rows of batch t, on the device of the images."""
+        start, stop = self.span(t, self.batch_size) if self.span else (t * self.batch_size, (t + 1) * self.batch_size)
+        position, parts, wanted = start, [], stop - start
         while wanted:
-            epoch, start = divmod(position, self.n)
-            part = self._order(epoch)[start : start + wanted]
+            epoch, place = divmod(position, self.n)
+            part = self._order(epoch)[place : place + wanted]
             parts.append(part)
             position += len(part)
             wanted -= len(part)
-        return torch.cat(parts)[self.rows]
+        return torch.cat(parts)[self.rows(stop - start)]
 
     def _read(self, t: int) -> Tensor:
         batch = torch.from_numpy(self.stored[self.indices(t).numpy()])
         return batch.pin_memory() if self.device.type == "cuda" else batch
 
     def __call__(self, t: int) -> Tensor:
-        """Batch t as stored: uint8 [batch_size, C, H, W] on the device."""
+        """Batch t as stored: uint8 [B, C, H, W] on the device."""
         if self.resident is not None:
             return self.resident[self.indices(t)]
         if self._ahead is None or self._ahead[0] != t:
@@ -157,7 +168,6 @@ class Stepper:
     ):
         self.model, self.batches, self.seed, self.precision = model, batches, seed, precision
         self.recorder, self.log, self.layout = recorder, log, layout
-        self.buffers = dict(model.named_buffers())
         self.warm: set[Hashable] = set()
         self.replays: dict[Hashable, Callable[[Tensor], Losses] | None] = {}
 
@@ -165,8 +175,7 @@ class Stepper:
         """Run iteration t, its noise drawn from (seed, t)."""
         for name, lr in self.model.learning_rates(t).items():
             set_rate(self.model.optimizers[name], lr)
-        for name, value in self.model.scheduled(t).items():
-            self.buffers[name].fill_(value)
+        self.model.begin(t)
         stored, phase = self.batches(t), self.model.phase(t)
         if self.recorder is not None and phase in self.warm and phase not in self.replays:
             self.replays[phase] = self._record(stored, t)
@@ -228,15 +237,16 @@ def fit(
 
     The state is saved every `save_every` iterations, every `save_every_s` seconds, and when `stop()` names a reason;
     then Interrupted is raised. A non-finite loss or weight ends the run as diverged, with the last weights seen finite.
-    `kept(t, weights)` is called after each iteration t of `keep`; again, with the same weights, where a killed run
-    repeats one. `recorder` replaces eager iterations by recorded ones (dtri/recording.py). `team`: the processes that
-    train together (dtri/distributed.py), of which one writes files and all return the same.
+    `kept(t, weights)` is called after each iteration t of `keep` and of the model's milestones; again, with the same
+    weights, where a killed run repeats one. `recorder` replaces eager iterations by recorded ones (dtri/recording.py).
+    `team`: the processes that train together (dtri/distributed.py); the first one writes, all return the same.
     """
     torch.manual_seed(derive("init", seed))
     model = build().to(device).to(memory_format=torch.channels_last).train()
     team.join(model)
-    batches = Batches(stored, batch_size, seed, device, team.rows(batch_size))
+    batches = Batches(stored, batch_size, seed, device, model.span, team.rows)
     average = Average(model)
+    keep = {*keep, *model.milestones(steps)}
     progress, good, message = _restore(model, average, state_path, run_id, team)
     team.check(model)
     if recorder is not None:
@@ -249,8 +259,11 @@ def fit(
         if not team.leads:
             return
         line = {"event": event, "t": progress.t, "seconds": round(progress.seconds, 3), "attempt": progress.attempts}
-        with open(events_path, "a") as file:
-            file.write(json.dumps({**line, **values, "time": round(time.time(), 3)}) + "\n")
+        try:
+            with open(events_path, "a") as file:
+                file.write(json.dumps({**line, **values, "time": round(time.time(), 3)}) + "\n")
+        except OSError as error:  # of a full disk it names no file
+            raise OSError(f"expected to write {events_path}, found: {error}") from error
 
     def save() -> None:
         memory = team.together(_memory(model))
@@ -269,14 +282,8 @@ def fit(
 
     log("start", message=message, run_id=run_id, device=str(device), steps=steps)
     stepper = Stepper(model, batches, seed, precision, recorder, lambda reason: log("eager", reason=reason))
-    bar = tqdm(
-        total=steps,
-        initial=progress.t,
-        desc=progress_label,
-        unit="it",
-        disable=not team.leads or None,
-        dynamic_ncols=True,
-    )
+    quiet = not team.leads or None  # None: where no terminal is attached
+    bar = tqdm(total=steps, initial=progress.t, desc=progress_label, unit="it", disable=quiet, dynamic_ncols=True)
     if bar.disable:
         print(f"{progress_label}: {message}; {steps} iterations on {device}", flush=True)
     pending: list[Losses] = []
@@ -285,7 +292,7 @@ def fit(
         pending.append(stepper(progress.t))
         average.update(model, progress.t)
         progress.t += 1
-        if progress.t in keep:
+        if progress.t in keep and team.leads:
             kept(progress.t, average.snapshot(model))
         reason = team.agreed(stop())
         # Weights are checked at fixed iterations only, so that a stop in between cannot change how a run ends.
@@ -293,7 +300,7 @@ def fit(
         if not checked and reason is None:
             continue
         now = time.monotonic()
-        progress.seconds, clock = progress.seconds + now - clock, now
+        progress.seconds, clock = progress.seconds + max(0.0, now - clock), now
         bad = _absorb(progress, pending, interval, steps, team)
         if checked and not bad and not _finite(model):
             bad = progress.t, "weights"
@@ -313,11 +320,12 @@ def fit(
         if progress.curve and progress.curve[-1]["step"] + CHECK_EVERY > progress.t:
             bar.set_postfix({k: f"{v:.3g}" for k, v in progress.curve[-1].items() if k != "step"}, refresh=False)
         due = progress.t % save_every < CHECK_EVERY and progress.t >= save_every
-        late = team.agreed("due" if now - last_save > save_every_s else None)
+        # Also where the clock was set back.
+        late = team.agreed(None if 0 <= now - last_save <= save_every_s else "due")
         if reason or due or late or progress.t == steps:
             save()
             last_save = time.monotonic()
-            rate = batch_size * progress.t / max(progress.seconds, 1e-9)
+            rate = model.span(progress.t, batch_size)[0] / max(progress.seconds, 1e-9)
             log("saved", images_per_s=round(rate, 1), **(progress.curve[-1] if progress.curve else {}))
             if bar.disable:
                 left = progress.seconds / progress.t * (steps - progress.t)
@@ -378,7 +386,7 @@ def _restore(
     model: Model, average: Average, path: Path, run_id: str, team: Alone
 ) -> tuple[Progress, tuple[dict[str, Tensor], int], str]:
     """Puts the saved state, if it fits, into the model and average; (progress, last finite weights, what happened)."""
-    state, message = checkpoint.load_state(path, run_id)
+    state, message = team.in_turn(lambda: checkpoint.load_state(path, run_id))
     if state is None:
         return Progress(), (average.snapshot(model), 0), message
     model.load_state_dict(state["model"])
@@ -395,7 +403,7 @@ def _restore(
 
 def _earlier_attempts(path: Path, run_id: str) -> int:
     """Starts of this run in its event log, which also knows those that died before they saved a state."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     return sum('"event": "start"' in line and run_id in line for line in lines)
 
 

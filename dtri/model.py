@@ -61,15 +61,28 @@ class Model(nn.Module, ABC):
         """Names the code path that `step` takes at t; steps of one phase run the same kernels."""
         return 0
 
+    def begin(self, t: int) -> None:
+        """Called before the step of iteration t, outside of what the engine may capture: schedules within a phase.
+
+        Whatever changes from one iteration of a phase to the next, and is no learning rate, is put into buffers here,
+        in place: a number of Python would be the same at every replay. A pure function of t, so that a run may continue
+        at any iteration.
+        """
+
+    def span(self, t: int, batch_size: int) -> tuple[int, int]:
+        """(start, stop): iteration t trains on images [start, stop) of the endless stream of epochs.
+
+        Each iteration starts where the one before stopped, so `start` is the number of images seen before t.
+        `batch_size` is the specification's.
+        """
+        return t * batch_size, (t + 1) * batch_size
+
+    def milestones(self, steps: int) -> list[int]:
+        """Iterations before the end of a run of `steps` whose weights are kept besides those that it ends with."""
+        return []
+
     def learning_rates(self, t: int) -> dict[str, float]:
         """Learning rate of each scheduled optimiser at iteration t; the others keep theirs."""
-        return {}
-
-    def scheduled(self, t: int) -> dict[str, float]:
-        """Value of each scheduled buffer (0-d, float) at iteration t; the others keep theirs.
-
-        What `step` reads of a schedule must be such a buffer: a number of Python is the same at every replay.
-        """
         return {}
 
     @contextmanager

@@ -3,6 +3,7 @@
 Raw files of datasets (truncated, missing, of another size) are in tests/test_data.py and tests/test_fetch.py.
 """
 
+import hashlib
 import importlib
 import json
 import shutil
@@ -18,7 +19,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from dtri import checkpoint
+from dtri import checkpoint, experiment
 from dtri.data import store
 from dtri.experiment import TrainSpec, build
 from tests.toys import noise_images
@@ -52,6 +53,8 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "untrainable" / "train.npy", noise_images(16, (1, 28, 28))[:0])
     meta = json.loads((folder / "noise" / "meta.json").read_text())
     meta["sizes"]["train"] = 0
+    meta["sha256"]["train.npy"] = store.digest(folder / "untrainable" / "train.npy", "sha256")
+    meta["content"] = hashlib.sha256(experiment.canonical(sorted(meta["sha256"].items())).encode()).hexdigest()
     (folder / "untrainable" / "meta.json").write_text(json.dumps(meta))
 
     shutil.copytree(folder / "noise", folder / "half")

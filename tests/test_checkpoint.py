@@ -1,6 +1,7 @@
 """Saved states and weights: atomic, self-describing, and clear errors when they do not fit."""
 
 import json
+import resource
 import stat
 
 import pytest
@@ -42,13 +43,73 @@ def test_state_of_another_run_absent_or_damaged(tmp_path):
     state, message = checkpoint.load_state(path, "a")
     assert state is None
     assert "belongs to another specification, code or data" in message
-    for damaged in (path.read_bytes()[:-50], b"\x80\x02garbage", b""):
-        path.write_bytes(damaged)
-        state, message = checkpoint.load_state(path, "b")
-        assert state is None
-        assert "unreadable" in message
     torch.save({"t": 1}, path)
     assert checkpoint.load_state(path, "b")[0] is None
+
+
+def flipped(content: bytes) -> bytes:
+    """One bit of a tensor changed: torch.load itself would not notice."""
+    middle = content.index(torch.arange(99.0).numpy().tobytes()) + 100
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+DAMAGES = {
+    "cut": lambda content: content[:-50],
+    "half": lambda content: content[: len(content) // 2],
+    "garbage": lambda content: b"\x80\x02garbage",
+    "empty": lambda content: b"",
+    "flipped": flipped,
+}
+
+
+def state(t: int) -> dict:
+    return {"run_id": "a", "t": t, "w": torch.arange(99.0)}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_falls_back_to_the_one_before(damage, tmp_path):
+    """The damaged one is kept under another name and never takes the place of a good one."""
+    path, previous = tmp_path / "state.pt", tmp_path / "state.previous.pt"
+    for t in (1, 2, 3):
+        checkpoint.save_state(path, state(t))
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, previous.name}
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    found, message = checkpoint.load_state(path, "a")
+    assert same(found, state(2))
+    assert f"{path} is unreadable (" in message
+    assert message.endswith(f"; continuing {previous} at iteration 2")
+    checkpoint.save_state(path, state(4))
+    assert [checkpoint.load_state(file, "a")[0]["t"] for file in (path, previous)] == [4, 2]
+
+
+def test_both_states_damaged(tmp_path):
+    path = tmp_path / "state.pt"
+    for t in (1, 2):
+        checkpoint.save_state(path, state(t))
+    for file in (path, checkpoint.previous_path(path)):
+        file.write_bytes(b"")
+    found, message = checkpoint.load_state(path, "a")
+    assert found is None
+    assert message.count("unreadable") == 2
+    assert message.endswith(", starting over")
+    assert checkpoint.load_state(path, "a") == (None, "no saved state")
+
+
+def test_killed_between_the_two_renames(tmp_path):
+    path = tmp_path / "state.pt"
+    checkpoint.save_state(path, state(1))
+    path.replace(checkpoint.previous_path(path))
+    assert checkpoint.load_state(path, "a")[0]["t"] == 1
+
+
+def test_the_state_of_the_same_run_before_another_one(tmp_path):
+    """A specification that is changed and changed back continues where it was."""
+    path = tmp_path / "state.pt"
+    checkpoint.save_state(path, state(7))
+    checkpoint.save_state(path, state(1) | {"run_id": "b"})
+    found, message = checkpoint.load_state(path, "a")
+    assert found["t"] == 7
+    assert "belongs to another" in message
 
 
 def test_states_run_no_code(tmp_path):
@@ -75,6 +136,29 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path):
 
     with pytest.raises(OSError, match="disk full"):
         checkpoint.replace_file(path, write)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: torch.save({"w": torch.zeros(9999)}, path),
+        lambda path: safetensors.torch.save_file({"w": torch.zeros(9999)}, path),
+        lambda path: path.write_bytes(bytes(39_996)),
+    ],
+    ids=["torch", "safetensors", "bytes"],
+)
+def test_a_full_disk_is_one_error_that_names_the_file(write, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, before[1]))  # stands for a disk without space
+    try:
+        with pytest.raises(OSError, match=rf"expected to write {path}, found: .* bytes free on that disk\)"):
+            checkpoint.replace_file(path, write)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -112,8 +196,34 @@ def test_equal_weights_are_equal_bytes(tmp_path):
         contents.add((tmp_path / f"{i}").read_bytes())
     assert len(contents) == 1
     with safetensors.safe_open(tmp_path / "0", "pt") as file:
-        assert json.loads(file.metadata()["spec"])["entry"] == SPEC.entry
+        assert json.loads(file.metadata()["run"])["spec"]["entry"] == SPEC.entry
         assert len(file.metadata()) == 1
+
+
+def test_one_changed_bit_of_the_weights_is_noticed(tmp_path):
+    path = tmp_path / "model.safetensors"
+    checkpoint.save_weights(path, toy().state_dict(), SPEC)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"expected weights with sha256 \w+ in {path}, found \w+; delete it"):
+        checkpoint.load_model(path)
+
+
+def test_the_hash_of_weights_knows_names_types_and_shapes():
+    tensor = torch.arange(4, dtype=torch.int32)
+    alike = [
+        {"a": tensor},
+        {"b": tensor},
+        {"a": tensor.view(torch.float32)},
+        {"a": tensor.reshape(2, 2)},
+        {"a": tensor[:2], "b": tensor[2:]},
+        {"a": tensor[0]},
+    ]
+    assert len({checkpoint.tensors_hash(tensors) for tensors in alike}) == len(alike)
+    assert checkpoint.tensors_hash({"a": tensor, "b": tensor[0]}) == checkpoint.tensors_hash(
+        {"b": tensor[0].clone(), "a": tensor.clone()}
+    )
 
 
 def test_weights_that_do_not_load(tmp_path):

@@ -164,11 +164,12 @@ def test_draws_whose_rows_cannot_be_told_are_refused() -> None:
 def test_rows_of_batches_make_up_the_whole() -> None:
     stored = toys.noise_images(10, (1, 4, 4))
     whole = engine.Batches(stored, 6, 0, torch.device("cpu"))
-    parts = [
-        engine.Batches(stored, 6, 0, torch.device("cpu"), distributed.Team(rank, 2, True).rows(6)) for rank in range(2)
-    ]
+    teams = [distributed.Team(rank, 2, True) for rank in range(2)]
+    parts = [engine.Batches(stored, 6, 0, torch.device("cpu"), rows=team.rows) for team in teams]
     for t in range(4):
         assert torch.equal(torch.cat([part(t) for part in parts]), whole(t))
+    with pytest.raises(ValueError, match="expected batches divisible by 2 processes, found one of 5 images"):
+        teams[0].rows(5)
 
 
 # The command
@@ -198,7 +199,7 @@ def test_the_command_stops_continues_and_writes_once(data: Path, tmp_path: Path,
     assert [event["t"] for event in starts] == [0, interrupted["t"]]
     summary = json.loads((tmp_path / "two" / "train.json").read_text())
     assert (summary["attempts"], summary["step"], summary["spec"]["processes"]) == (2, VAE["steps"], 2)
-    known = {*training.OUTPUTS, "train.json", "state.pt", "events.jsonl", ".lock"}
+    known = {*training.OUTPUTS, "train.json", "state.pt", "state.previous.pt", "events.jsonl", ".lock"}
     assert {path.name for path in (tmp_path / "two").iterdir()} == known
 
     training.complete(data, tmp_path / "one", **VAE)

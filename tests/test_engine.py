@@ -178,6 +178,56 @@ def test_mapped_and_resident_images_give_the_same_batches(tmp_path, monkeypatch)
         assert torch.equal(streamed(t), torch.from_numpy(mapped[streamed.indices(t).numpy()]))
 
 
+# A model with phases: batches of several sizes, a schedule in a buffer, weights kept on the way
+
+
+class Phased(Toy):
+    """Batches of five before iteration 6, of two from there on; the learning rate falls in a buffer."""
+
+    def __init__(self, image_shape: tuple[int, int, int], h: Hparams):
+        super().__init__(image_shape, h)
+        self.register_buffer("scale", torch.zeros(()))
+
+    def span(self, t, batch_size):
+        assert batch_size == 3
+        start = 5 * min(t, 6) + 2 * max(t - 6, 0)
+        return start, start + (5 if t < 6 else 2)
+
+    def milestones(self, steps):
+        return [t for t in (6, 50) if t < steps]
+
+    def begin(self, t):
+        self.scale.fill_(1 / (1 + t))
+
+    def step(self, x, t):
+        assert len(x) == (5 if t < 6 else 2)
+        assert self.scale.item() == pytest.approx(1 / (1 + t))
+        return super().step(self.scale * x, t)
+
+
+def test_batches_of_several_sizes_leave_no_image_out():
+    model, batches = Phased(SHAPE, HEALTHY), engine.Batches(noise_images(10, SHAPE), 3, seed=5, device=CPU)
+    uniform = torch.cat([batches.indices(t) for t in range(20)])
+    batches.span = model.span
+    sizes = [len(batches.indices(t)) for t in range(21)]
+    assert sizes == [5] * 6 + [2] * 15
+    assert torch.equal(torch.cat([batches.indices(t) for t in range(21)]), uniform)
+
+
+@pytest.mark.parametrize("after", [4, 6, 7, 33])
+def test_a_model_with_phases_continues_exactly(after, tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.test_engine.Toy", Phased)
+    kept = {"whole": {}, "parts": {}}
+    whole = fit(tmp_path / "whole", kept=kept["whole"].__setitem__)
+    interrupt(tmp_path / "parts", after, kept=kept["parts"].__setitem__)
+    parts = fit(tmp_path / "parts", kept=kept["parts"].__setitem__)
+    assert same(whole.weights, parts.weights)
+    assert list(kept["whole"]) == [6, 50]
+    assert same(kept["whole"], kept["parts"])
+    seen = events(tmp_path / "whole")[-2]
+    assert seen["images_per_s"] == pytest.approx((30 + 2 * 94) / seen["seconds"], rel=0.1)
+
+
 def test_empty_set_is_an_error():
     with pytest.raises(ValueError, match="expected training images"):
         engine.Batches(noise_images(0, SHAPE), 3, seed=0, device=CPU)
@@ -318,6 +368,31 @@ def test_states_are_saved_at_the_cadence(tmp_path):
 def test_states_are_saved_as_time_passes(tmp_path):
     fit(tmp_path, steps=100, save_every_s=0.0)
     assert [e["t"] for e in events(tmp_path) if e["event"] == "saved"] == [20, 40, 60, 80, 100]
+
+
+@pytest.mark.parametrize("jump", [-1e6, 1e6, math.nan])
+def test_a_clock_that_jumps_neither_stops_saving_nor_changes_a_run(jump, tmp_path, monkeypatch):
+    """Back, forth, or at random; the time a run took is never negative."""
+    expected = fit(tmp_path / "steady").weights
+    with monkeypatch.context() as faked:
+        steady, draw, reads = engine.time.monotonic, np.random.default_rng(0), iter(range(10**6))
+        moved = (lambda: jump * (next(reads) > 5)) if math.isfinite(jump) else (lambda: draw.normal(0, 1e6))
+        faked.setattr(engine.time, "monotonic", lambda: steady() + moved())
+        faked.setattr(engine.time, "time", lambda: draw.normal(0, 1e9))
+        interrupt(tmp_path / "jumping", 50)
+        outcome = fit(tmp_path / "jumping")
+    assert same(outcome.weights, expected)
+    assert outcome.seconds >= 0
+    saved = [event["t"] for event in events(tmp_path / "jumping") if event["event"] == "saved"]
+    assert {50, 100} < set(saved)  # and once more because of the jump
+    assert all(event["seconds"] >= 0 for event in events(tmp_path / "jumping"))
+
+
+def test_a_damaged_history_is_no_obstacle(tmp_path):
+    interrupt(tmp_path, 50)
+    with (tmp_path / "events.jsonl").open("ab") as file:
+        file.write(b"\xff\x00 half a line")
+    assert same(fit(tmp_path).weights, fit(tmp_path / "whole").weights)
 
 
 def test_a_death_between_saves_loses_only_what_came_after(tmp_path):

@@ -161,7 +161,7 @@ def test_lazy_and_guarded_imports_are_seen(package: Path) -> None:
 )
 def test_only_what_is_reached_moves_the_fingerprint(package: Path, changed: str, moves: bool) -> None:
     before = fingerprint.fingerprint(("dtri.a",), package)
-    fingerprint.module_hash.cache_clear()
+    fingerprint._read.cache_clear()
     fingerprint.fingerprint.cache_clear()
     path = package / "dtri" / f"{changed}.py"
     path.write_text(path.read_text() + "y = 1\n")

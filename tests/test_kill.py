@@ -58,7 +58,7 @@ def test_kill_9(data, uninterrupted, tmp_path):
         assert process.returncode == -signal.SIGKILL, f"finished before it could be killed at {moment}"
     assert training.complete(data, tmp_path) == uninterrupted, moments
     assert json.loads((tmp_path / "train.json").read_text())["attempts"] == 4
-    known = {*training.OUTPUTS, "train.json", "state.pt", "events.jsonl", ".lock"}
+    known = {*training.OUTPUTS, "train.json", "state.pt", "state.previous.pt", "events.jsonl", ".lock"}
     assert {path.name for path in tmp_path.iterdir()} == known
 
 

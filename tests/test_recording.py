@@ -64,8 +64,8 @@ class Scheduled(Toy):
     def learning_rates(self, t: int) -> dict[str, float]:
         return {"toy": 1e-2 / (t + 1)}
 
-    def scheduled(self, t: int) -> dict[str, float]:
-        return {"slope": 1.0 + t}
+    def begin(self, t: int) -> None:
+        self.slope.fill_(1.0 + t)
 
     def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
         loss = self.slope * self.energy(x).mean()

@@ -7,11 +7,12 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from dtri.report.cells import Aside, Cell, Found, Table
-from dtri.report.records import Record
+from dtri.report.records import Record, read_arrays
 from dtri.report.render import render
 from dtri.report.tidy import COLUMNS, tidy, verdict
 from workflow.tables.table1 import TABLE as TABLE1
@@ -411,3 +412,63 @@ class Balance(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if not self.open or self.open.pop() != tag:
             self.wrong.append(tag)
+
+
+# Records on disk
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path):
+    record = make_record(0.1 + 0.2, extra={"ü": [1e-300, None], "sampler": {}})
+    record.write(tmp_path / "fid.json")
+    assert Record.read(tmp_path / "fid.json") == record
+
+
+def test_a_record_that_was_changed_or_damaged_names_its_file(tmp_path: Path):
+    path = tmp_path / "fid.json"
+    make_record(30.25).write(path)
+    whole = path.read_bytes()
+    damages = {
+        "with the seal": whole.replace(b"30.25", b"20.25"),
+        "Expecting": whole[: whole.index(b":")],
+        "codec": b"\xff" + whole,
+        "a list": b"[]",
+    }
+    for reason, content in damages.items():
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"expected a measurement record .*{path}, found.*delete it") as caught:
+            Record.read(path)
+        assert reason in str(caught.value)
+
+
+def test_a_record_without_a_seal_is_of_an_older_version(tmp_path: Path):
+    path = tmp_path / "fid.json"
+    make_record(30.25).write(path)
+    path.write_text(re.sub(r' "seal": .*\n', "", path.read_text()))
+    assert Record.read(path) == make_record(30.25)
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+@pytest.mark.parametrize("damage", [lambda c: c[:-9], lambda c: c[: len(c) // 2], lambda c: b"", lambda c: b"x" * 99])
+def test_damaged_arrays_name_their_file(ending: str, damage, tmp_path: Path):
+    path = tmp_path / f"scores.{ending}"
+    with path.open("wb") as file:
+        (np.save if ending == "npy" else np.savez)(file, np.arange(99.0))
+    assert len(read_arrays(path)) == (99 if ending == "npy" else 1)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"expected complete arrays in {path}, found: .*delete it"):
+        read_arrays(path)
+
+
+def test_a_changed_score_is_noticed(tmp_path: Path):
+    path, energy = tmp_path / "scores.npz", np.arange(99.0)
+    np.savez(path, energy=energy)
+    path.write_bytes(path.read_bytes().replace(np.float64(50).tobytes(), np.float64(51).tobytes()))
+    with pytest.raises(ValueError, match=r"energy\.npy is damaged"):
+        read_arrays(path)
+
+
+def test_arrays_run_no_code(tmp_path: Path):
+    path = tmp_path / "objects.npy"
+    np.save(path, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_arrays(path)

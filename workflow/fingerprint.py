@@ -6,13 +6,18 @@ The same function computes imports for the rebuild graph and for tests/test_arch
 """
 
 import ast
+import atexit
+import contextlib
 import hashlib
 import io
+import json
+import os
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("dtri", "baselines", "workflow", "bench")
@@ -31,17 +36,65 @@ def _file(module: str, root: Path) -> Path:
     return path
 
 
+class Read(NamedTuple):
+    """What is read of a source: `names` that it may import, and the first 16 hex digits of its normalised text."""
+
+    names: list[str]
+    digest: str
+
+
+@cache
+def _read(module: str, root: Path) -> Read:
+    text = _file(module, root).read_text("utf-8")
+    key = hashlib.sha256(text.encode()).hexdigest()
+    known = _memory()
+    if key not in known:
+        known[key] = Read(sorted(_imported(text)), hashlib.sha256(normalised(text).encode()).hexdigest()[:16])
+    return Read(*known[key])
+
+
+@cache
+def _memory() -> dict[str, Read]:
+    """What was read before of sources, by their sha256; kept on the disk, since parsing all takes most of a second.
+
+    Of this file's own code and this Python alone: either may read otherwise. A memory that cannot be read or written is
+    done without.
+    """
+    own = hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()[:16]
+    path = ROOT / ".snakemake" / f"sources-{own}.json"
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        known = {}
+    before = len(known)
+
+    def keep() -> None:
+        if len(known) > before:
+            with contextlib.suppress(OSError):
+                path.parent.mkdir(exist_ok=True)
+                partial = path.with_suffix(f".{os.getpid()}")
+                partial.write_text(json.dumps(known))
+                os.replace(partial, path)
+
+    atexit.register(keep)
+    return known
+
+
+def _imported(text: str) -> Iterator[str]:
+    """Names that may be modules, of all imports in a source, also inside functions."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
 @cache
 def imports(module: str, root: Path = ROOT) -> frozenset[str]:
     """First-party modules that `module` imports, anywhere in its file (also inside functions)."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(_file(module, root).read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found.update(name if path_of(name, root) else node.module for name in names)
-    return frozenset(name for name in found if name.split(".")[0] in ROOMS and path_of(name, root))
+    names = (name for name in _read(module, root).names if name.split(".")[0] in ROOMS)
+    found = (name if path_of(name, root) else name.rpartition(".")[0] for name in names)
+    return frozenset(name for name in found if path_of(name, root))
 
 
 def closure(modules: Iterable[str], root: Path = ROOT) -> list[str]:
@@ -92,10 +145,9 @@ def _docstrings(tree: ast.Module) -> Iterator[ast.Constant]:
                 yield value
 
 
-@cache
 def module_hash(module: str, root: Path = ROOT) -> str:
     """16 hex digits of a module's normalised source."""
-    return hashlib.sha256(normalised(_file(module, root).read_text("utf-8")).encode()).hexdigest()[:16]
+    return _read(module, root).digest
 
 
 @cache

@@ -678,6 +678,10 @@ def train_gpus(wildcards: Any) -> int:
     return gpus(wildcards) * train_spec(run_of(wildcards)).processes
 
 
+def train_memory_mb(wildcards: Any) -> int:
+    return 8000 * train_spec(run_of(wildcards)).processes
+
+
 def train_launcher(wildcards: Any) -> str:
     """The program that runs the train command, in as many processes as the run has."""
     processes = train_spec(run_of(wildcards)).processes

@@ -12,9 +12,11 @@ import os
 import re
 import shutil
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -24,6 +26,7 @@ SPLITS = ("train", "test", "test_leaky")  # test_leaky: the EGBAD composition of
 _PAGE = re.compile(rb"\s*(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|title|script|meta|\?xml)", re.IGNORECASE)
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 PAGE_BYTES = 1 << 16  # how far into a file its web page's title is looked for
+HASHED_BYTES = 4 << 30  # files up to this size are hashed whenever they are read, larger ones only by `verify`
 _META_KEYS = ("name", "image_shape", "sizes", "sha256", "content", "n_classes", "source", "description")
 
 
@@ -98,16 +101,18 @@ class Dataset:
         return tuple(self.meta["image_shape"])
 
     def images(self, split: str) -> np.ndarray:
-        """uint8 [N, C, H, W], memory-mapped and read-only."""
+        """uint8 [N, C, H, W], memory-mapped and read-only; ValueError where the file is not the one prepared."""
         self._known(split)
         path = self.folder / f"{split}.npy"
         try:
-            images = np.load(path, mmap_mode="r")
+            images = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise ValueError(f"expected a complete array in {path}, found: {error}; prepare it again") from error
+            raise ValueError(f"expected a complete array in {path}, found: {error}; {self._again}") from error
         expected = (self.meta["sizes"][split], *self.image_shape)
         if images.dtype != np.uint8 or images.shape != expected:
-            raise ValueError(f"expected uint8 {expected} in {path}, found {images.dtype} {images.shape}")
+            found = f"{images.dtype} {images.shape}"
+            raise ValueError(f"expected uint8 {expected} in {path}, found {found}; {self._again}")
+        self._unchanged(path)
         return images
 
     def index(self, split: str) -> np.ndarray:
@@ -132,8 +137,32 @@ class Dataset:
             raise ValueError(f"unknown split {split!r} of {self.meta['name']} (known: {known}; {self.folder})")
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        with np.load(self.folder / "index.npz") as arrays:
-            return dict(arrays)
+        path = self.folder / "index.npz"
+        self._unchanged(path)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"expected complete arrays in {path}, found: {error}; {self._again}") from error
+
+    @property
+    def _again(self) -> str:
+        """The way out of a damaged file."""
+        return f"delete {self.folder / 'meta.json'} and give the command again, which prepares it anew"
+
+    def _unchanged(self, path: Path) -> None:
+        status, expected = path.stat(), self.meta["sha256"].get(path.name)
+        if status.st_size > HASHED_BYTES:
+            return
+        found = _hash_of(path, status.st_size, status.st_mtime_ns)
+        if found != expected:
+            raise ValueError(f"expected sha256 {expected}, found {found} ({path}); {self._again}")
+
+
+@cache
+def _hash_of(path: Path, size: int, mtime_ns: int) -> str:
+    """sha256 of a file, computed once per process while size and time stay."""
+    return digest(path, "sha256")
 
 
 def save(arrays: Arrays, folder: Path, name: str) -> dict[str, Any]:
@@ -188,11 +217,15 @@ def load(folder: Path) -> Dataset:
         raise FileNotFoundError(f"expected a prepared dataset in {folder}, found no meta.json there")
     try:
         meta = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"expected JSON in {path}, found: {error}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"expected JSON in {path}, found: {error}; delete it and give the command again") from error
     missing = [key for key in _META_KEYS if not isinstance(meta, dict) or key not in meta]
     if missing:
         raise ValueError(f"expected the keys {', '.join(_META_KEYS)} in {path}, found none of {', '.join(missing)}")
+    if (content := _content(meta["sha256"])) != meta["content"]:
+        raise ValueError(
+            f"expected content {content}, found {meta['content']} in {path}; delete it and give the command again"
+        )
     return Dataset(Path(folder), meta)
 
 
@@ -206,9 +239,6 @@ def verify(folder: Path) -> Dataset:
         found = digest(path, "sha256")
         if found != expected:
             raise ValueError(f"expected sha256 {expected}, found {found} ({path}); prepare the dataset again")
-    found = _content(dataset.meta["sha256"])
-    if found != dataset.content:
-        raise ValueError(f"expected content {found}, found {dataset.content} ({dataset.folder / 'meta.json'})")
     return dataset
 
 

@@ -11,10 +11,8 @@ import numpy as np
 import torch
 import torch_fidelity
 from torch import Tensor
-from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-from torch_fidelity.utils import get_featuresdict_from_dataset
 
 from dtri import images as conversions
 from dtri.metrics import classifier
@@ -53,15 +51,16 @@ class DomainExtractor(FeatureExtractorBase):
 
 @dataclass(frozen=True)
 class Extractor:
-    """A feature network and its identity: `hash` is the sha256 of its weights file."""
+    """A feature network and its identity: `hash` is the sha256 of its weights file, `precision` fp32 or bf16."""
 
     name: str
     hash: str
     network: FeatureExtractorBase
+    precision: str = "fp32"
 
     @property
     def label(self) -> str:
-        return f"{self.name}:{self.hash[:12]}"
+        return f"{self.name}:{self.hash[:12]}{'' if self.precision == 'fp32' else f' in {self.precision}'}"
 
     @property
     def feature_layer(self) -> str:
@@ -74,7 +73,7 @@ class Extractor:
     @property
     def version(self) -> str:
         """Hash of the weights and of the code that turns images into features: what a cached feature depends on."""
-        digest = hashlib.sha256(f"{self.name} {self.hash} {torch_fidelity.__version__}".encode())
+        digest = hashlib.sha256(f"{self.name} {self.hash} {self.precision} {torch_fidelity.__version__}".encode())
         for source in (__file__, classifier.__file__, conversions.__file__):
             digest.update(Path(source).read_bytes())
         return digest.hexdigest()
@@ -82,35 +81,23 @@ class Extractor:
     def features(self, images: np.ndarray, batch_size: int) -> dict[str, Tensor]:
         """uint8 [N, C, H, W] -> float32 [N, d] on the CPU, by layer; every image once, last batch included.
 
-        Runs in full float32 on the GPU where there is one, with deterministic kernels.
+        Runs on the GPU where there is one, with deterministic kernels, in full float32 unless `precision` is bf16.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
             raise ValueError(f"expected uint8 images [N, C, H, W] with N > 0, found {images.dtype} {images.shape}")
+        where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network = self.network.to(where, memory_format=torch.channels_last)
         channels = 3 if self.name == "inception" else images.shape[1]
-        cuda = torch.cuda.is_available()
-        network = self.network.cuda() if cuda else self.network
-        with torch.backends.cudnn.flags(
+        found: list[tuple[Tensor, ...]] = []
+        exact = torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False, fp32_precision="ieee"
-        ):
-            # save_cpu_ram means only: no worker processes.
-            return get_featuresdict_from_dataset(
-                _Images(images, channels), network, batch_size, cuda, save_cpu_ram=True, verbose=False
-            )
-
-
-class _Images(Dataset):
-    """One uint8 tensor [channels, H, W] at a time, grey images repeated over `channels`."""
-
-    def __init__(self, images: np.ndarray, channels: int):
-        self.images = images
-        self.channels = channels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> Tensor:
-        image = torch.from_numpy(np.array(self.images[i]))
-        return image.expand(self.channels, -1, -1)
+        )
+        with torch.no_grad(), exact, torch.autocast(where.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            for start in range(0, len(images), batch_size):
+                batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(where)
+                batch = batch.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
+                found.append(tuple(part.float() for part in network(batch)))
+        return {layer: torch.cat(parts).cpu() for layer, parts in zip(network.features_list, zip(*found), strict=True)}
 
 
 def extractor(name: str, weights: Path) -> Extractor:

@@ -1,7 +1,8 @@
 """Sample quality against a reference set: FID, Inception Score, KID, precision and recall.
 
-torch-fidelity computes them all, from one pass over each set of images. Its distances are taken in float64 from float32
-features (its own FID keeps the mean in float32): the values differ from its command line by rounding only.
+From one pass over each set of images. torch-fidelity computes all but the Frechet distance (dtri/metrics/frechet.py,
+the same formula by a faster route); distances are taken in float64 from float32 features, where torch-fidelity's own
+command keeps FID's mean in float32: the values differ from its by rounding only.
 """
 
 import hashlib
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from torch import Tensor
-from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 from torch_fidelity.metric_prc import (
@@ -22,6 +22,7 @@ from torch_fidelity.metric_prc import (
 )
 from torch_fidelity.utils import cache_lookup_group_recompute_all_on_any_miss, cache_lookup_one_recompute_on_miss
 
+from dtri.metrics import frechet
 from dtri.metrics.features import Extractor
 
 IS_SPLITS = 10
@@ -106,7 +107,7 @@ def measure_each(
     for n, reference in comparisons:
         ours = {layer: values[:n] for layer, values in features.items()}
         theirs, statistics = _reference(reference, extractor, cache_root, batch_size)
-        level = {"noise": fid_statistics_to_metric(noisy, statistics, False)[KEY_METRIC_FID]}
+        level = {"noise": frechet.distance(noisy, statistics)}
         sampled = ours[extractor.feature_layer].double()
         found.append(
             Generation(
@@ -131,7 +132,7 @@ def content_hash(images: np.ndarray) -> str:
 
 def _reference(
     reference: np.ndarray, extractor: Extractor, cache_root: Path | None, batch_size: int
-) -> tuple[Tensor, dict[str, np.ndarray]]:
+) -> tuple[Tensor, frechet.Gaussian]:
     """Features [M, d] in float64 of the reference and their mean and covariance, from the cache where they are."""
     layer = extractor.feature_layer
     name = f"n{len(reference)}-{content_hash(reference)[:16]}-{extractor.name}-{extractor.version[:16]}"
@@ -140,15 +141,15 @@ def _reference(
         f"{name}-features-", [layer], lambda: extractor.features(reference, batch_size), **options
     )[layer].double()
     statistics = cache_lookup_one_recompute_on_miss(
-        f"{name}-statistics-{layer}", lambda: fid_features_to_statistics(features), **options
+        f"{name}-gaussian-{layer}", lambda: vars(frechet.Gaussian.of(features)).copy(), **options
     )
-    return features, statistics
+    return features, frechet.Gaussian(**statistics)
 
 
-def fid(sampled: Tensor, statistics: dict[str, np.ndarray], n_reference: int) -> Score:
-    """Frechet distance of float64 features [N, d] from the mean and covariance of the reference."""
+def fid(sampled: Tensor, reference: frechet.Gaussian, n_reference: int) -> Score:
+    """Frechet distance of float64 features [N, d] from the Gaussian of the reference."""
     n, d = sampled.shape
-    value = fid_statistics_to_metric(fid_features_to_statistics(sampled), statistics, False)[KEY_METRIC_FID]
+    value = frechet.distance(frechet.Gaussian.of(sampled), reference)
     protocol = f"Frechet distance of {d}-d features, {n} samples against {n_reference} reference images, divisor N-1"
     if min(n, n_reference) <= d:
         protocol += "; covariance rank-deficient (no more images than dimensions)"

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dtri.report.records import read_arrays
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -13,7 +15,7 @@ GAP = 1  # pixels between tiles
 
 def load(path: Path, count: int | None = None) -> np.ndarray:
     """The first `count` images of a stored uint8 array, read without loading the rest."""
-    images = np.load(path, mmap_mode="r")
+    images = read_arrays(path, mapped=True)
     return np.ascontiguousarray(images[:count])
 
 

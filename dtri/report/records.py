@@ -1,14 +1,23 @@
-"""Measurement records: one JSON file per measurement, written once.
+"""Measurement records: one JSON file per measurement, written once; and products read so that damage shows.
 
-A record never travels without its n, its protocol and the identity of what made it.
+A record never travels without its n, its protocol and the identity of what made it. Its seal is the sha256 of the
+rest.
 """
 
+import hashlib
 import json
 import os
+import shutil
 import tempfile
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+AGAIN = "delete it and give the command again, which makes it anew"
 
 
 @dataclass(frozen=True)
@@ -44,15 +53,59 @@ class Record:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        write_text(Path(path), json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False) + "\n")
+        write_sealed(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> "Record":
-        """ValueError naming the file when it is not a record."""
+        """ValueError naming the file when it is not a record, or was changed after it was written."""
+        values = read_sealed(path, "a measurement record")
         try:
-            return cls(**json.loads(Path(path).read_text()))
-        except (TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"expected a measurement record in {path}: {error}") from error
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"expected a measurement record in {path}, found: {error}; {AGAIN}") from error
+
+
+def write_sealed(path: Path, values: dict[str, Any]) -> None:
+    """Sorted, indented JSON of `values` and of their "seal", written atomically."""
+    sealed = {**values, "seal": _seal(values)}
+    write_text(path, json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_sealed(path: Path, what: str) -> dict[str, Any]:
+    """The values, without their seal; a file that has none is of an older version and passes.
+
+    FileNotFoundError, or ValueError naming the file when it is damaged or was changed.
+    """
+    try:
+        values = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"expected {what} in {path}, found no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"expected {what} in {path}, found: {error}; {AGAIN}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"expected {what} in {path}, found a {type(values).__name__}; {AGAIN}")
+    expected = values.pop("seal", None)
+    if expected is not None and expected != (found := _seal(values)):
+        raise ValueError(f"expected {what} with the seal {expected[:12]} in {path}, found {found[:12]}; {AGAIN}")
+    return values
+
+
+def _seal(values: dict[str, Any]) -> str:
+    """sha256 of the canonical JSON of what a reader of the file will find."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_arrays(path: Path, mapped: bool = False) -> "np.ndarray | np.lib.npyio.NpzFile":
+    """A .npy array, memory-mapped on request, or a checked .npz file; ValueError naming the file when it is damaged."""
+    import numpy as np
+
+    try:
+        found = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        if isinstance(found, np.lib.npyio.NpzFile) and (damaged := found.zip.testzip()):
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"expected complete arrays in {path}, found: {error}; {AGAIN}") from error
+    return found
 
 
 def write_text(path: Path, text: str) -> None:
@@ -71,6 +124,10 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        free = shutil.disk_usage(path.parent).free  # a full disk or a quota: such errors name no file
+        raise OSError(f"expected to write {path}, found: {error} ({free:,} bytes free on that disk)") from error
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise

@@ -4,15 +4,17 @@ import argparse
 import hashlib
 import math
 import sys
+import time
 from pathlib import Path
 
 import torch
 
 from dtri.data import store
 from dtri.metrics import classifier
+from dtri.report.records import write_sealed
 from dtri.seeding import derive
 from workflow.commands.cli import run
-from workflow.commands.provenance import versions
+from workflow.commands.provenance import provenance, versions
 
 BATCH = 128
 EPOCHS = 20  # small sets; the large ones reach their accuracy in MAX_STEPS
@@ -27,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--summary", required=True, type=Path, help="accuracy and identity, .json")
     arguments = parser.parse_args(argv)
 
+    started = time.monotonic()
     torch.set_num_threads(arguments.threads)
     dataset = store.load(arguments.data)
     train, labels = dataset.images("train"), dataset.labels("train")
@@ -44,8 +47,11 @@ def main(argv: list[str] | None = None) -> int:
         "n_test": dataset.meta["sizes"]["test"],
         "sha256": hashlib.sha256(arguments.out.read_bytes()).hexdigest(),
         "versions": versions("torch", "numpy"),
+        "provenance": provenance(),
+        "device": "cpu",
+        "seconds": round(time.monotonic() - started, 3),
     }
-    store.write_json(arguments.summary, summary)
+    write_sealed(arguments.summary, summary)
     print(f"{arguments.out}: test accuracy {test_accuracy:.4f}")
     return 0
 

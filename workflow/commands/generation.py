@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from dtri.data import store
 from dtri.metrics import features, generation
+from dtri.report.records import AGAIN, read_arrays, read_sealed
 from workflow.commands.cli import run
 from workflow.commands.measuring import Measurement, variant
 
@@ -33,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weights", required=True, type=Path, help="of the feature network")
     parser.add_argument("--summary", type=Path, help="classifier.json of a domain extractor")
     parser.add_argument("--cache", required=True, type=Path, help="folder for features of the reference")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the feature network")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True, type=Path, help="folder of the records")
     arguments = parser.parse_args(argv)
@@ -40,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads)
     spec = json.loads(arguments.spec)
     dataset = store.load(arguments.data)
-    extractor = features.extractor(arguments.extractor, arguments.weights)
+    extractor = replace(features.extractor(arguments.extractor, arguments.weights), precision=arguments.precision)
     ways = spec["comparisons"]
     references = [np.asarray(dataset.images(way["reference"])[: way["n_reference"]]) for way in ways]
     job = Measurement(arguments.train, arguments.code, {}, "cpu", "torch", "torch-fidelity", "numpy")
@@ -53,14 +56,19 @@ def main(argv: list[str] | None = None) -> int:
     found = []  # (way, measurements)
     for batch_statistics, path in ((False, arguments.samples), (True, arguments.batch_samples)):
         chosen = [k for k, way in enumerate(ways) if way["batch_statistics"] == batch_statistics]
-        samples = np.load(path) if chosen else ()
+        samples = read_arrays(path) if chosen else ()
         if len(samples):
             comparisons = [(ways[k]["n_samples"], references[k]) for k in chosen]
             results = generation.measure_each(samples, comparisons, extractor, arguments.cache)
             found += zip([ways[k] for k in chosen], results, strict=True)
-    trained = json.loads(arguments.summary.read_text()) if arguments.summary else {}
+    trained = read_sealed(arguments.summary, "the summary of a classifier") if arguments.summary else {}
     network = {"extractor_sha256": extractor.hash}
     if trained:
+        if trained["sha256"] != extractor.hash:
+            raise ValueError(
+                f"expected weights with sha256 {trained['sha256'][:12]} in {arguments.weights}, found "
+                f"{extractor.hash[:12]}; {AGAIN}"
+            )
         network["extractor_test_accuracy"] = trained["test_accuracy"]
     sampler = {"sampler": spec["sampler"]} if spec["sampler"] else {}
     for name, attribute in METRICS.items():

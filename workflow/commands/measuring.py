@@ -1,11 +1,10 @@
 """What every measuring command shares: the training summary it starts from, and the record it ends with."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-from dtri.report.records import Record
+from dtri.report.records import Record, read_sealed
 from workflow.commands.provenance import provenance, versions
 
 
@@ -13,10 +12,7 @@ class Measurement:
     """One measuring job on one run. `record` writes a record; its seconds count from the making of this object."""
 
     def __init__(self, train: Path, code: str, data: dict[str, str], device: str, *packages: str):
-        try:
-            self.summary: dict[str, Any] = json.loads(Path(train).read_text())
-        except FileNotFoundError:
-            raise FileNotFoundError(f"expected a training summary in {train}, found no such file") from None
+        self.summary: dict[str, Any] = read_sealed(train, "a training summary")
         self.code, self.data, self.device = code, data, device
         self.started = time.monotonic()
         self.shared = {"versions": versions(*packages), "provenance": provenance()}

@@ -10,10 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
 
-import numpy as np
-
 from dtri.data import store
 from dtri.metrics import ranking
+from dtri.report.records import read_arrays
 from workflow.commands.cli import run
 from workflow.commands.measuring import Measurement, variant
 
@@ -33,10 +32,10 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError("expected exactly one of --against (AUROC) and --labels-of (AUPRC)")
 
     if arguments.against:
-        _auroc(np.load(arguments.scores[0]), arguments)
+        _auroc(read_arrays(arguments.scores[0]), arguments)
     else:
         for path, split, out in zip(arguments.scores, arguments.split, arguments.out, strict=True):
-            _auprc(np.load(path), split, out, arguments)
+            _auprc(read_arrays(path), split, out, arguments)
     return 0
 
 
@@ -52,7 +51,7 @@ def _beside(scores) -> list[str]:
 def _auroc(scores, arguments: argparse.Namespace) -> None:
     against = store.load(arguments.against_data)
     job = _measurement(arguments, {against.name: against.content})
-    other = np.load(arguments.against)
+    other = read_arrays(arguments.against)
     n_id, n_ood = len(scores["energy"]), len(other["energy"])
     protocol = f"AUROC, energy of {n_id} test images below that of {n_ood} of {against.name}; BN in eval mode"
     path, metric = arguments.out[0], "auroc"

@@ -10,7 +10,6 @@ same arguments (dtri/distributed.py); torchrun exits 1 whatever the processes en
 import argparse
 import csv
 import io
-import json
 import os
 import resource
 import signal
@@ -25,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from dtri import checkpoint, device, distributed, engine, experiment, recording
 from dtri.data import store
-from dtri.report.records import write_text
+from dtri.report.records import write_sealed, write_text
 from workflow.commands.cli import run
 from workflow.commands.provenance import provenance, versions
 
@@ -125,7 +124,7 @@ def _train(
             events_path=arguments.out / "events.jsonl",
             run_id=run_id,
             stop=stop,
-            keep=spec.late if team.leads else (),
+            keep=spec.late,
             kept=lambda t, weights: checkpoint.save_weights(checkpoint.late_path(arguments.out, t), weights, spec),
             progress_label=f"{spec.dataset}/{spec.model}/seed{spec.seed}",
             recorder=recording.cuda_recorder() if where.type == "cuda" and recorded else None,
@@ -136,12 +135,14 @@ def _train(
         return EXIT_OUT_OF_TIME if interrupted.reason == "deadline" else 128 + min(stop.signal or 15, 15)
     if not team.leads:
         return 0
-    for path in checkpoint.late_path(arguments.out, 0).parent.glob("*.safetensors"):
-        if int(path.stem) not in spec.late:
-            path.unlink()  # of an earlier specification
     model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
+    late = sorted({*spec.late, *model.milestones(spec.steps)})
+    for path in checkpoint.late_path(arguments.out, 0).parent.glob("*.safetensors"):
+        if int(path.stem) not in late:
+            path.unlink()  # of an earlier specification
     checkpoint.save_weights(arguments.out / "model.safetensors", outcome.weights, spec)
     write_text(arguments.out / "train.csv", _csv(outcome.curve))
+    seen = model.span(outcome.step, spec.batch_size)[0]
     summary = {
         "preset": arguments.preset,
         "dataset": spec.dataset,
@@ -149,7 +150,7 @@ def _train(
         "seed": spec.seed,
         "status": outcome.status,
         "step": outcome.step,
-        "late": spec.late,
+        "late": late,
         "bad_step": outcome.bad_step,
         "term": outcome.term,
         "spec": asdict(spec),
@@ -162,13 +163,14 @@ def _train(
         "device": device.describe(where),
         "seconds": round(outcome.seconds, 3),
         "gpu_hours": round(spec.processes * outcome.seconds / 3600, 6) if where.type == "cuda" else None,
-        "images_per_s": round(spec.batch_size * max(outcome.step, 1) / max(outcome.seconds, 1e-9), 1),
+        "images_seen": seen,
+        "images_per_s": round(seen / max(outcome.seconds, 1e-9), 1),
         "attempts": outcome.attempts,
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": versions("torch", "numpy"),
         "provenance": provenance(),
     }
-    write_text(arguments.out / "train.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    write_sealed(arguments.out / "train.json", summary)
     if outcome.status == "diverged":
         print(f"{arguments.out}: diverged at iteration {outcome.bad_step} ({outcome.term}), weights of {outcome.step}")
     return 0

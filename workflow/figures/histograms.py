@@ -7,6 +7,7 @@ import numpy as np
 
 from dtri.report import style
 from dtri.report.cells import Product, Want, first_seeds
+from dtri.report.records import read_arrays
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
 
 
 def _panel(axes: "Axes", reference: Product, other: Product) -> None:
-    f, g = (-np.load(product.path)["energy"] for product in (reference, other))
+    f, g = (-read_arrays(product.path)["energy"] for product in (reference, other))
     low, high = np.percentile(np.concatenate([f, g]), [0.5, 99.5])
     if low == high:
         low, high = low - 0.5, high + 0.5

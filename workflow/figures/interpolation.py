@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dtri.report import grids, style
 from dtri.report.cells import Product, Want, first_seeds
+from dtri.report.records import read_arrays
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +33,7 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     columns = min(2, len(shown))
     drawn = style.figure(5.2 * columns, 3.4 * -(-len(shown) // columns) + 0.9, title)
     for axes, product in zip(style.panels(drawn, len(shown), columns), shown, strict=True):
-        frames = np.load(product.path, mmap_mode="r")[:ROWS]
+        frames = read_arrays(product.path, mapped=True)[:ROWS]
         images = frames.reshape(-1, *frames.shape[2:])
         size = "x".join(str(side) for side in images.shape[2:])
         grids.show(

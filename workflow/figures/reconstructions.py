@@ -7,6 +7,7 @@ import numpy as np
 
 from dtri.report import grids, style
 from dtri.report.cells import Product, Want, first_seeds
+from dtri.report.records import read_arrays
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     drawn = style.figure(8.2, 2.35 * len(shown) + 0.9, title)
     axes = style.panels(drawn, 2 * len(shown), 2)
     for i, product in enumerate(shown):
-        originals, reconstructions = np.load(product.path, mmap_mode="r")[:, :SHOWN]
+        originals, reconstructions = read_arrays(product.path, mapped=True)[:, :SHOWN]
         rmse = float(np.sqrt(np.mean(((originals.astype(np.float64) - reconstructions) / 127.5) ** 2)))
         grids.show(axes[2 * i], originals, 8, f"{product.place}: test images")
         grids.show(axes[2 * i + 1], reconstructions, 8, f"{product.model_label}, seed {product.seed}: RMSE {rmse:.3f}")

@@ -16,7 +16,7 @@ rule train:
     threads: plan.train_threads
     resources:
         gpu=plan.train_gpus,
-        mem_mb=8000,
+        mem_mb=plan.train_memory_mb,
         runtime=1440,
     params:
         spec=plan.train_text,

@@ -1,0 +1,165 @@
+"""Many small runs on one device: processes side by side, one process after another, or seeds stacked in one network.
+
+    python -m bench.packing                                     the demo's width and images, on this machine's cores
+    python -m bench.packing --model vae --width 0.25 --processes 1 2 4 8       on a GPU: runs per slot
+
+Processes side by side share the cores (or the GPU) evenly; their rates are added up over the time in which all train.
+Stacking is measured on the part that would gain most: the convolutions of k equal trunks, forward and backward, as k
+networks in turn and as one network with k groups of channels.
+"""
+
+import argparse
+import csv
+import statistics
+import sys
+import time
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from dtri import device, engine, experiment
+from dtri.networks.convolutional import LEAK, TRUNK, scaled
+from dtri.recording import cuda_recorder, make_recordable, side_stream
+from workflow import plan
+from workflow.commands.cli import run
+
+N_IMAGES = 1_437  # of the digits to train on
+WARM_UP = 5  # iterations
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="divergence_triangle", help="a system of workflow/config/models.yaml")
+    parser.add_argument("--width", type=float, default=0.125, help="multiplies all channels")
+    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="numbers to try")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads, shared")
+    parser.add_argument("--device", default="auto", help="auto, cpu or gpu")
+    parser.add_argument("--csv", type=Path, help="also write every round's rates there")
+    arguments = parser.parse_args(argv)
+    if min(arguments.processes) < 1 or arguments.rounds < 1:
+        raise ValueError(f"expected at least one process and round, found {arguments.processes}, {arguments.rounds}")
+    where = device.choose(arguments.device)
+    print(f"{device.describe(where)}; {arguments.threads} threads; torch {torch.__version__}")
+    print(f"{arguments.model}, 1x28x28, batch {arguments.batch_size}, width {arguments.width:g}", flush=True)
+    found: dict[str, list[float]] = {_ways(n): [] for n in arguments.processes}
+    for _ in range(arguments.rounds):
+        for n in arguments.processes:
+            found[_ways(n)].append(_side_by_side(n, arguments))
+    _print("images/s, all runs together", found)
+    device.prepare(arguments.threads, "fp32")
+    stacked = _stacked(arguments, where)
+    _print(f"trunk iterations/s, {STACKED} seeds together", stacked)
+    if arguments.csv:
+        with arguments.csv.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["model", "width", "batch_size", "threads", "device", "way", "round", "rate"])
+            setup = [arguments.model, arguments.width, arguments.batch_size, arguments.threads, device.describe(where)]
+            for way, rates in {**found, **stacked}.items():
+                writer.writerows([*setup, way, k, round(rate, 2)] for k, rate in enumerate(rates))
+    return 0
+
+
+def _print(what: str, found: dict[str, list[float]]) -> None:
+    first = next(iter(found.values()))
+    print(f"\n{what:40}{'median':>9}{'min':>9}{'max':>9}   against the first, within rounds")
+    for way, rates in found.items():
+        ratios = [ours / theirs for ours, theirs in zip(rates, first, strict=True)]
+        line = f"{way:40}{statistics.median(rates):9.1f}{min(rates):9.1f}{max(rates):9.1f}"
+        print(f"{line}   {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+
+
+def _ways(n: int) -> str:
+    return f"{n} process{'es' if n > 1 else ''}"
+
+
+def _side_by_side(n: int, arguments: argparse.Namespace) -> float:
+    """Images per second of n processes that train at once, added up."""
+    context = get_context("spawn")
+    barrier, rates = context.Barrier(n), context.SimpleQueue()
+    children = [context.Process(target=_train, args=(k, n, arguments, barrier, rates)) for k in range(n)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+        if child.exitcode:
+            raise RuntimeError(f"a process ended with {child.exitcode}")
+    return sum(rates.get() for _ in children)
+
+
+def _train(k: int, n: int, arguments: argparse.Namespace, barrier: Barrier, rates) -> None:
+    where = device.choose(arguments.device)
+    device.prepare(max(1, arguments.threads // n), "fp32")
+    stored = np.random.default_rng(0).integers(0, 256, (N_IMAGES, 1, 28, 28), dtype=np.uint8)
+    entry = plan.model(arguments.model)
+    torch.manual_seed(k)
+    model = experiment.build(entry.entry, (1, 28, 28), {**entry.hparams, "width": arguments.width})
+    model = model.to(where).to(memory_format=torch.channels_last).train()
+    recorder = None
+    with side_stream(where):
+        if where.type == "cuda":
+            recorder = cuda_recorder()
+            for optimizer in model.optimizers.values():
+                make_recordable(optimizer, where)
+        batches = engine.Batches(stored, arguments.batch_size, k, where)
+        stepper = engine.Stepper(model, batches, k, "fp32", recorder)
+        for t in range(WARM_UP):
+            stepper(t).values.tolist()
+        barrier.wait()
+        start, t = time.perf_counter(), WARM_UP
+        while time.perf_counter() - start < arguments.seconds:
+            stepper(t).values.tolist()
+            t += 1
+        rates.put((t - WARM_UP) * arguments.batch_size / (time.perf_counter() - start))
+
+
+STACKED = 4
+
+
+def _stacked(arguments: argparse.Namespace, where: torch.device) -> dict[str, list[float]]:
+    """Forward and backward passes per second of the trunks of several seeds, all together."""
+    networks = [_trunk(1, arguments.width).to(where) for _ in range(STACKED)]
+    together = _trunk(STACKED, arguments.width).to(where)
+    x = torch.randn(arguments.batch_size, 1, 28, 28, device=where)
+    many = x.repeat(1, STACKED, 1, 1).contiguous(memory_format=torch.channels_last)
+
+    def in_turn() -> None:
+        for network in networks:
+            network(x).square().mean().backward()
+
+    ways = {"networks in turn": in_turn, "one network, grouped": lambda: together(many).square().mean().backward()}
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(arguments.rounds):
+        for way, work in ways.items():
+            work()
+            if where.type == "cuda":
+                torch.cuda.synchronize()
+            start, n = time.perf_counter(), 0
+            while time.perf_counter() - start < arguments.seconds / 5:
+                work()
+                if where.type == "cuda":
+                    torch.cuda.synchronize()
+                n += 1
+            found[way].append(n / (time.perf_counter() - start))
+    return found
+
+
+def _trunk(groups: int, width: float) -> nn.Module:
+    """The convolutions at 28 px of as many trunks as there are groups, in one."""
+    layers: list[nn.Module] = []
+    channels = groups
+    for conv in TRUNK[28]:
+        out = groups * scaled(conv.channels, width)
+        layers += [nn.Conv2d(channels, out, conv.kernel, conv.stride, conv.padding, groups=groups), nn.LeakyReLU(LEAK)]
+        channels = out
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
