@@ -153,11 +153,11 @@ class Team(Alone):
             raise RuntimeError(f"expected the same weights in all {self.world} processes, found differences in {name}")
 
     def wait(self) -> None:
-        dist.barrier()
+        self.agreed(None)
 
     def in_turn(self, read: Callable[[], Any]) -> Any:
         found = read() if self.leads else None
-        dist.barrier()
+        self.wait()
         return found if self.leads else read()
 
 
