@@ -59,7 +59,7 @@ bench: $(INSTALLED)
 	python -m bench.packing --rounds 2
 
 lock: $(BIN)/uv
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest \
+	uv pip compile pyproject.toml --extra dev --extra slurm --universal --python-version 3.11 --fork-strategy fewest \
 	    --generate-hashes --no-emit-index-url --quiet --output-file requirements.lock $(UPGRADE)
 
 clean:

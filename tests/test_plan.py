@@ -5,6 +5,7 @@ import json
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -556,6 +557,45 @@ def test_every_option_of_a_profile_is_documented(name: str) -> None:
     keys = yaml.safe_load((folder / name / "profile.yaml").read_text())
     documented = re.findall(r"^\| `([\w-]+)", (folder / "README.md").read_text(), re.M)
     assert set(keys) - set(documented) == set()
+
+
+def test_a_run_of_several_processes_asks_for_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    wildcards = SimpleNamespace(preset="paper", dataset="cifar10", model="vae", seed="0")
+    asked = plan.train_gpus(wildcards), plan.train_threads(wildcards), plan.train_memory_mb(wildcards)
+    assert plan.train_launcher(wildcards) == "python -m workflow.warm train"
+    vae = plan.models()["vae"].model_copy(update={"processes": 2, "sync_batch_norm": False})
+    monkeypatch.setattr(plan, "models", lambda: {"vae": vae})
+    spec = plan.train_spec(plan.run_of(wildcards))
+    assert (spec.processes, spec.sync_batch_norm) == (2, False)
+    doubled = plan.train_gpus(wildcards), plan.train_threads(wildcards), plan.train_memory_mb(wildcards)
+    assert doubled == tuple(2 * number for number in asked) == (2, 8, 16000)
+    launcher = "python -m torch.distributed.run --standalone --nproc-per-node 2 -m workflow.commands.train"
+    assert plan.train_launcher(wildcards) == launcher
+
+
+def test_dataset_overrides_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    override = plan.ModelOverride(processes=4, sync_batch_norm=False)
+    dcgan = plan.models()["dcgan"].model_copy(update={"datasets": {"celeba": override}})
+    monkeypatch.setattr(plan, "models", lambda: {"dcgan": dcgan})
+    specs = [plan.train_spec(plan.Run("paper", name, "dcgan", 0)) for name in ("celeba", "cifar10")]
+    assert [(spec.processes, spec.sync_batch_norm) for spec in specs] == [(4, False), (1, True)]
+
+
+@pytest.mark.parametrize("job", ["", "7"])
+def test_only_jobs_of_slurm_ignore_its_warning(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", job) if job else monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        plan.outlive_warnings()
+        assert (signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN) == bool(job)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_runs_per_gpu_reach_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "DTRI_RUNS_PER_GPU" not in plan.shell_prefix(sys.executable)
+    monkeypatch.setattr(plan, "_settings", plan.Settings(runs_per_gpu=3))
+    assert "export DTRI_RUNS_PER_GPU=3; " in plan.shell_prefix(sys.executable)
 
 
 def test_the_slurm_profile_keeps_what_is_right_everywhere() -> None:

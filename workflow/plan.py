@@ -6,8 +6,10 @@ Read while Snakemake parses: no torch, no pandas. Every spec handed to a rule is
 import fcntl
 import importlib
 import json
+import os
 import re
 import shlex
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, astuple, dataclass
 from functools import cache
@@ -97,6 +99,8 @@ class DatasetConfig(Strict):
 class ModelOverride(Strict):
     steps: PositiveInt | None = None
     batch_size: PositiveInt | None = None
+    processes: PositiveInt | None = None
+    sync_batch_norm: bool | None = None
     hparams: dict[str, Any] = Field(default_factory=dict)
     sampler: dict[str, Any] = Field(default_factory=dict)
 
@@ -106,6 +110,8 @@ class ModelConfig(Strict):
     entry: str
     steps: PositiveInt
     batch_size: PositiveInt
+    processes: PositiveInt = 1
+    sync_batch_norm: bool = True
     hparams: dict[str, Any] = Field(default_factory=dict)
     sampler: dict[str, Any] = Field(default_factory=dict)
     datasets: dict[str, ModelOverride] = Field(default_factory=dict)
@@ -164,6 +170,7 @@ class Settings(Strict):
     downloads: str = "downloads"
     device: Literal["auto", "cpu", "gpu"] | None = None
     offline: bool = False
+    runs_per_gpu: PositiveInt = 1
 
 
 _settings = Settings()
@@ -361,6 +368,8 @@ def train_spec(run: Run) -> TrainSpec:
             precision=chosen.precision,
             threads=chosen.threads,
             late_every=_late_every(steps) if data.digit is not None else 0,
+            processes=overrides.processes or entry.processes,
+            sync_batch_norm=entry.sync_batch_norm if overrides.sync_batch_norm is None else overrides.sync_batch_norm,
         )
     except ValueError as error:
         raise ValueError(f"models.yaml: {run.model} on {data.family}: {error}") from error
@@ -720,6 +729,26 @@ def gpus(wildcards: Any) -> int:
     return int(device == "gpu")
 
 
+def train_threads(wildcards: Any) -> int:
+    return threads(wildcards) * train_spec(run_of(wildcards)).processes
+
+
+def train_gpus(wildcards: Any) -> int:
+    return gpus(wildcards) * train_spec(run_of(wildcards)).processes
+
+
+def train_memory_mb(wildcards: Any) -> int:
+    return 8000 * train_spec(run_of(wildcards)).processes
+
+
+def train_launcher(wildcards: Any) -> str:
+    """The program that runs the train command, in as many processes as the run has."""
+    processes = train_spec(run_of(wildcards)).processes
+    if processes == 1:
+        return "python -m workflow.warm train"
+    return f"python -m torch.distributed.run --standalone --nproc-per-node {processes} -m workflow.commands.train"
+
+
 def train_text(wildcards: Any) -> str:
     return train_spec(run_of(wildcards)).text
 
@@ -868,8 +897,20 @@ def shell_prefix(python: str) -> str:
     variables = {"DTRI_DOWNLOADS": _settings.downloads, "DTRI_OFFLINE": "1" if _settings.offline else ""}
     if _settings.device:
         variables["DTRI_DEVICE"] = _settings.device
+    if _settings.runs_per_gpu > 1:
+        variables["DTRI_RUNS_PER_GPU"] = str(_settings.runs_per_gpu)
     exports = [f"export {name}={shlex.quote(value)}; " for name, value in variables.items()]
     return "".join([f'export PATH={shlex.quote(str(Path(python).parent))}:"$PATH"; ', *exports])
+
+
+def outlive_warnings() -> None:
+    """In a job of Slurm, ignore SIGUSR1, and let the programs started here ignore it, but for those that handle it.
+
+    Slurm sends it to every process of a job whose time limit nears. Training saves its state and stops; were Snakemake
+    or a launcher to die of it, Slurm would take the job for finished and kill the training that saves.
+    """
+    if "SLURM_JOB_ID" in os.environ:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 _lock = None
