@@ -24,6 +24,7 @@ except ValueError as error:
 
 # Jobs run with this interpreter, wherever snakemake was started from; device and offline mode reach them as they are.
 shell.prefix(plan.shell_prefix(sys.executable))
+plan.outlive_warnings()
 
 
 # Used only on request (--software-deployment-method apptainer); dtri.def says how to build it.

@@ -2,15 +2,13 @@
 
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
-SLOT_POLL_S = 1.0
+from dtri import slots
 
 
 def choose(name: str = "auto") -> torch.device:
@@ -25,29 +23,31 @@ def choose(name: str = "auto") -> torch.device:
 
 
 @contextmanager
-def gpu_slot(device: torch.device, per_gpu: int = 1, folder: Path | None = None) -> Iterator[torch.device]:
-    """Hold one of `per_gpu` slots of one of this machine's GPUs; the kernel frees it when the process dies.
+def gpu_slots(device: torch.device, count: int = 1, folder: Path | None = None) -> Iterator[list[torch.device]]:
+    """Hold `count` of this machine's GPUs, each shared by at most DTRI_RUNS_PER_GPU (1) runs; waits for them.
 
-    Waits while all are taken. On the CPU, and under Slurm (which isolates devices itself), the device passes through.
+    The kernel frees them when the process dies. On the CPU, and under Slurm (which isolates devices itself), nothing
+    is held. ValueError when the machine has fewer GPUs.
     """
-    if device.type != "cuda" or "SLURM_JOB_ID" in os.environ:
-        yield device
+    if device.type != "cuda":
+        yield [device] * count
+        return
+    names = [_uuid(gpu) for gpu in _gpus()]
+    if count > len(names):
+        raise ValueError(f"expected {count} GPUs for {count} processes of one run, found {len(names)}")
+    if "SLURM_JOB_ID" in os.environ:
+        yield [torch.device("cuda", gpu) for gpu in range(count)]
         return
     folder = folder or Path(tempfile.gettempdir()) / f"dtri-gpu-{os.getuid()}"
-    folder.mkdir(parents=True, exist_ok=True)
-    slots = [(gpu, FileLock(folder / f"{_uuid(gpu)}.{k}")) for k in range(per_gpu) for gpu in _gpus()]
-    while True:
-        for gpu, lock in slots:
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            try:
-                yield torch.device("cuda", gpu)
-            finally:
-                lock.release()
-            return
-        time.sleep(SLOT_POLL_S)
+    with slots.hold(names, count, int(os.environ.get("DTRI_RUNS_PER_GPU", "1")), folder) as held:
+        yield [torch.device("cuda", gpu) for gpu in held]
+
+
+@contextmanager
+def gpu_slot(device: torch.device) -> Iterator[torch.device]:
+    """Hold one GPU as `gpu_slots` does; the CPU passes through."""
+    with gpu_slots(device) as (held,):
+        yield held
 
 
 def _gpus() -> range:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from dtri import checkpoint, images
 from dtri.device import autocast
+from dtri.distributed import ALONE, Alone
 from dtri.model import Model
 from dtri.recording import Recorder, make_recordable, set_rate
 from dtri.seeding import derive
@@ -81,7 +82,8 @@ class Batches:
 
     Each epoch is a permutation of all images; a batch may straddle two epochs, so none is dropped. `span` gives the
     images of batch t in the stream (see Model.span); without one, all batches have `batch_size` images. Images live on
-    the device where they fit; otherwise a thread reads the next batch while the device is busy with this one.
+    the device where they fit; otherwise a thread reads the next batch while the device is busy with this one. One
+    process of several reads its `rows` of every batch alone.
     """
 
     def __init__(
@@ -91,11 +93,12 @@ class Batches:
         seed: int,
         device: torch.device,
         span: Callable[[int, int], tuple[int, int]] | None = None,
+        rows: Callable[[int], slice] = ALONE.rows,
     ):
         if len(stored) == 0:
             raise ValueError("expected training images, found an empty array")
         self.n, self.batch_size, self.seed, self.device = len(stored), batch_size, seed, device
-        self.span = span
+        self.span, self.rows = span, rows
         resident = stored.nbytes <= RESIDENT_BYTES
         self.resident = torch.from_numpy(np.array(stored)).to(device) if resident else None
         self.stored = stored
@@ -113,16 +116,16 @@ class Batches:
         return self._orders[epoch]
 
     def indices(self, t: int) -> Tensor:
-        """int64 indices of batch t, on the device of the images."""
+        """int64 indices of this process's rows of batch t, on the device of the images."""
         start, stop = self.span(t, self.batch_size) if self.span else (t * self.batch_size, (t + 1) * self.batch_size)
         position, parts, wanted = start, [], stop - start
         while wanted:
-            epoch, start = divmod(position, self.n)
-            part = self._order(epoch)[start : start + wanted]
+            epoch, place = divmod(position, self.n)
+            part = self._order(epoch)[place : place + wanted]
             parts.append(part)
             position += len(part)
             wanted -= len(part)
-        return torch.cat(parts)
+        return torch.cat(parts)[self.rows(stop - start)]
 
     def _read(self, t: int) -> Tensor:
         batch = torch.from_numpy(self.stored[self.indices(t).numpy()])
@@ -228,6 +231,7 @@ def fit(
     kept: Callable[[int, dict[str, Tensor]], None] = lambda t, weights: None,
     progress_label: str = "",
     recorder: Recorder | None = None,
+    team: Alone = ALONE,
 ) -> Outcome:
     """Train `build()` on uint8 images [N, C, H, W] for `steps` iterations, continuing from `state_path` if it fits.
 
@@ -235,13 +239,16 @@ def fit(
     then Interrupted is raised. A non-finite loss or weight ends the run as diverged, with the last weights seen finite.
     `kept(t, weights)` is called after each iteration t of `keep` and of the model's milestones; again, with the same
     weights, where a killed run repeats one. `recorder` replaces eager iterations by recorded ones (dtri/recording.py).
+    `team`: the processes that train together (dtri/distributed.py); the first one writes, all return the same.
     """
     torch.manual_seed(derive("init", seed))
     model = build().to(device).to(memory_format=torch.channels_last).train()
-    batches = Batches(stored, batch_size, seed, device, model.span)
+    team.join(model)
+    batches = Batches(stored, batch_size, seed, device, model.span, team.rows)
     average = Average(model)
     keep = {*keep, *model.milestones(steps)}
-    progress, good, message = _restore(model, average, state_path, run_id)
+    progress, good, message = _restore(model, average, state_path, run_id, team)
+    team.check(model)
     if recorder is not None:
         for optimizer in model.optimizers.values():
             make_recordable(optimizer, device)
@@ -249,6 +256,8 @@ def fit(
     interval = max(1, math.ceil(steps / CURVE_ROWS))
 
     def log(event: str, **values: Any) -> None:
+        if not team.leads:
+            return
         line = {"event": event, "t": progress.t, "seconds": round(progress.seconds, 3), "attempt": progress.attempts}
         try:
             with open(events_path, "a") as file:
@@ -257,22 +266,24 @@ def fit(
             raise OSError(f"expected to write {events_path}, found: {error}") from error
 
     def save() -> None:
-        checkpoint.save_state(
-            state_path,
-            {
+        memory = team.together(_memory(model))
+        if team.leads:
+            state = {
                 "run_id": run_id,
                 **vars(progress),
                 "good": None if good[1] == progress.t else good,
                 "model": model.state_dict(),
-                "memory": _memory(model),
+                "memory": memory,
                 "average": average.weights,
                 "optimizers": {name: optimizer.state_dict() for name, optimizer in model.optimizers.items()},
-            },
-        )
+            }
+            checkpoint.save_state(state_path, state)
+        team.wait()
 
     log("start", message=message, run_id=run_id, device=str(device), steps=steps)
     stepper = Stepper(model, batches, seed, precision, recorder, lambda reason: log("eager", reason=reason))
-    bar = tqdm(total=steps, initial=progress.t, desc=progress_label, unit="it", disable=None, dynamic_ncols=True)
+    quiet = not team.leads or None  # None: where no terminal is attached
+    bar = tqdm(total=steps, initial=progress.t, desc=progress_label, unit="it", disable=quiet, dynamic_ncols=True)
     if bar.disable:
         print(f"{progress_label}: {message}; {steps} iterations on {device}", flush=True)
     pending: list[Losses] = []
@@ -281,16 +292,16 @@ def fit(
         pending.append(stepper(progress.t))
         average.update(model, progress.t)
         progress.t += 1
-        if progress.t in keep:
+        if progress.t in keep and team.leads:
             kept(progress.t, average.snapshot(model))
-        reason = stop()
+        reason = team.agreed(stop())
         # Weights are checked at fixed iterations only, so that a stop in between cannot change how a run ends.
         checked = progress.t % CHECK_EVERY == 0 or progress.t == steps
         if not checked and reason is None:
             continue
         now = time.monotonic()
         progress.seconds, clock = progress.seconds + max(0.0, now - clock), now
-        bad = _absorb(progress, pending, interval, steps)
+        bad = _absorb(progress, pending, interval, steps, team)
         if checked and not bad and not _finite(model):
             bad = progress.t, "weights"
         bar.update(len(pending))
@@ -304,11 +315,13 @@ def fit(
                 "diverged", step, weights, progress.curve, progress.seconds, progress.attempts, bad_step, term
             )
         if checked:
+            team.check(model)
             good = average.snapshot(model), progress.t
         if progress.curve and progress.curve[-1]["step"] + CHECK_EVERY > progress.t:
             bar.set_postfix({k: f"{v:.3g}" for k, v in progress.curve[-1].items() if k != "step"}, refresh=False)
         due = progress.t % save_every < CHECK_EVERY and progress.t >= save_every
-        late = not 0 <= now - last_save <= save_every_s  # also where the clock was set back
+        # Also where the clock was set back.
+        late = team.agreed(None if 0 <= now - last_save <= save_every_s else "due")
         if reason or due or late or progress.t == steps:
             save()
             last_save = time.monotonic()
@@ -370,19 +383,24 @@ def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _restore(
-    model: Model, average: Average, path: Path, run_id: str
+    model: Model, average: Average, path: Path, run_id: str, team: Alone
 ) -> tuple[Progress, tuple[dict[str, Tensor], int], str]:
     """Puts the saved state, if it fits, into the model and average; (progress, last finite weights, what happened)."""
-    state, message = checkpoint.load_state(path, run_id)
+    state, message = team.in_turn(lambda: checkpoint.load_state(path, run_id))
     if state is None:
         return Progress(), (average.snapshot(model), 0), message
     model.load_state_dict(state["model"])
+    memory = team.own(state["memory"])
     for name, tensor in _memory(model).items():
-        tensor.copy_(state["memory"][name])
+        tensor.copy_(memory[name])
     for name, tensor in average.weights.items():
         tensor.copy_(state["average"][name])
     for name, optimizer in model.optimizers.items():
+        # Options are the code's and the device's, not the state's: a run may go on where others are needed.
+        options = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(state["optimizers"][name])
+        for group, own in zip(optimizer.param_groups, options, strict=True):
+            group.update(own)
     progress = Progress(**{name: state[name] for name in vars(Progress())})
     return progress, state["good"] or (average.snapshot(model), progress.t), message
 
@@ -393,9 +411,11 @@ def _earlier_attempts(path: Path, run_id: str) -> int:
     return sum('"event": "start"' in line and run_id in line for line in lines)
 
 
-def _absorb(progress: Progress, pending: list[Losses], interval: int, steps: int) -> tuple[int, str] | None:
+def _absorb(
+    progress: Progress, pending: list[Losses], interval: int, steps: int, team: Alone
+) -> tuple[int, str] | None:
     """Move pending losses to the curve with one transfer; (iteration, term) of the first non-finite one, if any."""
-    values = iter(torch.cat([losses.values for losses in pending]).tolist())
+    values = iter(team.mean(torch.cat([losses.values for losses in pending])).tolist())
     end = progress.t
     for offset, losses in enumerate(pending):
         progress.t = end - len(pending) + offset + 1

@@ -36,7 +36,8 @@ class TrainSpec:
 
     `entry` is "module:Class"; `hparams` holds overrides of the defaults in the module's `Hparams`; `threads` is the
     number of CPU threads, part of the spec because sums in another order round differently. `late_every` > 0 keeps
-    the weights of `LATE` iterations so far apart, the last of them at the end.
+    the weights of `LATE` iterations so far apart, the last of them at the end. `processes` share every batch, batch
+    norm taking statistics over all of them or, without `sync_batch_norm`, of each one's rows (dtri/distributed.py).
     """
 
     dataset: str
@@ -50,9 +51,11 @@ class TrainSpec:
     precision: str = "fp32"
     threads: int = 1
     late_every: int = 0
+    processes: int = 1
+    sync_batch_norm: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "threads"):
+        for name in ("steps", "batch_size", "threads", "processes"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"expected a positive integer for {name}, found {value!r}")
@@ -62,6 +65,8 @@ class TrainSpec:
             raise ValueError(
                 f"expected late_every in 0..{self.steps // LATE} for {self.steps} steps, found {self.late_every!r}"
             )
+        if self.batch_size % self.processes:
+            raise ValueError(f"expected a batch size divisible by {self.processes} processes, found {self.batch_size}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"expected precision in {PRECISIONS}, found {self.precision!r}")
         check_hparams(self.entry, self.hparams)

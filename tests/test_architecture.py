@@ -16,7 +16,9 @@ from workflow.fingerprint import ROOMS, closure, imports, path_of
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = ("dtri.images", "dtri.seeding")
 PARTS = (*LEAVES, "dtri.networks", "dtri.objectives", "dtri.sampling")
-MACHINERY = ("dtri.engine", "dtri.recording", "dtri.checkpoint", "dtri.experiment", "dtri.device")
+MACHINERY = tuple(
+    f"dtri.{name}" for name in ("engine", "recording", "distributed", "checkpoint", "experiment", "device", "slots")
+)
 MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 
@@ -40,7 +42,10 @@ MAY_IMPORT = {
     "dtri.landscape": (*PARTS, "dtri.model", "dtri.landscape"),
     "dtri.report": ("dtri.report",),
     "workflow.fingerprint": (),
-    "workflow.plan": ("dtri.experiment", "dtri.report.cells", "dtri.report.records", "workflow.fingerprint"),
+    "workflow.plan": (
+        *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells", "dtri.report.records"),
+        "workflow.fingerprint",
+    ),
     "workflow.warm": (),
     "workflow.tables": ("dtri.report.cells",),
     "workflow.figures": ("dtri.report", "workflow.tables"),

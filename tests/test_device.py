@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,10 +17,11 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def two_gpus(monkeypatch, tmp_path):
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    for name in ("SLURM_JOB_ID", "DTRI_RUNS_PER_GPU"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(device, "_gpus", lambda: range(2))
     monkeypatch.setattr(device, "_uuid", lambda gpu: f"GPU-{gpu}")
-    monkeypatch.setattr(device, "SLOT_POLL_S", 0.01)
+    monkeypatch.setattr(device.tempfile, "gettempdir", lambda: str(tmp_path))
     return tmp_path
 
 
@@ -54,50 +55,44 @@ def test_choose_unknown():
         device.choose("tpu")
 
 
+def gpus(*indices: int) -> list[torch.device]:
+    return [torch.device("cuda", index) for index in indices]
+
+
 def test_each_slot_has_its_own_gpu(two_gpus):
-    with device.gpu_slot(CUDA, folder=two_gpus) as first, device.gpu_slot(CUDA, folder=two_gpus) as second:
-        assert {first, second} == {torch.device("cuda", 0), torch.device("cuda", 1)}
+    with device.gpu_slot(CUDA) as first, device.gpu_slot(CUDA) as second:
+        assert [first, second] == gpus(0, 1)
 
 
-def test_gpus_fill_before_they_are_shared(two_gpus):
-    held = [device.gpu_slot(CUDA, per_gpu=2, folder=two_gpus) for _ in range(4)]
-    gpus = [slot.__enter__().index for slot in held]
-    for slot in held:
-        slot.__exit__(None, None, None)
-    assert sorted(gpus[:2]) == sorted(gpus[2:]) == [0, 1]
+def test_several_runs_share_a_gpu_when_asked_to(two_gpus, monkeypatch):
+    monkeypatch.setenv("DTRI_RUNS_PER_GPU", "2")
+    with ExitStack() as held:
+        assert [held.enter_context(device.gpu_slot(CUDA)) for _ in range(4)] == gpus(0, 1, 0, 1)
 
 
-def test_a_job_waits_for_a_slot_and_gets_the_freed_one(two_gpus):
-    got = []
-
-    def job():
-        with device.gpu_slot(CUDA, folder=two_gpus) as where:
-            got.append(where)
-
-    with device.gpu_slot(CUDA, folder=two_gpus):
-        with device.gpu_slot(CUDA, folder=two_gpus) as second:
-            waiting = threading.Thread(target=job)
-            waiting.start()
-            waiting.join(0.1)
-            assert waiting.is_alive()
-            assert got == []
-        waiting.join(10)
-        assert got == [second]
+def test_one_run_holds_several_gpus(two_gpus):
+    with device.gpu_slots(CUDA, 2) as held:
+        assert held == gpus(0, 1)
+    with (
+        pytest.raises(ValueError, match="expected 3 GPUs for 3 processes of one run, found 2"),
+        device.gpu_slots(CUDA, 3),
+    ):
+        pass
 
 
 def test_a_failing_job_frees_its_slot(two_gpus, monkeypatch):
     monkeypatch.setattr(device, "_gpus", lambda: range(1))
     for _ in range(2):
-        with pytest.raises(KeyError), device.gpu_slot(CUDA, folder=two_gpus):
+        with pytest.raises(KeyError), device.gpu_slot(CUDA):
             raise KeyError
 
 
-def test_cpu_and_slurm_pass_through(two_gpus, monkeypatch):
-    with device.gpu_slot(CPU, folder=two_gpus) as where:
-        assert where == CPU
+def test_cpu_and_slurm_hold_nothing(two_gpus, monkeypatch):
+    with device.gpu_slot(CPU) as where, device.gpu_slots(CPU, 3) as several:
+        assert [where, *several] == [CPU] * 4
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    with device.gpu_slot(CUDA, folder=two_gpus) as where:
-        assert where == CUDA
+    with device.gpu_slot(CUDA) as first, device.gpu_slots(CUDA, 2) as both:
+        assert [first, *both] == gpus(0, 0, 1)
     assert list(two_gpus.iterdir()) == []
 
 

@@ -121,7 +121,7 @@ def test_makefile_accepts_the_supported_pythons() -> None:
 
 def test_lock_pins_every_declared_package_inside_its_range() -> None:
     locked = {canonicalize_name(r.name): next(iter(r.specifier)) for r, _ in pins()}
-    for name, declared in {**RUNTIME, **EXTRAS["dev"]}.items():
+    for name, declared in {**RUNTIME, **EXTRAS["slurm"], **EXTRAS["dev"]}.items():
         assert name in locked, f"{name} is not in requirements.lock: make lock"
         assert locked[name].operator == "=="
         assert locked[name].version in declared.specifier, f"{name} {locked[name]} outside {declared.specifier}"

@@ -18,14 +18,6 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from dtri.metrics import classifier, features, frechet, generation
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def digits():
     """Handwritten digits at 28 px, uint8: (train images, train labels, test images, test labels), 80/20."""

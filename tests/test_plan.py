@@ -5,6 +5,7 @@ import json
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -400,8 +401,8 @@ def test_a_cell_of_another_dataset_or_preset_is_never_comparable() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_figures_ask_for_what_some_rule_makes(preset: str) -> None:
     made = re.compile(
-        r"results/(data/\w+/(train|test)\.npy|\w+/\w+/\w+/seed\d+/(train\.csv|train\.json|(grid|interpolation|reconstructions)"
-        r"\.npy|scores/\w+__(train|test|test_leaky)\.npz|metrics/\w+\.json))"
+        r"results/(data/\w+/(train|test)\.npy|\w+/\w+/\w+/seed\d+/(train\.csv|train\.json|landscape\.(npz|csv)|"
+        r"(grid|interpolation|reconstructions)\.npy|scores/\w+__(train|test|test_leaky)\.npz|metrics/\w+\.json))"
     )
     for name in plan.FIGURES:
         for product in plan.figure_products(preset, name):
@@ -537,12 +538,64 @@ def test_every_key_is_documented(kind: type) -> None:
     assert set(kind.model_fields) - cells == set()
 
 
+def test_every_landscape_setting_is_documented_with_its_default() -> None:
+    text = (plan.CONFIG / "README.md").read_text()
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `")]
+    documented = {}
+    for names, defaults in rows:
+        keys = re.findall(r"`(\w+)`", names)
+        values = re.findall(r"`\w+`$|\[[^]]*\]|\d[\d.]*", defaults.strip())
+        documented |= dict(zip(keys, values)) if len(keys) == len(values) else {}
+    for name, value in asdict(plan.LandscapeSettings()).items():
+        shown = "[" + ", ".join(f"{v:g}" for v in value) + "]" if isinstance(value, tuple) else f"{value}"
+        assert documented[name].strip("`") == shown, name
+
+
 @pytest.mark.parametrize("name", ["default", "slurm"])
 def test_every_option_of_a_profile_is_documented(name: str) -> None:
     folder = ROOT / "profiles"
     keys = yaml.safe_load((folder / name / "profile.yaml").read_text())
     documented = re.findall(r"^\| `([\w-]+)", (folder / "README.md").read_text(), re.M)
     assert set(keys) - set(documented) == set()
+
+
+def test_a_run_of_several_processes_asks_for_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    wildcards = SimpleNamespace(preset="paper", dataset="cifar10", model="vae", seed="0")
+    asked = plan.train_gpus(wildcards), plan.train_threads(wildcards), plan.train_memory_mb(wildcards)
+    assert plan.train_launcher(wildcards) == "python -m workflow.warm train"
+    vae = plan.models()["vae"].model_copy(update={"processes": 2, "sync_batch_norm": False})
+    monkeypatch.setattr(plan, "models", lambda: {"vae": vae})
+    spec = plan.train_spec(plan.run_of(wildcards))
+    assert (spec.processes, spec.sync_batch_norm) == (2, False)
+    doubled = plan.train_gpus(wildcards), plan.train_threads(wildcards), plan.train_memory_mb(wildcards)
+    assert doubled == tuple(2 * number for number in asked) == (2, 8, 16000)
+    launcher = "python -m torch.distributed.run --standalone --nproc-per-node 2 -m workflow.commands.train"
+    assert plan.train_launcher(wildcards) == launcher
+
+
+def test_dataset_overrides_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    override = plan.ModelOverride(processes=4, sync_batch_norm=False)
+    dcgan = plan.models()["dcgan"].model_copy(update={"datasets": {"celeba": override}})
+    monkeypatch.setattr(plan, "models", lambda: {"dcgan": dcgan})
+    specs = [plan.train_spec(plan.Run("paper", name, "dcgan", 0)) for name in ("celeba", "cifar10")]
+    assert [(spec.processes, spec.sync_batch_norm) for spec in specs] == [(4, False), (1, True)]
+
+
+@pytest.mark.parametrize("job", ["", "7"])
+def test_only_jobs_of_slurm_ignore_its_warning(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", job) if job else monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        plan.outlive_warnings()
+        assert (signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN) == bool(job)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_runs_per_gpu_reach_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "DTRI_RUNS_PER_GPU" not in plan.shell_prefix(sys.executable)
+    monkeypatch.setattr(plan, "_settings", plan.Settings(runs_per_gpu=3))
+    assert "export DTRI_RUNS_PER_GPU=3; " in plan.shell_prefix(sys.executable)
 
 
 def test_the_slurm_profile_keeps_what_is_right_everywhere() -> None:
@@ -609,3 +662,38 @@ def test_a_mistake_in_the_models_is_named(
             plan.check_configuration()
     finally:
         plan.models.cache_clear()
+
+
+# The energy landscape
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_landscapes_are_mapped_by_the_presets_settings(preset: str) -> None:
+    run = SimpleNamespace(preset=preset)
+    assert json.loads(plan.landscape_text(run))["thresholds"] == list(plan.preset(preset).landscape.thresholds)
+    assert (
+        plan.preset("demo").landscape.starts
+        < plan.preset("lite").landscape.starts
+        < plan.preset("paper").landscape.starts
+    )
+
+
+def test_only_figures_ask_for_the_landscape_model() -> None:
+    found = {preset: [run.dataset for run in plan.runs(preset) if "landscape" in run.model] for preset in PRESETS}
+    assert found == {"demo": ["digits"], "lite": ["mnist"], "lite_jpeg": [], "paper": ["fashion_mnist"]}
+
+
+@pytest.mark.parametrize(
+    "edit, message",
+    [
+        ("from_sample: 20", r"presets.yaml: demo.landscape.from_sample: .*found 20"),
+        ("from_samples: -20", r"presets.yaml: demo.landscape: .*expected two starts or more, none of a kind below 0"),
+        ("from_samples: many", r"presets.yaml: demo.landscape.from_samples: .*found 'many'"),
+    ],
+)
+def test_a_mistake_in_the_settings_names_file_and_key(edit: str, message: str, tmp_path, monkeypatch) -> None:
+    text = (plan.CONFIG / "presets.yaml").read_text()
+    (tmp_path / "presets.yaml").write_text(text.replace("from_samples: 20", edit))
+    monkeypatch.setattr(plan, "CONFIG", tmp_path)
+    with pytest.raises(ValueError, match=message):
+        plan._load("presets.yaml", plan.PresetConfig)

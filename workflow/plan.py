@@ -6,10 +6,12 @@ Read while Snakemake parses: no torch, no pandas. Every spec handed to a rule is
 import fcntl
 import importlib
 import json
+import os
 import re
 import shlex
+import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +20,24 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from dtri.experiment import LATE, TrainSpec, canonical, check_hparams, check_sampler
+from dtri.landscape.settings import Settings as LandscapeSettings
 from dtri.report.cells import Cell, Found, Product, Table, Want
 from dtri.report.records import Record
 from workflow.fingerprint import fingerprint
 
 CONFIG = Path(__file__).parent / "config"
 TABLES = ("table1", "table2", "table3", "table4")
-FIGURES = ("samples", "reconstructions", "histograms", "ood_examples", "interpolation", "training_curves", "anomaly")
+LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
+FIGURES = (
+    "samples",
+    "reconstructions",
+    "histograms",
+    "ood_examples",
+    "interpolation",
+    "training_curves",
+    "anomaly",
+    *LANDSCAPE,
+)
 GENERATION_METRICS = ("fid", "is", "kid", "prc")
 SCORED_TRAIN_IMAGES = 10_000  # of the training split, for the last panel of A Fig. 3
 INCEPTION_RECORD = "results/data/inception.json"
@@ -51,6 +64,12 @@ class GenerationProtocol(Comparison):
     """The comparison behind the tables' numbers, and others of the same samples that are reported beside it."""
 
     also: tuple[Comparison, ...] = ()
+
+    @model_validator(mode="after")
+    def _eval_mode(self) -> "GenerationProtocol":
+        if self.batch_statistics:
+            raise ValueError("expected batch_statistics below `also` only: the tables' numbers are of eval mode")
+        return self
 
 
 class DatasetConfig(Strict):
@@ -80,6 +99,8 @@ class DatasetConfig(Strict):
 class ModelOverride(Strict):
     steps: PositiveInt | None = None
     batch_size: PositiveInt | None = None
+    processes: PositiveInt | None = None
+    sync_batch_norm: bool | None = None
     hparams: dict[str, Any] = Field(default_factory=dict)
     sampler: dict[str, Any] = Field(default_factory=dict)
 
@@ -89,6 +110,8 @@ class ModelConfig(Strict):
     entry: str
     steps: PositiveInt
     batch_size: PositiveInt
+    processes: PositiveInt = 1
+    sync_batch_norm: bool = True
     hparams: dict[str, Any] = Field(default_factory=dict)
     sampler: dict[str, Any] = Field(default_factory=dict)
     datasets: dict[str, ModelOverride] = Field(default_factory=dict)
@@ -116,6 +139,7 @@ class PresetConfig(Strict):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     threads: PositiveInt = 1
+    landscape: LandscapeSettings = LandscapeSettings()
 
     @model_validator(mode="after")
     def _seeds(self) -> "PresetConfig":
@@ -148,6 +172,7 @@ class Settings(Strict):
     downloads: str = "downloads"
     device: Literal["auto", "cpu", "gpu"] | None = None
     offline: bool = False
+    runs_per_gpu: PositiveInt = 1
 
 
 _settings = Settings()
@@ -345,6 +370,8 @@ def train_spec(run: Run) -> TrainSpec:
             precision=chosen.precision,
             threads=chosen.threads,
             late_every=_late_every(steps) if data.digit is not None else 0,
+            processes=overrides.processes or entry.processes,
+            sync_batch_norm=entry.sync_batch_norm if overrides.sync_batch_norm is None else overrides.sync_batch_norm,
         )
     except ValueError as error:
         raise ValueError(f"models.yaml: {run.model} on {data.family}: {error}") from error
@@ -390,6 +417,7 @@ COMMAND = {
     "interpolate": "workflow.commands.interpolate",
     "reconstruct": "workflow.commands.reconstruct",
     "score": "workflow.commands.score",
+    "landscape": "workflow.commands.landscape",
     "generation": "workflow.commands.generation",
     "inception": "workflow.commands.inception",
     "auroc": "workflow.commands.ranking",
@@ -399,7 +427,7 @@ COMMAND = {
 }
 
 
-BUILDS_MODEL = ("train", "sample", "interpolate", "reconstruct", "score")
+BUILDS_MODEL = ("train", "sample", "interpolate", "reconstruct", "score", "landscape")
 # The job whose products a measurement reads: a record names the code of both, so that a copied one can be judged.
 MEASURES = {"generation": "sample", "auroc": "score", "auprc": "score"}
 
@@ -577,14 +605,20 @@ def _extractor_hash(run: Run) -> str:
 
 def runs(preset_name: str) -> Iterator[Run]:
     """Every run that the preset's tables and figures ask for, each once."""
-    seen = dict.fromkeys(
+    cells = (
         run
         for name in TABLES
         for cell in table(name).cells
         for seed in preset(preset_name).seeds
         if (run := cell_run(preset_name, cell, seed)) is not None
     )
-    yield from seen
+    drawn = (
+        Run(preset_name, product.measured_on, product.model, product.seed)
+        for name in FIGURES
+        for product in figure_products(preset_name, name)
+        if product.model
+    )
+    yield from dict.fromkeys((*cells, *drawn))
 
 
 def preset_products(preset_name: str) -> list[str]:
@@ -637,6 +671,10 @@ def run_of(wildcards: Any) -> Run:
 
 def data_folder(wildcards: Any) -> str:
     return dataset(wildcards.dataset).folder
+
+
+def run_folder(wildcards: Any) -> str:
+    return run_of(wildcards).folder
 
 
 def against_folder(wildcards: Any) -> str:
@@ -693,6 +731,26 @@ def gpus(wildcards: Any) -> int:
     return int(device == "gpu")
 
 
+def train_threads(wildcards: Any) -> int:
+    return threads(wildcards) * train_spec(run_of(wildcards)).processes
+
+
+def train_gpus(wildcards: Any) -> int:
+    return gpus(wildcards) * train_spec(run_of(wildcards)).processes
+
+
+def train_memory_mb(wildcards: Any) -> int:
+    return 8000 * train_spec(run_of(wildcards)).processes
+
+
+def train_launcher(wildcards: Any) -> str:
+    """The program that runs the train command, in as many processes as the run has."""
+    processes = train_spec(run_of(wildcards)).processes
+    if processes == 1:
+        return "python -m workflow.warm train"
+    return f"python -m torch.distributed.run --standalone --nproc-per-node {processes} -m workflow.commands.train"
+
+
 def train_text(wildcards: Any) -> str:
     return train_spec(run_of(wildcards)).text
 
@@ -738,6 +796,18 @@ def score_arguments(wildcards: Any) -> str:
 
 def score_code(wildcards: Any) -> str:
     return model_code("score", wildcards.model)
+
+
+def landscape_text(wildcards: Any) -> str:
+    return canonical(asdict(preset(wildcards.preset).landscape))
+
+
+def landscape_code(wildcards: Any) -> str:
+    return model_code("landscape", wildcards.model)
+
+
+def landscape_inputs(wildcards: Any) -> str:
+    return f"{classes_folder(wildcards)}/classifier.safetensors"
 
 
 def classes_folder(wildcards: Any) -> str:
@@ -829,8 +899,20 @@ def shell_prefix(python: str) -> str:
     variables = {"DTRI_DOWNLOADS": _settings.downloads, "DTRI_OFFLINE": "1" if _settings.offline else ""}
     if _settings.device:
         variables["DTRI_DEVICE"] = _settings.device
+    if _settings.runs_per_gpu > 1:
+        variables["DTRI_RUNS_PER_GPU"] = str(_settings.runs_per_gpu)
     exports = [f"export {name}={shlex.quote(value)}; " for name, value in variables.items()]
     return "".join([f'export PATH={shlex.quote(str(Path(python).parent))}:"$PATH"; ', *exports])
+
+
+def outlive_warnings() -> None:
+    """In a job of Slurm, ignore SIGUSR1, and let the programs started here ignore it, but for those that handle it.
+
+    Slurm sends it to every process of a job whose time limit nears. Training saves its state and stops; were Snakemake
+    or a launcher to die of it, Slurm would take the job for finished and kill the training that saves.
+    """
+    if "SLURM_JOB_ID" in os.environ:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 _lock = None

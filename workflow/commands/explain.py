@@ -241,11 +241,20 @@ def estimate(spec: TrainSpec, on_gpu: bool, measured: list[Speed]) -> Estimate:
     devices = ", ".join(sorted({speed.device for speed in chosen}))
     told = "as measured" if alike else f"rough: from {', '.join(sorted({_size_text(s.spec) for s in chosen}))}"
     unit = "GPU-hours" if chosen[0].on_gpu else "CPU hours"
-    return Estimate(spec.steps * spec.batch_size / rate / 3600, unit, f"{told}, {rate:.0f} images/s on {devices}")
+    return Estimate(
+        spec.processes * spec.steps * spec.batch_size / rate / 3600, unit, f"{told}, {rate:.0f} images/s on {devices}"
+    )
 
 
 def _size(spec: TrainSpec) -> tuple[Any, ...]:
-    return spec.image_shape, spec.hparams.get("width", 1.0), spec.batch_size, spec.precision, spec.threads
+    return (
+        spec.image_shape,
+        spec.hparams.get("width", 1.0),
+        spec.batch_size,
+        spec.precision,
+        spec.threads,
+        spec.processes,
+    )
 
 
 def _size_text(spec: TrainSpec) -> str:

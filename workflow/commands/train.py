@@ -2,6 +2,9 @@
 
 Killing it at any moment and giving the same command again continues it. Exit codes: 0 done or diverged (a diverged run
 is a result), 75 out of allocated time, 130/143 interrupted by SIGINT/SIGTERM, 2 a mistake in the input, 1 a bug.
+
+A spec with "processes": N is trained by `torchrun --standalone --nproc-per-node N -m workflow.commands.train` with the
+same arguments (dtri/distributed.py); torchrun exits 1 whatever the processes end with.
 """
 
 import argparse
@@ -12,13 +15,14 @@ import resource
 import signal
 import sys
 import time
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 
-from dtri import checkpoint, device, engine, experiment, recording
+from dtri import checkpoint, device, distributed, engine, experiment, recording
 from dtri.data import store
 from dtri.report.records import write_sealed, write_text
 from workflow.commands.cli import run
@@ -68,11 +72,22 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
     if int(os.environ.get("SLURM_PROCID", "0")) != 0:
         raise ValueError("expected one process per run, found several (SLURM_PROCID is not 0): drop `tasks`")
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != spec.processes:
+        raise ValueError(f"expected {spec.processes} processes (torchrun --nproc-per-node), found {started}")
     where = device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)
     device.prepare(spec.threads, spec.precision)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    with _exclusive(arguments.out), device.gpu_slot(where) as where, recording.side_stream(where):
-        return _train(spec, dataset, arguments, where, Stop(deadline))
+    with distributed.team(spec.sync_batch_norm) as team, ExitStack() as held:
+        devices = []
+        if team.leads:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_exclusive(arguments.out))
+            devices = held.enter_context(device.gpu_slots(where, spec.processes))
+        else:
+            held.enter_context(redirect_stdout(held.enter_context(open(os.devnull, "w"))))
+        where = team.place(devices)
+        held.enter_context(recording.side_stream(where))
+        return _train(spec, dataset, arguments, where, Stop(deadline), team)
 
 
 def _exclusive(folder: Path) -> FileLock:
@@ -87,9 +102,15 @@ def _exclusive(folder: Path) -> FileLock:
 
 
 def _train(
-    spec: experiment.TrainSpec, dataset: store.Dataset, arguments: argparse.Namespace, where: torch.device, stop: Stop
+    spec: experiment.TrainSpec,
+    dataset: store.Dataset,
+    arguments: argparse.Namespace,
+    where: torch.device,
+    stop: Stop,
+    team: distributed.Alone,
 ) -> int:
     run_id = experiment.run_id(spec, arguments.code, dataset.content)
+    recorded = spec.processes == 1 and not arguments.eager  # exchange between processes is not recorded
     try:
         outcome = engine.fit(
             lambda: experiment.build(spec.entry, spec.image_shape, spec.hparams),
@@ -106,11 +127,14 @@ def _train(
             keep=spec.late,
             kept=lambda t, weights: checkpoint.save_weights(checkpoint.late_path(arguments.out, t), weights, spec),
             progress_label=f"{spec.dataset}/{spec.model}/seed{spec.seed}",
-            recorder=recording.cuda_recorder() if where.type == "cuda" and not arguments.eager else None,
+            recorder=recording.cuda_recorder() if where.type == "cuda" and recorded else None,
+            team=team,
         )
     except engine.Interrupted as interrupted:
         print(f"{arguments.out}: {interrupted}", flush=True)
         return EXIT_OUT_OF_TIME if interrupted.reason == "deadline" else 128 + min(stop.signal or 15, 15)
+    if not team.leads:
+        return 0
     model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
     late = sorted({*spec.late, *model.milestones(spec.steps)})
     for path in checkpoint.late_path(arguments.out, 0).parent.glob("*.safetensors"):
@@ -140,7 +164,7 @@ def _train(
         "run_id": run_id,
         "device": device.describe(where),
         "seconds": round(outcome.seconds, 3),
-        "gpu_hours": round(outcome.seconds / 3600, 6) if where.type == "cuda" else None,
+        "gpu_hours": round(spec.processes * outcome.seconds / 3600, 6) if where.type == "cuda" else None,
         "images_seen": seen,
         "images_per_s": round(seen / max(outcome.seconds, 1e-9), 1),
         "attempts": outcome.attempts,

@@ -1,4 +1,5 @@
 # state.pt and events.jsonl lie beside the outputs, undeclared: snakemake would delete them between attempts.
+# exec: a shell in between would die of the signal on which training saves its state, and the job would end without it.
 
 
 rule train:
@@ -12,14 +13,15 @@ rule train:
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/train.log",
     priority: 10
-    threads: plan.threads
+    threads: plan.train_threads
     resources:
-        gpu=plan.gpus,
-        mem_mb=8000,
+        gpu=plan.train_gpus,
+        mem_mb=plan.train_memory_mb,
         runtime=1440,
     params:
         spec=plan.train_text,
         code=plan.train_code,
         arguments=plan.train_arguments,
+        launcher=plan.train_launcher,
     shell:
-        "python -m workflow.warm train --spec {params.spec:q} --code {params.code} {params.arguments} > {log} 2>&1"
+        "exec {params.launcher} --spec {params.spec:q} --code {params.code} {params.arguments} > {log} 2>&1"

@@ -1,0 +1,125 @@
+"""What two processes of one run do in tests/test_distributed.py: torchrun --nproc-per-node 2 -m tests.team FOLDER."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dtri import distributed, engine, experiment
+from dtri.sampling.replay import ReplayBuffer
+from tests.toys import Hparams, Toy, noise_images, stopping_after
+from workflow import plan
+
+SHAPE = (3, 32, 32)
+BATCH = 8  # of both processes together
+STEPS = 6  # WGAN moves its generator in the sixth
+SMALL = {"width": 0.05, "langevin_steps": 2, "chains": BATCH, "buffer_size": 16}  # where a system has these
+
+
+def build(name: str, processes: int):
+    """A small system; what counts chains per iteration counts those of one process."""
+    entry = plan.models()[name]
+    small = {key: value for key, value in SMALL.items() if key in experiment.hparam_defaults(entry.entry)}
+    if "chains" in small:
+        small["chains"] = BATCH // processes
+    return experiment.build(entry.entry, SHAPE, {**entry.hparams, **small})
+
+
+def fit(make, folder: Path, team: distributed.Alone = distributed.ALONE, **options) -> engine.Outcome:
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = {
+        "steps": STEPS,
+        "batch_size": BATCH,
+        "seed": 1,
+        "device": torch.device("cpu"),
+        "state_path": folder / "state.pt",
+        "events_path": folder / "events.jsonl",
+        "run_id": "run",
+        "team": team,
+        **options,
+    }
+    return engine.fit(make, noise_images(30, SHAPE), **arguments)
+
+
+class Clipped(Toy):
+    """Toy whose gradients are large and clipped by their norm, and which remembers images."""
+
+    def __init__(self, image_shape: tuple[int, int, int], h: Hparams):
+        super().__init__(image_shape, h)
+        self.replay = ReplayBuffer(image_shape, 16, 0.3)
+
+    def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
+        loss = self.energy(x + 0.1 * torch.randn_like(x)).mean()
+        self.descend("toy", loss, clip_norm=1.0)
+        self.replay.store(x)
+        return {"loss": loss.detach()}
+
+
+class Straying(Toy):
+    """Toy whose weights move by noise that is not the same in every process."""
+
+    def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
+        with torch.no_grad():
+            self.weight += 0.1 * torch.randn_like(self.weight)
+        return super().step(x, t)
+
+
+class Normed(Toy):
+    """Toy with batch norm, dropout and a gradient of a gradient."""
+
+    def __init__(self, image_shape: tuple[int, int, int], h: Hparams):
+        super().__init__(image_shape, h)
+        self.norm = nn.BatchNorm2d(image_shape[0])
+        self.optimizers["toy"].add_param_group({"params": list(self.norm.parameters())})
+
+    def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
+        x = x.clone().requires_grad_(True)
+        u = self.energy(F.dropout(self.norm(x), 0.3))
+        (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+        loss = 1e-4 * u.mean() + 1e-4 * slope.square().sum((1, 2, 3)).mean()
+        self.descend("toy", loss)
+        return {"loss": loss.detach()}
+
+
+TOYS = {"clipped": Clipped, "normed": Normed}
+
+
+def toy(name: str):
+    return lambda: TOYS[name](SHAPE, Hparams())
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with distributed.team(sync_batch_norm=True) as team:
+        for name in plan.models():
+            _keep(folder / name, fit(lambda name=name: build(name, 2), folder / name, team), team)
+        for name in TOYS:
+            _keep(folder / name, fit(toy(name), folder / name, team, steps=30), team)
+        stop = stopping_after(7) if team.leads else lambda: None  # a signal that one process receives alone
+        try:
+            fit(toy("clipped"), folder / "parts", team, steps=30, stop=stop)
+        except engine.Interrupted as interrupted:
+            _write(folder / "interrupted.json", str(interrupted), team)
+        _keep(folder / "parts", fit(toy("clipped"), folder / "parts", team, steps=30), team)
+        try:
+            fit(lambda: Straying(SHAPE, Hparams()), folder / "straying", team, steps=30)
+        except RuntimeError as error:
+            _write(folder / "straying.json", str(error), team)
+    with distributed.team(sync_batch_norm=False) as team:
+        _keep(folder / "local", fit(lambda: build("dcgan", 2), folder / "local", team), team)
+
+
+def _keep(folder: Path, outcome: engine.Outcome, team: distributed.Alone) -> None:
+    torch.save({"curve": outcome.curve, "weights": outcome.weights}, folder / f"outcome{team.rank}.pt")
+
+
+def _write(path: Path, text: str, team: distributed.Alone) -> None:
+    if team.leads:
+        path.write_text(json.dumps(text))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
