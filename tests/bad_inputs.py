@@ -347,6 +347,7 @@ def general(line: str, room: Path, folder: Path) -> str:
     """The line without what differs from one machine or day to another."""
     line = line.removeprefix("error: ").replace(str(folder), "DIR").replace(str(room), "DIR")
     line = re.sub(r"\b[0-9a-f]{64}\b", "SHA256", line)
+    line = re.sub(r"found '\{.{99,}?' ", "found 'SPEC' ", line)
     return line.replace("\\", "\\\\").replace("|", "\\|")
 
 
@@ -355,9 +356,10 @@ HEAD = """\
 
 Written by `python -m tests.bad_inputs`; `tests/test_bad_inputs.py` provokes every line of this table and compares. A
 command that cannot work says so in one such line, on stderr, after `error: `, ends with exit code 2 and leaves nothing
-half-written; `DTRI_TRACEBACK=1` shows where it was raised. `DIR` stands for folders, `SHA256` for a hash. What is said
-of damaged, missing or vanishing products, and of full disks, is provoked by `tests/test_faults.py`; of raw files,
-archives and downloads by `tests/test_{data,fetch,download,image_sets,large_sets}.py`.
+half-written; `DTRI_TRACEBACK=1` shows where it was raised. `DIR` stands for folders, `SHA256` for a hash, `SPEC` for the
+beginning of a specification. What is said of damaged, missing or vanishing products, and of full disks, is provoked by
+`tests/test_faults.py`; of raw files, archives and downloads by
+`tests/test_{data,fetch,download,image_sets,large_sets}.py`.
 """
 
 

@@ -127,7 +127,7 @@ def share(picture: np.ndarray, colour: str) -> float:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_renders(name: str, shown: Callable[[str], np.ndarray]) -> None:
-    """White sections on grey, dark ink over most of the width, and the loud banner of a preset that is not the paper's."""
+    """White sections on grey, dark ink over most of the width, the loud banner of another preset than the paper's."""
     picture = shown(name)
     assert picture.shape == (HEIGHT, WIDTH, 3)
     assert share(picture, "#ffffff") > 0.2
@@ -152,7 +152,7 @@ def test_the_overview_counts_and_costs() -> None:
     cells = sum(len(plan.table(name).cells) for name in plan.TABLES)
     assert f"of {cells} cells; " in page
     assert "cpu (test)" in page
-    assert all(text.replace("'", "&#x27;") in page for text in MEANING.values())
+    assert all(text in page for text in MEANING.values())
     assert page.count('<span class="cell ') == cells + len(STATUSES)
 
 
