@@ -356,9 +356,9 @@ HEAD = """\
 
 Written by `python -m tests.bad_inputs`; `tests/test_bad_inputs.py` provokes every line of this table and compares. A
 command that cannot work says so in one such line, on stderr, after `error: `, ends with exit code 2 and leaves nothing
-half-written; `DTRI_TRACEBACK=1` shows where it was raised. `DIR` stands for folders, `SHA256` for a hash, `SPEC` for the
-beginning of a specification. What is said of damaged, missing or vanishing products, and of full disks, is provoked by
-`tests/test_faults.py`; of raw files, archives and downloads by
+half-written; `DTRI_TRACEBACK=1` shows where it was raised. `DIR` stands for folders, `SHA256` for a hash, `SPEC` for
+the beginning of a specification. What is said of damaged, missing or vanishing products, and of full disks, is provoked
+by `tests/test_faults.py`; of raw files, archives and downloads by
 `tests/test_{data,fetch,download,image_sets,large_sets}.py`.
 """
 
