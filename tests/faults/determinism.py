@@ -1,6 +1,6 @@
 """What is equal to the bit: train the same run in other ways and compare the weights. Linux, CPU; not run by pytest.
 
-    python -m tests.faults.determinism --systems vae dcgan divergence_triangle > results/reference/faults/determinism.csv
+    python -m tests.faults.determinism --systems vae divergence_triangle coopnet > determinism.csv
 
 Digits at 28 px, an eighth of the width, 24 iterations. A line per system and way: the share of weights that are equal
 to those of the plain run, and the largest difference relative to the largest weight.
