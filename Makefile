@@ -17,7 +17,7 @@ help:
 	@echo "make test     lint, then all tests"
 	@echo "make lint     ruff, snakefmt and snakemake --lint"
 	@echo "make format   rewrite the sources as the linters want them"
-	@echo "make bench    speed of one training step, beside a straightforward loop"
+	@echo "make bench    speed of training, evaluation and packing, beside straightforward ways"
 	@echo "make lock     requirements.lock from pyproject.toml (newer versions: make lock UPGRADE=--upgrade)"
 	@echo "make clean    remove the demo's results and the tools' caches"
 	@echo
@@ -55,6 +55,8 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	python -m bench.step
+	python -m bench.evaluation --images 2000 --rounds 1
+	python -m bench.packing --rounds 2
 
 lock: $(BIN)/uv
 	uv pip compile pyproject.toml --extra dev --extra slurm --universal --python-version 3.11 --fork-strategy fewest \

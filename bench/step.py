@@ -109,6 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu")
+    parser.add_argument("--compile", action="store_true", help="also let the engine run networks of torch.compile")
     parser.add_argument("--csv", type=Path, help="also write one row per system, side and loop there")
     parser.add_argument("--plot", type=Path, help="also draw the ratios there")
     parser.add_argument("--quick", action="store_true", help="width 0.1, three rounds")
@@ -142,7 +143,8 @@ def measure(
     """Let the loops of one system take turns; prints and returns their rates."""
     shape = (1 if side == 28 else 3, side, side)
     print(f"\n{name}, images {'x'.join(map(str, shape))}, batch {arguments.batch_size}, ", end="")
-    *contestants, contiguous = _contestants(name, shape, arguments.width, arguments.batch_size, where)
+    setup = (arguments.width, arguments.batch_size, where, arguments.compile)
+    *contestants, contiguous = _contestants(name, shape, *setup)
     agreement = _first_step([*contestants, contiguous], where)
     flops = _flops(contestants[-1])
     per_round = max(1, math.ceil(ROUND_S / min(contestant.steps(2, where) / 2 for contestant in contestants)))
@@ -162,7 +164,7 @@ def measure(
 
 
 def _contestants(
-    name: str, shape: tuple[int, int, int], width: float, batch_size: int, where: torch.device
+    name: str, shape: tuple[int, int, int], width: float, batch_size: int, where: torch.device, compiled: bool
 ) -> list[Contestant]:
     """The plain loop, the engine in fp32 and bf16; last, to compare with, fp32 in plain layout."""
     stored = np.random.default_rng(SEED).integers(0, 256, (N_IMAGES, *shape), dtype=np.uint8)
@@ -175,9 +177,15 @@ def _contestants(
         return experiment.build(entry.entry, shape, hparams).to(where).train()
 
     def engine_in(
-        precision: str, name: str, recorded: bool = False, layout: torch.memory_format = torch.channels_last
+        precision: str,
+        name: str,
+        recorded: bool = False,
+        layout: torch.memory_format = torch.channels_last,
+        compiled: bool = False,
     ) -> Contestant:
         model = build().to(memory_format=layout)
+        for network in model.children() if compiled else ():
+            network.compile()
         recorder = None
         if recorded:
             recorder = cuda_recorder()
@@ -199,6 +207,8 @@ def _contestants(
         contestants += [engine_in(precision, f"eager {precision}") for precision in ("fp32", "bf16")]
     recorded = where.type == "cuda"
     contestants += [engine_in(precision, f"engine {precision}", recorded) for precision in ("fp32", "bf16")]
+    if compiled:
+        contestants += [engine_in(precision, f"compiled {precision}", compiled=True) for precision in ("fp32", "bf16")]
     return [*contestants, engine_in("fp32", CONTIGUOUS, layout=torch.contiguous_format)]
 
 
@@ -294,10 +304,10 @@ def _rows(contestants: list[Contestant], setup: tuple, gflop: float, peaks: dict
 
 def _print(rows: list[Row], agreement: list[str]) -> None:
     print(f"{rows[0].gflop_per_iteration:.1f} GFLOP per iteration (engine)\n")
-    print(f"{'':14}{'images/s':>10}{'min':>9}{'max':>9}{'of peak':>9}   speed / {PLAIN}: median (range over rounds)")
+    print(f"{'':16}{'images/s':>10}{'min':>9}{'max':>9}{'of peak':>9}   speed / {PLAIN}: median (range over rounds)")
     for row in rows:
         part = "" if math.isnan(row.fraction_of_peak) else f"{row.fraction_of_peak:.0%}"
-        line = f"{row.loop:14}{row.images_per_s:10.1f}{row.low:9.1f}{row.high:9.1f}{part:>9}"
+        line = f"{row.loop:16}{row.images_per_s:10.1f}{row.low:9.1f}{row.high:9.1f}{part:>9}"
         if row.loop != PLAIN:
             line += f"   {row.ratio:.2f} ({row.ratio_low:.2f} to {row.ratio_high:.2f})"
         print(line)

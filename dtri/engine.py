@@ -396,7 +396,11 @@ def _restore(
     for name, tensor in average.weights.items():
         tensor.copy_(state["average"][name])
     for name, optimizer in model.optimizers.items():
+        # Options are the code's and the device's, not the state's: a run may go on where others are needed.
+        options = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(state["optimizers"][name])
+        for group, own in zip(optimizer.param_groups, options, strict=True):
+            group.update(own)
     progress = Progress(**{name: state[name] for name in vars(Progress())})
     return progress, state["good"] or (average.snapshot(model), progress.t), message
 

@@ -22,6 +22,8 @@ MACHINERY = tuple(
 MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 
+READERS = ("table", "figure", "explain", "findings", "verify")  # of the plan; jobs get what they need as arguments
+
 # room -> what its modules may import; the longest room that fits a module's name counts.
 MAY_IMPORT = {
     "dtri.images": (),
@@ -40,12 +42,15 @@ MAY_IMPORT = {
     "dtri.landscape": (*PARTS, "dtri.model", "dtri.landscape"),
     "dtri.report": ("dtri.report",),
     "workflow.fingerprint": (),
-    "workflow.plan": ("dtri.experiment", "dtri.report.cells", "dtri.report.records", "workflow.fingerprint"),
+    "workflow.plan": (
+        *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells", "dtri.report.records"),
+        "workflow.fingerprint",
+    ),
     "workflow.warm": (),
     "workflow.tables": ("dtri.report.cells",),
     "workflow.figures": ("dtri.report", "workflow.tables"),
     "workflow.commands": ("dtri", "workflow.commands"),
-    **{f"workflow.commands.{name}": ("dtri", "workflow") for name in ("table", "figure", "explain", "findings")},
+    **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},
     "bench": ("dtri", "baselines", "bench", "workflow.plan", "workflow.commands.cli"),
 }
 
@@ -57,7 +62,6 @@ def named(path: Path) -> str:
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 MODULES = [named(path) for path in FILES if path.name != "__init__.py"]
 METHODS = [module for module in MODULES if module.startswith(MODELS)]
-READERS = ("table", "figure", "explain", "findings")  # of the plan; jobs get what they need as arguments
 JOBS = [m for m in MODULES if m.startswith("workflow.commands.") and m.split(".")[2] not in READERS]
 
 
@@ -206,6 +210,6 @@ def test_planning_is_light() -> None:
     assert loaded(PLANNING) & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["table", "figure", "explain", "findings"])
+@pytest.mark.parametrize("command", READERS)
 def test_reporting_commands_start_without_torch(command: str) -> None:
     assert loaded(f"import workflow.commands.{command}") & {"torch", "torchvision", "sklearn"} == set()

@@ -8,17 +8,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from baselines.bigan import BiGAN, Hparams
 from dtri import anomaly
-from tests.toys import noise_images
+from tests.toys import image_batch, noise_images
 
 SHAPE = (1, 28, 28)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(**hparams) -> BiGAN:
@@ -29,10 +21,6 @@ def build(**hparams) -> BiGAN:
         model.critic.head.weight.mul_(1e5)
         model.critic.joint[-3].weight.mul_(1e2)
     return model
-
-
-def images(n: int = 6) -> Tensor:
-    return torch.from_numpy(noise_images(n, SHAPE)).float() / 127.5 - 1
 
 
 def parts(model: BiGAN, x: Tensor) -> dict[str, Tensor]:
@@ -53,7 +41,7 @@ def parts(model: BiGAN, x: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("w", [0.1, 0.7])
 def test_score_and_variants(w):
-    model, x = build(score_weight=w), images()
+    model, x = build(score_weight=w), image_batch(6, SHAPE)
     of = parts(model, x)
     assert (of["at_reconstruction"] - of["at_image"]).abs().max() > 1e-3
     with torch.no_grad():
@@ -72,7 +60,7 @@ def test_weight_of_the_paper():
 
 def test_score_rises_where_the_critic_disbelieves():
     """Larger is stranger: the score falls as the critic's logit at the reconstruction rises."""
-    model, x = build(), images()
+    model, x = build(), image_batch(6, SHAPE)
     with torch.no_grad():
         before = model.energy(x)
         model.critic.head.bias.add_(5.0)
@@ -100,7 +88,7 @@ def test_a_score_cannot_take_the_name_of_another(monkeypatch):
 
 def test_encoder_is_deterministic():
     """Also while it trains: it draws nothing."""
-    model, x = build().train(), images()
+    model, x = build().train(), image_batch(6, SHAPE)
     before = torch.get_rng_state()
     assert torch.equal(model.infer(x), model.infer(x))
     assert torch.equal(torch.get_rng_state(), before)
@@ -109,7 +97,7 @@ def test_encoder_is_deterministic():
 
 def test_critic_sees_the_encoder_itself(monkeypatch):
     """No noise around E(x): the latents of data pairs are those of `infer`, bit for bit."""
-    model, x = build().train(), images()
+    model, x = build().train(), image_batch(6, SHAPE)
     seen: list[Tensor] = []
     model.critic.register_forward_hook(lambda critic, pair, a: seen.append(pair[1][: len(x)].detach()))
     monkeypatch.setattr(model, "descend", lambda *_: None)

@@ -4,35 +4,21 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 from torch.distributions import Normal
 from torch.nn.functional import softplus
 
 from baselines.cegan import CEGAN, Hparams, uniform
 from dtri.model import has
 from dtri.objectives import gaussian
-from tests.toys import noise_images, still
+from tests.toys import image_batch, still
 
 SHAPE = (1, 28, 28)
 both = pytest.mark.parametrize("bounded", [True, False])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
 def build(**hparams) -> CEGAN:
     torch.manual_seed(1)
     return CEGAN(SHAPE, Hparams(**{"width": 0.05, "z_dim": 10, **hparams})).train()
-
-
-def images(n: int = 8) -> Tensor:
-    return torch.from_numpy(noise_images(n, SHAPE)).float() / 127.5 - 1
 
 
 def test_latents_are_uniform():
@@ -69,7 +55,7 @@ def test_entropy_term_of_an_encoder_that_knows_nothing(monkeypatch):
             head.weight.zero_()
             head.bias.fill_(-math.log(3.0) if head is model.encoder.logvar else 0.0)
     losses = still(model, monkeypatch)
-    model.step(images(400), 0)
+    model.step(image_batch(400, SHAPE), 0)
     nll = losses["encoder"].item() / 0.1
     assert nll == pytest.approx(25 * (1 - math.log(3.0)), abs=0.6)
     above = nll + 25 * math.log(2 * math.pi) - 50 * math.log(2.0)
@@ -82,7 +68,7 @@ def test_generator_seeks_entropy(monkeypatch):
     with torch.no_grad():
         model.encoder.mu.weight.mul_(20)
     still(model, monkeypatch, keep="generator")
-    first, *_, last = (model.step(images(), t)["latent_nll"].item() for t in range(40))
+    first, *_, last = (model.step(image_batch(8, SHAPE), t)["latent_nll"].item() for t in range(40))
     assert last < first - 1
 
 
@@ -91,7 +77,7 @@ def test_generator_seeks_entropy(monkeypatch):
 
 @both
 def test_losses(bounded, monkeypatch):
-    model, x = build(bounded=bounded), images()
+    model, x = build(bounded=bounded), image_batch(8, SHAPE)
     losses = still(model, monkeypatch)
     torch.manual_seed(5)
     terms = model.step(x, 0)
@@ -120,7 +106,7 @@ def test_all_see_the_images_made_before_any_moves():
     model, seen = build(lr_generator=1e-2, lr_critic=1e-2), []
     model.critic.register_forward_hook(lambda critic, pair, s: seen.append((pair[0].detach(), s.detach())))
     model.encoder.register_forward_hook(lambda encoder, pair, q: seen.append((pair[0].detach(), q[0].detach())))
-    model.step(images(), 0)
+    model.step(image_batch(8, SHAPE), 0)
     (x_encoder, mu), (x_generator, s), _, (x_critic, s_again), (x_last, mu_again) = seen
     for x_fake in (x_generator, x_critic, x_last):
         assert torch.equal(x_fake, x_encoder)

@@ -14,15 +14,6 @@ ENTRY = "baselines.coopnet:CoopNet"
 SHAPE = (1, 28, 28)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
 def build(**hparams) -> CoopNet:
     torch.manual_seed(1)
     return CoopNet(SHAPE, Hparams(**{"width": 0.05, "z_dim": 10, "chains": 8, **hparams})).train()

@@ -22,15 +22,6 @@ every_system = pytest.mark.parametrize("name", SYSTEMS)
 with_energy = pytest.mark.parametrize("name", ["cegan", "cegan_unbounded", "meg"])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
 def build(name: str) -> Model:
     """A small system whose players all learn quickly."""
     torch.manual_seed(1)

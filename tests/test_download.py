@@ -213,7 +213,9 @@ def test_a_whole_file(room: Room, server) -> None:
     assert server.requests == [("/raw.zip", None, None)]
     assert room.files() == DONE
     assert (room.raw / "raw.zip").read_bytes() == CONTENT
-    assert json.loads(room.out.read_text()) == {"raw.zip": {"size": len(CONTENT), "md5": MD5}}
+    found = json.loads(room.out.read_text())["raw.zip"]
+    assert (found["size"], found["md5"], found["file"]) == (len(CONTENT), MD5, "raw.zip")
+    assert found["sha256"] == store.digest(room.raw / "raw.zip", "sha256")
 
 
 @pytest.mark.parametrize(

@@ -17,14 +17,6 @@ SHAPE = (1, 4, 4)
 HEALTHY = Hparams()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def fit(folder: Path, steps: int = 100, h: Hparams = HEALTHY, **options) -> engine.Outcome:
     folder.mkdir(exist_ok=True)
     arguments = {

@@ -1,6 +1,7 @@
 """Feature networks and sample quality: closed forms, agreement with torch-fidelity, the cache trap."""
 
 import dataclasses
+import pickle
 import re
 
 import numpy as np
@@ -15,14 +16,6 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from dtri.metrics import classifier, features, frechet, generation
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -403,6 +396,35 @@ def test_cache_notices_other_feature_code(domain, tmp_path, monkeypatch):
     edited.write_text("# features before the ReLU")
     monkeypatch.setattr(classifier, "__file__", str(edited))
     assert domain.version != before
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[: len(c) // 2], lambda c: b"", lambda c: c.replace(c[300:308], b"\0" * 8)]
+)
+def test_a_damaged_cache_is_made_anew(damage, domain, digits, tmp_path):
+    samples, reference = digits[2][:50], digits[0][:60]
+    first = generation.measure(samples, reference, domain, tmp_path)
+    for path in tmp_path.iterdir():
+        whole = path.read_bytes()
+        path.write_bytes(damage(whole))
+    assert generation.measure(samples, reference, domain, tmp_path) == first
+    assert all(path.suffix == ".npz" for path in tmp_path.iterdir())
+
+
+def test_a_forged_cache_or_network_runs_no_code(domain, digits, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+    samples, reference = digits[2][:50], digits[0][:60]
+    first = generation.measure(samples, reference, domain, tmp_path / "cache")
+    for path in (tmp_path / "cache").iterdir():
+        np.savez(path, features=np.array([Evil()], dtype=object), mu=np.zeros(1), sigma=np.zeros(1))
+    assert generation.measure(samples, reference, domain, tmp_path / "cache") == first
+    torch.save({"fc.bias": Evil()}, tmp_path / "forged.pth")
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        features.inception_network(tmp_path / "forged.pth")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_measure_refuses_sets_that_do_not_fit(domain, digits):

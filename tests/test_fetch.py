@@ -44,18 +44,23 @@ def drop(tmp_path: Path, name: str, content: bytes) -> Path:
     return path
 
 
+def described(path: Path) -> dict:
+    """The record's entry of a file that holds CONTENT, packed or not."""
+    return {"file": path.name, "size": 12, "md5": MD5, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
 @pytest.mark.parametrize("level", [0, 9])
 def test_the_content_counts_and_not_its_compression(tmp_path: Path, dataset: ModuleType, level: int) -> None:
-    drop(tmp_path, "raw.gz", gzip.compress(CONTENT, level))
+    path = drop(tmp_path, "raw.gz", gzip.compress(CONTENT, level))
     assert command(tmp_path, "--offline") == 0
-    assert record(tmp_path) == {"raw.gz": {"size": 12, "md5": MD5}}
+    assert record(tmp_path) == {"raw.gz": described(path)}
 
 
 @pytest.mark.parametrize("name", ["raw", "raw.gz"])
 def test_a_decompressed_file_will_do(tmp_path: Path, dataset: ModuleType, name: str) -> None:
-    drop(tmp_path, name, CONTENT)
+    path = drop(tmp_path, name, CONTENT)
     assert command(tmp_path, "--offline") == 0
-    assert record(tmp_path) == {"raw.gz": {"size": 12, "md5": MD5}}
+    assert record(tmp_path) == {"raw.gz": described(path)}
 
 
 def test_without_a_known_md5_the_size_is_checked(tmp_path: Path, dataset: ModuleType, monkeypatch, capsys) -> None:
@@ -123,7 +128,7 @@ def test_a_missing_file_is_downloaded_once(tmp_path: Path, mirror: Path) -> None
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["raw.gz"]
     (mirror / "raw.gz").unlink()
     assert command(tmp_path) == 0
-    assert record(tmp_path) == {"raw.gz": {"size": 12, "md5": MD5}}
+    assert record(tmp_path) == {"raw.gz": described(tmp_path / "raw" / "raw.gz")}
 
 
 @pytest.mark.parametrize("served", [None, b"<html>quota exceeded</html>", gzip.compress(CONTENT)[:-6]])
@@ -158,9 +163,9 @@ def test_a_users_archive_is_checked(tmp_path: Path, capsys) -> None:
     module = "dtri.data.image_folder"
     assert command(tmp_path, "--archive", "mine.zip", module=module) == 2
     assert "expected the archive mine.zip, found none; put it at" in capsys.readouterr().err
-    drop(tmp_path, "mine.zip", CONTENT)
+    path = drop(tmp_path, "mine.zip", CONTENT)
     assert command(tmp_path, "--archive", "mine.zip", module=module) == 0
-    assert record(tmp_path) == {"mine.zip": {"size": 12, "md5": MD5}}
+    assert record(tmp_path) == {"mine.zip": described(path)}
     sha256 = hashlib.sha256(CONTENT).hexdigest()
     assert command(tmp_path, "--archive", "mine.zip", "--sha256", sha256, module=module) == 0
     (tmp_path / "out" / "fetch.json").unlink()

@@ -1,6 +1,7 @@
 """Figures from random products: the right panels, the preset stamp, small files, identical bytes on two runs."""
 
 import importlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ NAMES = (
     "interpolation",
     "training_curves",
     "anomaly",
+    "disconnectivity",
+    "landscape_sensitivity",
 )
 LABEL = "demo: digits stand in"
 
@@ -43,6 +46,12 @@ def write_product(path: Path, want: Want, seed: int) -> None:
         np.save(path, images(rng, 2, 40, 3, side, side))
     elif kind == "interpolation.npy":
         np.save(path, images(rng, 8, 10, 3, side, side))
+    elif kind == "landscape.npz":
+        np.savez(path, **landscape(rng))
+    elif kind == "landscape.csv":
+        rows = [(a, f, t, int(9 / t), 3, 5) for a, f in ((10.0, 0.5), (20.0, 1.0)) for t in (0.5, 1.0, 2.0)]
+        header = "alpha,alpha_factor,threshold,basins,large_basins,largest"
+        path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
     elif kind.endswith(".npz"):
         shift = {"cifar10": 0.0, "uniform": 40.0}.get(want.against, 1.0)
         np.savez(path, energy=rng.normal(shift, 1.0, 500), sse=rng.random(500))
@@ -52,6 +61,39 @@ def write_product(path: Path, want: Want, seed: int) -> None:
         path.write_text("\n".join(["step,reconstruction,critic,odd_steps_only", *lines]) + "\n")
     else:
         record(want, seed, rng.uniform(0.3, 0.7)).write(path)
+
+
+def landscape(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Three basins, of which no path leads to the last."""
+    heights = np.array([[-2.0, 0.5, np.inf], [0.5, -1.5, np.inf], [np.inf, np.inf, -1.0]])
+    energies = np.array([[-2.0, -1.8, np.nan], [-1.5, np.nan, np.nan], [-1.0, -0.9, -0.8]])
+    counts = {
+        "starts": 40,
+        "not_converged": 3,
+        "minima": 21,
+        "basins": 9,
+        "basins_too_small": 5,
+        "basins_not_drawn": 1,
+        "minima_not_drawn": 8,
+        "threshold": 0.5,
+        "temperature": 0.01,
+        "alpha": 12.3,
+        "connected": 0.31,
+        "thermal_rise": 0.02,
+        "reach": 0.2,
+        "strayed_over_reach": 1.5,
+    }
+    return {
+        "images": images(rng, 3, 3, 1, 32, 32),
+        "energies": energies,
+        "members": np.array([2, 1, 3]),
+        "order": np.array([1, 0, 2]),
+        "merges": np.array([[0.5, 0, 1]]),
+        "walked": heights,
+        "straight": np.minimum(heights + 1, 4),
+        "heights": heights,
+        "found": np.array(json.dumps(counts)),
+    }
 
 
 def record(want: Want, seed: int, value: float | None) -> Record:
@@ -122,6 +164,8 @@ def texts(figure) -> str:
         ("interpolation", 6),
         ("training_curves", 36),
         ("anomaly", 2),
+        ("disconnectivity", 2),
+        ("landscape_sensitivity", 1),
     ],
 )
 def test_draws_every_want_once_with_its_label(name: str, axes: int, products):
@@ -220,3 +264,41 @@ def test_training_curve_bins_keep_the_mean():
 def test_first_seeds_takes_the_smallest_seed_in_order(products):
     made = products((Want("celeba", "b", "grid.npy"), Want("celeba", "a", "grid.npy")), seeds=(3, 1))
     assert [(product.model, product.seed) for product in first_seeds(made)] == [("b", 1), ("a", 1)]
+
+
+def test_disconnectivity_shows_members_depths_and_barriers(products):
+    figure = module("disconnectivity").draw(products(module("disconnectivity").WANTS), LABEL)
+    tree, columns = figure.axes
+    leaves, sizes = tree.collections[0].get_offsets().tolist(), tree.collections[0].get_sizes()
+    assert leaves == [[1.0, -2.0], [0.0, -1.5], [2.0, -1.0]]  # in the order of the tree
+    assert sizes / sizes[1] == pytest.approx([2.0, 1.0, 3.0])  # areas
+    lines = [list(zip(*line.get_data())) for line in tree.lines]
+    assert [(0.0, 0.5), (1.0, 0.5)] in [sorted(line) for line in lines]
+    assert [(1.0, -2.0), (1.0, 0.5)] in lines
+    (alone,) = [line for line in lines if line[0] == (2.0, -1.0)]
+    assert alone[1][1] > 0.5, "to where no path is known"
+    assert len(columns.images) == 2 + 1 + 3
+    text = figure.get_supxlabel()
+    for count in (
+        "40 descents",
+        "3 not converged",
+        "21 minima",
+        "9 basins",
+        "5 basins too small",
+        "1 others",
+        "8 minima",
+    ):
+        assert count in " ".join(text.split())
+    assert "1 were met by attraction-diffusion and 2 are lower on a straight line" in " ".join(text.split())
+
+
+def test_no_basin_to_draw_is_said(products):
+    (product,) = products(module("disconnectivity").WANTS)
+    with np.load(product.path) as arrays:
+        data = dict(arrays)
+    empty = {name: data[name][:0] for name in ("images", "energies", "members", "order", "merges")}
+    square = {name: np.empty((0, 0)) for name in ("walked", "straight", "heights")}
+    np.savez(product.path, **data | empty | square)
+    figure = module("disconnectivity").draw([product], LABEL)
+    assert "no basin is large enough to draw" in figure.get_suptitle()
+    assert "40 descents" in figure.get_supxlabel()

@@ -19,15 +19,6 @@ ENTRY = "baselines.igebm:IGEBM"
 SHAPE = (1, 28, 28)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
 def build(shape: tuple[int, int, int] = SHAPE, **hparams) -> IGEBM:
     torch.manual_seed(1)
     small = {"width": 0.05, "langevin_steps": 5, "buffer_size": 40}

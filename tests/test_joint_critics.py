@@ -11,7 +11,7 @@ from dtri.model import Model
 from dtri.networks.joint_critic import JointCritic
 from dtri.objectives import gaussian, pairs
 from dtri.objectives.absolute import l1_mean, l1_norm
-from tests.toys import bright, noise_images, still
+from tests.toys import bright, image_batch, still
 
 SHAPE = (1, 28, 28)
 CLASSES = {"ali": ali.ALI, "alice": alice.ALICE, "svae": svae.SVAE, "bigan": bigan.BiGAN}
@@ -20,15 +20,6 @@ QUIET = {"ali": {"dropout": 0.0}, "bigan": {"dropout": 0.0}}  # the same logits 
 NO_CYCLES = {"alice": {"cycle_weight": 0.0}, "svae": {"cycle_weight": 0.0}}
 
 every_system = pytest.mark.parametrize("name", CLASSES)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(name: str, **hparams) -> Model:
@@ -47,10 +38,6 @@ def loud(model: Model) -> Model:
 
 def layers(critic: JointCritic, kind: type[nn.Module]) -> list[nn.Module]:
     return [layer for layer in critic.modules() if isinstance(layer, kind)]
-
-
-def images(n: int = 8) -> Tensor:
-    return torch.from_numpy(noise_images(n, SHAPE)).float() / 127.5 - 1
 
 
 def logits_of(model: Model) -> list[tuple[Tensor, Tensor]]:
@@ -114,7 +101,7 @@ def test_losses_of_a_step(name, cycle_weight, monkeypatch):
     monkeypatch.setattr(gaussian, "sample", lambda mu, logvar: mu)
     cycles = name in NO_CYCLES
     model = loud(build(name, **({"cycle_weight": cycle_weight} if cycles else {})))
-    seen, losses, x = logits_of(model), still(model, monkeypatch), images()
+    seen, losses, x = logits_of(model), still(model, monkeypatch), image_batch(8, SHAPE)
     torch.manual_seed(5)
     model.step(x, 0)
     first, second = seen
@@ -139,7 +126,7 @@ def test_pairs_that_the_critic_sees(name, monkeypatch):
     inputs = []
     model.critic.register_forward_hook(lambda critic, pair, a: inputs.append([part.detach() for part in pair]))
     still(model, monkeypatch)
-    x = images()
+    x = image_batch(8, SHAPE)
     model.step(x, 0)
     assert len(inputs) == 2
     for seen, z in inputs:
@@ -154,7 +141,7 @@ def test_alice_without_cycles_is_ali_up_to_the_form_of_one_term(monkeypatch):
     ours = build("alice", cycle_weight=0.0)
     theirs = build("ali", critic_batch_norm=True)
     ours.load_state_dict(theirs.state_dict())
-    x = images()
+    x = image_batch(8, SHAPE)
     found = {}
     for name, model in (("alice", ours), ("ali", theirs)):
         seen, losses = logits_of(model), still(model, monkeypatch)
@@ -186,7 +173,7 @@ def test_svae_is_linear_in_the_logits(name, factor):
         torch.manual_seed(5)
         for group in (group for optimizer in model.optimizers.values() for group in optimizer.param_groups):
             group["lr"] = 0.0
-        terms.append(model.step(images(), 0)["adversarial"].item())
+        terms.append(model.step(image_batch(8, SHAPE), 0)["adversarial"].item())
     assert abs(terms[0]) > 1e-7
     if factor:
         assert terms[2] == pytest.approx(factor * terms[1], rel=1e-4)
@@ -203,7 +190,7 @@ def critic_loss_of_first_step(name: str, monkeypatch, keep: str) -> dict[str, fl
         optimizer.param_groups[0]["lr"] = 1e-2
     losses = still(model, monkeypatch, keep=keep)
     torch.manual_seed(5)
-    model.step(images(), 0)
+    model.step(image_batch(8, SHAPE), 0)
     return {player: loss.item() for player, loss in losses.items()}
 
 
@@ -231,7 +218,7 @@ def test_critic_steps(name, monkeypatch):
     descend = model.descend
     monkeypatch.setattr(model, "descend", lambda player, loss: (players.append(player), descend(player, loss)))
     model.critic.register_forward_hook(lambda critic, pair, a: inputs.append([part.detach() for part in pair]))
-    model.step(images(), 0)
+    model.step(image_batch(8, SHAPE), 0)
     assert players == ["critic"] * 3 + ["maps"]
     assert all(torch.equal(part, again) for other in inputs[1:] for part, again in zip(inputs[0], other))
 
@@ -279,7 +266,7 @@ def test_critic_rises_on_data_pairs_and_maps_fool_it(name, monkeypatch):
 @pytest.mark.parametrize("name", ["ali", "alice", "svae"])
 def test_energy_is_minus_the_logit_at_the_posterior_mean(name):
     model = build(name).eval()
-    x = images()
+    x = image_batch(8, SHAPE)
     assert torch.equal(model.energy(x), -model.critic(x, model.encoder(x)[0]))
 
 
@@ -306,7 +293,7 @@ def test_dropout_falls_on_every_hidden_linear_layer():
     critic = JointCritic(SHAPE, 10, 0.05, spectral_norm=False, dropout=0.5).train()
     branches = (critic.x_branch, critic.z_branch, critic.joint)
     assert [sum(isinstance(layer, nn.Dropout) for layer in branch) for branch in branches] == [2, 1, 2]
-    pair = images(2), torch.randn(2, 10)
+    pair = image_batch(2, SHAPE), torch.randn(2, 10)
     assert not torch.equal(critic(*pair), critic(*pair))
     critic.eval()
     assert torch.equal(critic(*pair), critic(*pair))
@@ -315,7 +302,7 @@ def test_dropout_falls_on_every_hidden_linear_layer():
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_both_kinds_of_pairs_share_the_statistics_of_one_batch(batch_norm):
     critic = JointCritic(SHAPE, 10, 0.05, spectral_norm=False, batch_norm=batch_norm).train()
-    x, z, y, w = images(6), torch.randn(6, 10), -torch.ones(6, *SHAPE), torch.randn(6, 10)
+    x, z, y, w = image_batch(6, SHAPE), torch.randn(6, 10), -torch.ones(6, *SHAPE), torch.randn(6, 10)
     together, apart = critic.both(x, z, y, w), (critic(x, z), critic(y, w))
     alike = all(torch.allclose(a, b, atol=1e-6) for a, b in zip(together, apart))
     assert alike != batch_norm

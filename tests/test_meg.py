@@ -11,27 +11,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from baselines.meg import MEG, Hparams
 from dtri import anomaly
 from dtri.objectives import gradient_penalty
-from tests.toys import noise_images, still
+from tests.toys import image_batch, noise_images, still
 
 SHAPE = (1, 28, 28)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(**hparams) -> MEG:
     torch.manual_seed(1)
     return MEG(SHAPE, Hparams(**{"width": 0.05, "z_dim": 10, **hparams})).train()
-
-
-def images(n: int = 8) -> Tensor:
-    return torch.from_numpy(noise_images(n, SHAPE)).float() / 127.5 - 1
 
 
 # Penalty
@@ -49,7 +36,7 @@ def test_penalty_of_a_linear_energy():
 def test_penalty_equals_the_norm_over_channels():
     """As the reference code spells it, for an energy whose gradient differs from image to image."""
     model = build()
-    x = images().requires_grad_()
+    x = image_batch(8, SHAPE).requires_grad_()
     (gradient,) = torch.autograd.grad(model.energy(x).sum(), x)
     expected = (gradient.norm(2, dim=1) ** 2).mean()
     assert expected > 0
@@ -62,7 +49,7 @@ def test_penalty_equals_the_norm_over_channels():
 def test_unpairing_is_one_half_of_a_cross_entropy(monkeypatch):
     """Mean over own and shuffled pairs together, as the reference code's; z alone is shuffled."""
     monkeypatch.setattr(torch, "randperm", lambda n, device: torch.arange(n, device=device).roll(1))
-    model, x, z = build(), images(), torch.randn(8, 10)
+    model, x, z = build(), image_batch(8, SHAPE), torch.randn(8, 10)
     own, shuffled = model.statistics(x, z, z.roll(1, 0))
     labels = torch.cat([torch.ones(8), torch.zeros(8)])
     assert torch.allclose(model.unpairing(x, z), bce(torch.cat([own, shuffled]), labels))
@@ -102,7 +89,7 @@ def test_generator_raises_the_information(monkeypatch):
 
     assert unpairing() == pytest.approx(math.log(2.0), abs=0.02)
     for t in range(60):
-        model.step(images(32), t)
+        model.step(image_batch(32, SHAPE), t)
     assert unpairing() < math.log(2.0) - 0.03
 
 
@@ -110,7 +97,7 @@ def test_generator_raises_the_information(monkeypatch):
 
 
 def test_losses(monkeypatch):
-    model, x = build(n_energy=1), images()
+    model, x = build(n_energy=1), image_batch(8, SHAPE)
     losses = still(model, monkeypatch)
     torch.manual_seed(5)
     terms = model.step(x, 0)
@@ -131,7 +118,7 @@ def test_penalty_weight(monkeypatch):
         model = build(penalty_weight=weight)
         losses = still(model, monkeypatch)
         torch.manual_seed(5)
-        terms = model.step(images(), 0)
+        terms = model.step(image_batch(8, SHAPE), 0)
         found.append(losses["energy"])
     assert torch.allclose(found[1] - found[0], 1e4 * terms["penalty"], rtol=1e-4)
 
@@ -141,7 +128,7 @@ def test_generator_and_statistics_follow_every_fifth_energy():
     moves = {"energy_net": [], "generator": [], "statistics": []}
     for t in range(11):
         before = {name: [p.detach().clone() for p in getattr(model, name).parameters()] for name in moves}
-        model.step(images(4), t)
+        model.step(image_batch(4, SHAPE), t)
         for name, found in moves.items():
             if any(not torch.equal(p, q) for p, q in zip(getattr(model, name).parameters(), before[name])):
                 found.append(t)
@@ -157,6 +144,6 @@ def test_gradient_norm_beside_the_energy():
     stored = noise_images(8, SHAPE)
     found = anomaly.scores(model, stored)
     assert list(found) == ["energy", "gradient_norm"]
-    x = images().requires_grad_()
+    x = image_batch(8, SHAPE).requires_grad_()
     (gradient,) = torch.autograd.grad(model.energy(x).sum(), x)
     assert torch.allclose(torch.from_numpy(found["gradient_norm"]).float(), gradient.flatten(1).norm(dim=1))

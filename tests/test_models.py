@@ -22,15 +22,6 @@ MODULES = {module.__name__.split(".")[-1]: module for module in (dcgan, vae, div
 CLASSES = {"dcgan": "DCGAN", "vae": "VAE", "divergence_triangle": "DivergenceTriangle", "joint_vae_ebm": "JointVAEEBM"}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
 def build(name: str, shape: tuple[int, int, int] = SHAPE, **hparams) -> Model:
     torch.manual_seed(1)
     module = MODULES[name]

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from dtri.data import store
 from dtri.experiment import TrainSpec, hparam_defaults
 from dtri.report.records import Record
 from workflow import plan
@@ -296,7 +297,9 @@ def test_samples_of_another_sampler_are_stale(configured, tmp_path: Path, monkey
     sizes = {"n_samples": 9, "n_reference": 9, "value": 1.0, "seconds": 1.0}
     texts = {"metric": "fid", "status": "done", "protocol": "", "extractor": "", "device": "cpu"}
     spec = plan.train_spec(COOPNET).hash
-    record = Record(**asdict(COOPNET), **hashes, **sizes, **texts, spec=spec, data={}, extra={"sampler": {"steps": 3}})
+    ways = [one.model_dump() for one in plan.comparisons(COOPNET)]
+    extra = {"sampler": {"steps": 3}, "comparisons": ways, "extractor_sha256": "e"}
+    record = Record(**asdict(COOPNET), **hashes, **sizes, **texts, spec=spec, data={}, extra=extra)
     path = Path(plan.cell_record("demo", cell, 0))
     for sampler, status, stale in (
         ({"steps": 3}, "done", ()),
@@ -307,6 +310,56 @@ def test_samples_of_another_sampler_are_stale(configured, tmp_path: Path, monkey
         configured(sampler, {})
         replace(record, status=status).write(path)
         assert plan.lookup("demo", cell, 0).stale == stale
+
+
+def test_records_of_other_runs_comparisons_and_networks_are_stale(tmp_path: Path, monkeypatch) -> None:
+    """A copied record is judged by what it says of itself."""
+    monkeypatch.chdir(tmp_path)
+    cell = next(c for c in plan.table("table1").cells if (c.model, c.dataset, c.metric) == ("vae", "cifar10", "fid"))
+    run = plan.Run("demo", "digits", "vae", 0)
+    ways = [one.model_dump() for one in plan.comparisons(run)]
+    record = Record(
+        **asdict(run),
+        metric="fid",
+        value=1.0,
+        status="done",
+        n_samples=9,
+        n_reference=9,
+        protocol="",
+        extractor="",
+        spec=plan.train_spec(run).hash,
+        train_code=plan.model_code("train", "vae"),
+        code=plan.measure_code("fid", "vae"),
+        data={"digits": "d"},
+        device="cpu",
+        seconds=1.0,
+        extra={"comparisons": ways, "extractor_sha256": "e"},
+    )
+    path = Path(plan.cell_record("demo", cell, 0))
+    for folder, content in (("classifier", {"sha256": "e"}), ("meta", {"content": "d"})):
+        store.write_json(Path(f"results/data/digits/{folder}.json"), content)
+
+    def stale(**changes) -> tuple[str, ...]:
+        replace(record, **changes).write(path)
+        return plan.lookup("demo", cell, 0).stale
+
+    assert stale() == ()
+    assert stale(seed=1) == ("record of demo/digits/vae/seed1 fid",)
+    assert stale(preset="lite") == ("record of lite/digits/vae/seed0 fid",)
+    assert stale(metric="kid") == ("record of demo/digits/vae/seed0 kid",)
+    assert stale(extra={"comparisons": [{**ways[0], "n_samples": 5}], "extractor_sha256": "e"}) == ("comparisons",)
+    assert stale(extra={"extractor_sha256": "e"}) == ("comparisons",)  # of a version that did not say
+    assert stale(extra={"comparisons": ways, "extractor_sha256": "f"}) == ("extractor",)
+    assert stale(data={"digits": "other"}) == ("data digits",)
+    assert stale(code="0") == ("measuring code",)
+    assert stale(status="diverged", value=None, extra={}) == ()
+
+
+def test_a_record_carries_the_code_before_it() -> None:
+    """That of the scores behind an AUROC, and of the samples behind an FID."""
+    assert "dtri.anomaly" in closure(plan.modules("auroc", "vae"))
+    assert "workflow.commands.sample" in closure(plan.modules("generation", "vae"))
+    assert "baselines.vae" in closure(plan.modules("auprc", "vae"))
 
 
 # Tables and figures
@@ -348,8 +401,8 @@ def test_a_cell_of_another_dataset_or_preset_is_never_comparable() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_figures_ask_for_what_some_rule_makes(preset: str) -> None:
     made = re.compile(
-        r"results/(data/\w+/(train|test)\.npy|\w+/\w+/\w+/seed\d+/(train\.csv|train\.json|(grid|interpolation|reconstructions)"
-        r"\.npy|scores/\w+__(train|test|test_leaky)\.npz|metrics/\w+\.json))"
+        r"results/(data/\w+/(train|test)\.npy|\w+/\w+/\w+/seed\d+/(train\.csv|train\.json|landscape\.(npz|csv)|"
+        r"(grid|interpolation|reconstructions)\.npy|scores/\w+__(train|test|test_leaky)\.npz|metrics/\w+\.json))"
     )
     for name in plan.FIGURES:
         for product in plan.figure_products(preset, name):
@@ -365,7 +418,7 @@ def test_targets_of_a_preset() -> None:
 
 
 @pytest.mark.parametrize("model", plan.models())
-@pytest.mark.parametrize("kind", explain.BUILDS_MODEL)
+@pytest.mark.parametrize("kind", plan.BUILDS_MODEL)
 def test_jobs_that_build_a_model_carry_its_code(model: str, kind: str) -> None:
     module = plan.model(model).entry.partition(":")[0]
     assert plan.model_code(kind, model) == fingerprint((plan.COMMAND[kind], module))
@@ -485,6 +538,19 @@ def test_every_key_is_documented(kind: type) -> None:
     assert set(kind.model_fields) - cells == set()
 
 
+def test_every_landscape_setting_is_documented_with_its_default() -> None:
+    text = (plan.CONFIG / "README.md").read_text()
+    rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `")]
+    documented = {}
+    for names, defaults in rows:
+        keys = re.findall(r"`(\w+)`", names)
+        values = re.findall(r"`\w+`$|\[[^]]*\]|\d[\d.]*", defaults.strip())
+        documented |= dict(zip(keys, values)) if len(keys) == len(values) else {}
+    for name, value in asdict(plan.LandscapeSettings()).items():
+        shown = "[" + ", ".join(f"{v:g}" for v in value) + "]" if isinstance(value, tuple) else f"{value}"
+        assert documented[name].strip("`") == shown, name
+
+
 @pytest.mark.parametrize("name", ["default", "slurm"])
 def test_every_option_of_a_profile_is_documented(name: str) -> None:
     folder = ROOT / "profiles"
@@ -596,3 +662,38 @@ def test_a_mistake_in_the_models_is_named(
             plan.check_configuration()
     finally:
         plan.models.cache_clear()
+
+
+# The energy landscape
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_landscapes_are_mapped_by_the_presets_settings(preset: str) -> None:
+    run = SimpleNamespace(preset=preset)
+    assert json.loads(plan.landscape_text(run))["thresholds"] == list(plan.preset(preset).landscape.thresholds)
+    assert (
+        plan.preset("demo").landscape.starts
+        < plan.preset("lite").landscape.starts
+        < plan.preset("paper").landscape.starts
+    )
+
+
+def test_only_figures_ask_for_the_landscape_model() -> None:
+    found = {preset: [run.dataset for run in plan.runs(preset) if "landscape" in run.model] for preset in PRESETS}
+    assert found == {"demo": ["digits"], "lite": ["mnist"], "lite_jpeg": [], "paper": ["fashion_mnist"]}
+
+
+@pytest.mark.parametrize(
+    "edit, message",
+    [
+        ("from_sample: 20", r"presets.yaml: demo.landscape.from_sample: .*found 20"),
+        ("from_samples: -20", r"presets.yaml: demo.landscape: .*expected two starts or more, none of a kind below 0"),
+        ("from_samples: many", r"presets.yaml: demo.landscape.from_samples: .*found 'many'"),
+    ],
+)
+def test_a_mistake_in_the_settings_names_file_and_key(edit: str, message: str, tmp_path, monkeypatch) -> None:
+    text = (plan.CONFIG / "presets.yaml").read_text()
+    (tmp_path / "presets.yaml").write_text(text.replace("from_samples: 20", edit))
+    monkeypatch.setattr(plan, "CONFIG", tmp_path)
+    with pytest.raises(ValueError, match=message):
+        plan._load("presets.yaml", plan.PresetConfig)

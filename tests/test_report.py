@@ -472,3 +472,26 @@ def test_arrays_run_no_code(tmp_path: Path):
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         read_arrays(path)
+
+
+# Cost
+
+
+def test_a_row_carries_its_cost_and_a_table_counts_a_training_once():
+    """FID and Inception Score of one run cost one training."""
+    trained = {"train_seconds": 1800.0, "train_device": "cpu (test)", "gpu_hours": 0.5, "seconds": 20.0}
+    cells = tuple(make_cell(metric=metric, column=metric) for metric in ("fid", "is"))
+    table = Table("table9", "Two cells", cells)
+    frame = tidy(table, "paper", (0, 1), lambda cell, seed: current(0.2, seed=seed, **trained))
+    for row in frame.to_dict("records"):
+        assert (row["train_seconds"], row["measure_seconds"], row["gpu_hours"]) == (3600.0, 40.0, 1.0)
+        assert row["train_device"] == "cpu (test)"
+    for fmt in TEXT_FORMATS:
+        assert "2 of 2 cells measured: 2 reproduced; 1 h of training on cpu (test)" in render(table, frame, DEMO, fmt)
+
+
+def test_a_row_without_records_costs_nothing_known():
+    row = row_of([NOTHING])
+    assert pd.isna(row["train_seconds"])
+    assert pd.isna(row["gpu_hours"])
+    assert row["train_device"] == ""

@@ -23,13 +23,9 @@ ENTRIES = {
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch):
+def _process_unchanged(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DTRI_DEVICE", "cpu")
     monkeypatch.setattr("dtri.device.prepare", lambda *_: None)  # changes the whole process
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,6 @@ SHAPE = (1, 28, 28)
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64)]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
 def build(shape: tuple[int, int, int] = SHAPE) -> SNGAN:
     torch.manual_seed(1)
     return SNGAN(shape, Hparams(width=0.05, z_dim=10)).train()

@@ -12,15 +12,6 @@ from tests.toys import bright, noise_images, still
 SHAPE = (1, 28, 28)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
 def build(**hparams) -> WakeSleep:
     torch.manual_seed(1)
     return WakeSleep(SHAPE, Hparams(**{"width": 0.05, "z_dim": 4, **hparams})).train()

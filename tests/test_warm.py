@@ -1,6 +1,7 @@
 """Jobs forked from a process that has the libraries: as by themselves, and they die with who asked for them."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -165,8 +166,6 @@ def test_a_clusters_job_is_a_process_of_its_own(holder: Holder, data: Path, tmp_
 def test_rules_name_commands_that_exist():
     commands = training.ROOT / "workflow" / "commands"
     assert all((commands / f"{name}.py").exists() for name in warm.LIBRARIES)
-    rules = "".join(path.read_text() for path in (training.ROOT / "workflow" / "rules").glob("*.smk"))
-    used = {
-        line.split("workflow.warm ")[1].split()[0].strip('"') for line in rules.splitlines() if "workflow.warm " in line
-    }
+    sources = [*(training.ROOT / "workflow" / "rules").glob("*.smk"), training.ROOT / "workflow" / "plan.py"]
+    used = {name for path in sources for name in re.findall(r"python -m workflow\.warm (\w+)", path.read_text())}
     assert used == set(warm.LIBRARIES)

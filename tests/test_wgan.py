@@ -15,15 +15,6 @@ SHAPE = (1, 28, 28)
 both = pytest.mark.parametrize("lipschitz", ["clip", "penalty"])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
 def build(**hparams) -> WGAN:
     torch.manual_seed(1)
     return WGAN(SHAPE, Hparams(**{"width": 0.05, "z_dim": 10, **hparams})).train()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from dtri import images
 from dtri.model import Model
 
 
@@ -50,6 +51,11 @@ class Toy(Model):
 def noise_images(n: int, image_shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
     """Random uint8 images [n, C, H, W]."""
     return np.random.default_rng(seed).integers(0, 256, (n, *image_shape), dtype=np.uint8)
+
+
+def image_batch(n: int, shape: tuple[int, int, int]) -> Tensor:
+    """`noise_images` as models take them: float32 [n, C, H, W] in [-1, 1]."""
+    return images.to_float(torch.from_numpy(noise_images(n, shape)))
 
 
 def bright(n: int, shape: tuple[int, int, int] = (1, 28, 28)) -> np.ndarray:

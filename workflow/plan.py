@@ -11,7 +11,7 @@ import re
 import shlex
 import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -20,15 +20,27 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from dtri.experiment import LATE, TrainSpec, canonical, check_hparams, check_sampler
+from dtri.landscape.settings import Settings as LandscapeSettings
 from dtri.report.cells import Cell, Found, Product, Table, Want
 from dtri.report.records import Record
 from workflow.fingerprint import fingerprint
 
 CONFIG = Path(__file__).parent / "config"
 TABLES = ("table1", "table2", "table3", "table4")
-FIGURES = ("samples", "reconstructions", "histograms", "ood_examples", "interpolation", "training_curves", "anomaly")
+LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
+FIGURES = (
+    "samples",
+    "reconstructions",
+    "histograms",
+    "ood_examples",
+    "interpolation",
+    "training_curves",
+    "anomaly",
+    *LANDSCAPE,
+)
 GENERATION_METRICS = ("fid", "is", "kid", "prc")
 SCORED_TRAIN_IMAGES = 10_000  # of the training split, for the last panel of A Fig. 3
+INCEPTION_RECORD = "results/data/inception.json"
 INCEPTION_WEIGHTS = "inception/weights-inception-2015-12-05-6726825d.pth"  # below the drop folder
 
 
@@ -52,6 +64,12 @@ class GenerationProtocol(Comparison):
     """The comparison behind the tables' numbers, and others of the same samples that are reported beside it."""
 
     also: tuple[Comparison, ...] = ()
+
+    @model_validator(mode="after")
+    def _eval_mode(self) -> "GenerationProtocol":
+        if self.batch_statistics:
+            raise ValueError("expected batch_statistics below `also` only: the tables' numbers are of eval mode")
+        return self
 
 
 class DatasetConfig(Strict):
@@ -121,6 +139,7 @@ class PresetConfig(Strict):
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     threads: PositiveInt = 1
+    landscape: LandscapeSettings = LandscapeSettings()
 
     @model_validator(mode="after")
     def _seeds(self) -> "PresetConfig":
@@ -396,6 +415,7 @@ COMMAND = {
     "interpolate": "workflow.commands.interpolate",
     "reconstruct": "workflow.commands.reconstruct",
     "score": "workflow.commands.score",
+    "landscape": "workflow.commands.landscape",
     "generation": "workflow.commands.generation",
     "inception": "workflow.commands.inception",
     "auroc": "workflow.commands.ranking",
@@ -405,23 +425,36 @@ COMMAND = {
 }
 
 
+BUILDS_MODEL = ("train", "sample", "interpolate", "reconstruct", "score", "landscape")
+# The job whose products a measurement reads: a record names the code of both, so that a copied one can be judged.
+MEASURES = {"generation": "sample", "auroc": "score", "auprc": "score"}
+
+
 @cache
 def code(kind: str, *modules: str) -> str:
     """Fingerprint of the job kind's command and of further modules that it loads by name."""
     return fingerprint((COMMAND[kind], *modules))
 
 
+def modules(kind: str, name: str) -> tuple[str, ...]:
+    """Modules that a job on a run of the system `name` reaches first: its command, and the model where one is built."""
+    entry = model(name).entry.partition(":")[0]
+    if kind in MEASURES:
+        return COMMAND[kind], COMMAND[MEASURES[kind]], entry
+    return (COMMAND[kind], entry) if kind in BUILDS_MODEL else (COMMAND[kind],)
+
+
 def model_code(kind: str, name: str) -> str:
-    return code(kind, model(name).entry.partition(":")[0])
+    return fingerprint(modules(kind, name))
 
 
 def measure_code(metric: str, name: str) -> str:
-    """Code of a measurement: that of the job that writes the record."""
+    """Code of a measurement: that of the job that writes the record, and of the job before it."""
     if metric in GENERATION_METRICS:
-        return code("generation")
+        return model_code("generation", name)
     if metric in ("rmse", "mse"):
         return model_code("reconstruct", name)
-    return code("auroc" if metric == "auroc" else "auprc")
+    return model_code("auroc" if metric == "auroc" else "auprc", name)
 
 
 # Tables and figures
@@ -518,7 +551,7 @@ def lookup(preset_name: str, cell: Cell, seed: int) -> Found:
     if not Path(path).exists():
         return Found(None, measured_on=run.dataset, comparable=comparable, reason=reason)
     record = Record.read(Path(path))
-    return Found(record, _stale(record, run, cell), run.dataset, True, comparable, reason)
+    return Found(record, stale(record, run, cell.metric), run.dataset, True, comparable, reason)
 
 
 def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
@@ -533,35 +566,57 @@ def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
     return not reasons, "; ".join(reasons)
 
 
-def _stale(record: Record, run: Run, cell: Cell) -> tuple[str, ...]:
-    """Why a record was made by something other than this checkout; empty when it is current."""
+def stale(record: Record, run: Run, metric: str) -> tuple[str, ...]:
+    """Why the record of a run's metric was made by something other than this checkout; empty when it is current."""
     differs = []
+    if (record.preset, record.dataset, record.model, record.seed, record.metric) != (*astuple(run), metric):
+        differs.append(f"record of {record.preset}/{record.dataset}/{record.model}/seed{record.seed} {record.metric}")
     if record.spec != train_spec(run).hash:
         differs.append("training specification")
     if record.train_code != model_code("train", run.model):
         differs.append("training code")
-    if record.code != measure_code(cell.metric, run.model):
+    if record.code != measure_code(metric, run.model):
         differs.append("measuring code")
-    measures_samples = cell.metric in GENERATION_METRICS and record.status == "done"
-    if measures_samples and record.extra.get("sampler", {}) != sampler(run):
-        differs.append("sampler")
-    for name, content in record.data.items():
-        meta = Path(dataset(name).folder) / "meta.json"
-        if meta.exists() and json.loads(meta.read_text())["content"] != content:
-            differs.append(f"data {name}")
-    return tuple(differs)
+    if metric in GENERATION_METRICS and record.status == "done":
+        if record.extra.get("sampler", {}) != sampler(run):
+            differs.append("sampler")
+        if record.extra.get("comparisons") != [one.model_dump() for one in comparisons(run)]:
+            differs.append("comparisons")
+        if (network := _extractor_hash(run)) and record.extra["extractor_sha256"] != network:
+            differs.append("extractor")
+    return (*differs, *changed_data(record.data))
+
+
+def changed_data(data: dict[str, str]) -> list[str]:
+    """Which of the datasets, by name and data hash, are prepared otherwise here; one that is not here passes."""
+    metas = {name: Path(dataset(name).folder) / "meta.json" for name in data}
+    contents = {name: json.loads(meta.read_text())["content"] for name, meta in metas.items() if meta.exists()}
+    return [f"data {name}" for name, content in contents.items() if content != data[name]]
+
+
+def _extractor_hash(run: Run) -> str:
+    """sha256 of the feature network's weights on disk; "" where it is not there."""
+    domain = preset(run.preset).extractor == "domain"
+    known = Path(f"{dataset(dataset(run.dataset).classes_of).folder}/classifier.json" if domain else INCEPTION_RECORD)
+    return json.loads(known.read_text())["sha256"] if known.exists() else ""
 
 
 def runs(preset_name: str) -> Iterator[Run]:
     """Every run that the preset's tables and figures ask for, each once."""
-    seen = dict.fromkeys(
+    cells = (
         run
         for name in TABLES
         for cell in table(name).cells
         for seed in preset(preset_name).seeds
         if (run := cell_run(preset_name, cell, seed)) is not None
     )
-    yield from seen
+    drawn = (
+        Run(preset_name, product.measured_on, product.model, product.seed)
+        for name in FIGURES
+        for product in figure_products(preset_name, name)
+        if product.model
+    )
+    yield from dict.fromkeys((*cells, *drawn))
 
 
 def preset_products(preset_name: str) -> list[str]:
@@ -614,6 +669,10 @@ def run_of(wildcards: Any) -> Run:
 
 def data_folder(wildcards: Any) -> str:
     return dataset(wildcards.dataset).folder
+
+
+def run_folder(wildcards: Any) -> str:
+    return run_of(wildcards).folder
 
 
 def against_folder(wildcards: Any) -> str:
@@ -737,6 +796,18 @@ def score_code(wildcards: Any) -> str:
     return model_code("score", wildcards.model)
 
 
+def landscape_text(wildcards: Any) -> str:
+    return canonical(asdict(preset(wildcards.preset).landscape))
+
+
+def landscape_code(wildcards: Any) -> str:
+    return model_code("landscape", wildcards.model)
+
+
+def landscape_inputs(wildcards: Any) -> str:
+    return f"{classes_folder(wildcards)}/classifier.safetensors"
+
+
 def classes_folder(wildcards: Any) -> str:
     """Folder of the dataset whose labels train the domain extractor."""
     source = dataset(wildcards.dataset).classes_of
@@ -747,7 +818,7 @@ def classes_folder(wildcards: Any) -> str:
 
 def extractor_inputs(wildcards: Any) -> list[str]:
     if wildcards.extractor == "inception":
-        return ["results/data/inception.json"]
+        return [INCEPTION_RECORD]
     return [f"{classes_folder(wildcards)}/classifier.{ending}" for ending in ("safetensors", "json")]
 
 
@@ -764,6 +835,18 @@ def generation_arguments(wildcards: Any) -> str:
         return f'{shared} --weights "$DTRI_DOWNLOADS/{INCEPTION_WEIGHTS}"'
     weights, summary = extractor_inputs(wildcards)
     return f"{shared} --weights {weights} --summary {summary}"
+
+
+def generation_code(wildcards: Any) -> str:
+    return model_code("generation", wildcards.model)
+
+
+def auroc_code(wildcards: Any) -> str:
+    return model_code("auroc", wildcards.model)
+
+
+def auprc_code(wildcards: Any) -> str:
+    return model_code("auprc", wildcards.model)
 
 
 def table_inputs(wildcards: Any) -> list[str]:

@@ -39,6 +39,7 @@ LIBRARIES = {
     "reconstruct": TORCH,
     "interpolate": TORCH,
     "score": TORCH,
+    "landscape": TORCH,
     "ranking": RANKING,
     "figure": PLOTS,
     "table": PLOTS[:1],

@@ -6,11 +6,15 @@ command keeps FID's mean in float32: the values differ from its by rounding only
 """
 
 import hashlib
-from collections.abc import Sequence
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
@@ -20,7 +24,6 @@ from torch_fidelity.metric_prc import (
     KEY_METRIC_RECALL,
     prc_features_to_metric,
 )
-from torch_fidelity.utils import cache_lookup_group_recompute_all_on_any_miss, cache_lookup_one_recompute_on_miss
 
 from dtri.metrics import frechet
 from dtri.metrics.features import Extractor
@@ -76,7 +79,8 @@ def measure(
     """Compare uint8 samples [N, C, H, W] with a uint8 reference [M, C, H, W]; `seed` draws splits and subsets.
 
     Features of the reference are kept below `cache_root`, named after the content of the images and of the extractor:
-    torch-fidelity's own names know neither. ValueError where the shapes differ or there are fewer than 10 images.
+    torch-fidelity's own names know neither, and its own files are pickles. ValueError where the shapes differ or there
+    are fewer than 10 images.
     """
     return measure_each(samples, [(len(samples), reference)], extractor, cache_root, batch_size, seed)[0]
 
@@ -135,15 +139,35 @@ def _reference(
 ) -> tuple[Tensor, frechet.Gaussian]:
     """Features [M, d] in float64 of the reference and their mean and covariance, from the cache where they are."""
     layer = extractor.feature_layer
-    name = f"n{len(reference)}-{content_hash(reference)[:16]}-{extractor.name}-{extractor.version[:16]}"
-    options = {"cache": cache_root is not None, "cache_root": str(cache_root), "verbose": False}
-    features = cache_lookup_group_recompute_all_on_any_miss(
-        f"{name}-features-", [layer], lambda: extractor.features(reference, batch_size), **options
-    )[layer].double()
-    statistics = cache_lookup_one_recompute_on_miss(
-        f"{name}-gaussian-{layer}", lambda: vars(frechet.Gaussian.of(features)).copy(), **options
-    )
-    return features, frechet.Gaussian(**statistics)
+    name = f"n{len(reference)}-{content_hash(reference)[:16]}-{extractor.name}-{extractor.version[:16]}-{layer}.npz"
+
+    def computed() -> dict[str, np.ndarray]:
+        features = extractor.features(reference, batch_size)[layer].double()
+        gaussian = frechet.Gaussian.of(features)
+        tensors = {"features": features, "mean": gaussian.mean, "covariance": gaussian.covariance}
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    arrays = _cached(cache_root / name, computed) if cache_root else computed()
+    features, mean, covariance = (torch.from_numpy(arrays[name]) for name in ("features", "mean", "covariance"))
+    return features, frechet.Gaussian(mean, covariance)
+
+
+def _cached(path: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays in an .npz file; computed and kept there where it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        arrays = compute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return arrays
 
 
 def fid(sampled: Tensor, reference: frechet.Gaussian, n_reference: int) -> Score:

@@ -6,7 +6,8 @@ Q = q_data(x) q_phi(z|x), P = p(z) p_theta(x|z), Pi = pi_alpha(x) q_phi(z|x), pi
     energy     min  E U(x) - E U(x_fake)
     encoder    min  E SSE(x, g(z_x)) + KL / d + 0.1 E[-log q(z | x_fake)]
     generator  min  E SSE(x, g(z_x)) + E U(x_fake) + 0.1 E[-log q(z | x_fake)]
-One z and one x_fake = g(z) serve all three updates; z_x is drawn again after the encoder has moved.
+One z and one x_fake = g(z) serve all three updates; z_x is drawn again after the encoder has moved, and for each of
+several generator steps, as is x_fake of the same z.
 Deviations: none from the script. The script deviates from the paper's text: weight decay and batch norm in the
 generator only, -log q(z | x_fake) weighted 0.1, KL divided by d (an ELBO with decoder variance 0.005 times 0.01).
 Left open: networks at 28 and 64 px (64: DCGAN and mirror encoder without batch norm; 28: ours).
@@ -41,6 +42,7 @@ class Hparams:
     rec_weight: float = 1.0  # script, on the summed squared error
     latent_weight: float = 0.1  # script, on -log q(z | x_fake)
     clip_norm: float = 100.0  # script, each network by itself
+    generator_steps: int = 1  # script; Algorithm 1, line 9: "optional: multiple-step update", used in section 4.3
 
 
 class DivergenceTriangle(Model):
@@ -93,12 +95,15 @@ class DivergenceTriangle(Model):
             self.descend("encoder", h.rec_weight * (rec + kl) + h.latent_weight * latent, h.clip_norm)
 
         with self.only("generator"):
-            with torch.no_grad():
-                z_x = gaussian.sample(*self.encoder(x))
-            rec = sse(x, self.generate(z_x)).mean()
-            adversarial = self.energy(x_fake).mean()
-            latent = gaussian.nll(z, *self.encoder(x_fake)).mean()
-            self.descend("generator", h.rec_weight * rec + adversarial + h.latent_weight * latent, h.clip_norm)
+            for k in range(h.generator_steps):
+                if k > 0:
+                    x_fake = self.generate(z)  # the generator has moved
+                with torch.no_grad():
+                    z_x = gaussian.sample(*self.encoder(x))
+                rec = sse(x, self.generate(z_x)).mean()
+                adversarial = self.energy(x_fake).mean()
+                latent = gaussian.nll(z, *self.encoder(x_fake)).mean()
+                self.descend("generator", h.rec_weight * rec + adversarial + h.latent_weight * latent, h.clip_norm)
 
         return {
             "energy_real": u_real.detach(),

@@ -27,7 +27,9 @@ class Record:
     `value` is None when the training diverged (`status` "diverged"). `protocol` says in words and numbers how it was
     measured. `extractor` names the feature network and the first 12 digits of its sha256, "" where none is used.
     `spec`, `train_code`, `code` and `data` are hashes: of the training spec, of the code that trained, of the code that
-    measured, and per dataset of its content. `extra` holds secondary numbers of the same measurement.
+    measured, and per dataset of its content. `device` and `seconds`, from the start of the job, are the measurement's;
+    `train_device`, `train_seconds` and, on a GPU, `gpu_hours` the training's, all attempts together. `extra` holds
+    secondary numbers of the same measurement.
     """
 
     preset: str
@@ -48,6 +50,8 @@ class Record:
     device: str
     seconds: float
     gpu_hours: float | None = None
+    train_seconds: float | None = None
+    train_device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)

@@ -204,13 +204,22 @@ def _methods(pairs: list[tuple[Cell, dict]]) -> tuple[str, ...]:
 
 
 def _summary(rows: list[dict]) -> str:
-    """As "12 of 49 cells measured: 3 reproduced"."""
+    """As "12 of 49 cells measured: 3 reproduced; 2.5 h of training on cpu (...)"."""
     measured = [row for row in rows if not pd.isna(row["mean"])]
     words = [row["verdict"] for row in measured if row["verdict"]]
     words += [row["status"].split()[0] for row in rows if row["status"] not in ("measured", "missing")]
     order = ("reproduced", "better", "worse", "not comparable", "partial", "diverged", "stale")
     counts = [f"{words.count(word)} {word}" for word in order if word in words]
-    return f"{len(measured)} of {len(rows)} cells measured" + (f": {', '.join(counts)}" if counts else "")
+    text = f"{len(measured)} of {len(rows)} cells measured" + (f": {', '.join(counts)}" if counts else "")
+    return "; ".join(part for part in (text, cost(rows)) if part)
+
+
+def cost(rows: list[dict]) -> str:
+    """As "0.31 h of training on cpu (...)"; a training that several rows show counts once."""
+    known = {(row["measured_on"], row["model"]): row for row in rows if not pd.isna(row["train_seconds"])}
+    hours = sum(row["train_seconds"] for row in known.values()) / 3600
+    devices = dict.fromkeys(row["train_device"] for row in known.values())
+    return f"{hours:.2g} h of training on {', '.join(devices)}" if known else ""
 
 
 def _markdown(page: Layout) -> str:

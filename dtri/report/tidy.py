@@ -42,6 +42,9 @@ COLUMNS = (
     "preset",
     "comparable",
     "reason",
+    "train_seconds",
+    "measure_seconds",
+    "train_device",
 )
 IMPOSSIBLE = "the printed value is below the minimum possible on the data measured on"
 Lookup = Callable[[Cell, int], Found]
@@ -63,7 +66,7 @@ def tidy(table: Table, preset: str, seeds: Sequence[int], lookup: Lookup) -> pd.
             further.append({**_row(table, preset, cell, varied, seeds), "variant": name})
     frame = pd.DataFrame(rows + further, columns=list(COLUMNS))
     floats = ["published", "published_std", "mean", "std", "tolerance", "gpu_hours", "chance", "minimum", "noise"]
-    return frame.astype(dict.fromkeys([*floats, "ci_low", "ci_high"], "float64"))
+    return frame.astype(dict.fromkeys([*floats, "ci_low", "ci_high", "train_seconds", "measure_seconds"], "float64"))
 
 
 def _variants(found: Sequence[Found]) -> list[str]:
@@ -102,7 +105,6 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: S
     minimum = _agreed(r.extra.get("minimum") for r in records)
     impossible = None not in (minimum, cell.published) and cell.published < minimum
     comparable = all(f.comparable for f in shown) and not impossible
-    hours = [r.gpu_hours for r in records if r.gpu_hours is not None]
     return {
         "table": table.name,
         "paper": cell.paper,
@@ -123,7 +125,7 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: S
         "status": status,
         "tolerance": None if cell.published is None else cell.tolerance,
         "verdict": "" if status == "stale" else verdict(cell, average, comparable),
-        "gpu_hours": sum(hours) if hours else None,
+        "gpu_hours": _total(r.gpu_hours for r in records),
         "against": cell.against,
         "score": cell.score,
         "measured_on": _joined(f.measured_on for f in shown),
@@ -136,6 +138,9 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: S
         "preset": preset,
         "comparable": ("yes" if comparable else "no") if records else "",
         "reason": "; ".join([IMPOSSIBLE] * impossible + _reasons(found, shown, seeds)),
+        "train_seconds": _total(r.train_seconds for r in records),
+        "measure_seconds": _total(r.seconds for r in records),
+        "train_device": _joined(r.train_device for r in records),
     }
 
 
@@ -182,6 +187,12 @@ def _diverged(record: Record) -> bool:
 def _joined(items: Iterable[object]) -> str:
     """The distinct items in their order, joined; usually there is one."""
     return "; ".join(dict.fromkeys(str(item) for item in items if item not in ("", None)))
+
+
+def _total(items: Iterable[float | None]) -> float | None:
+    """The sum over seeds of a cost; None where none is known."""
+    known = [item for item in items if item is not None]
+    return sum(known) if known else None
 
 
 def _agreed(items: Iterable[float | None]) -> float | None:

@@ -6,11 +6,11 @@ Works in a fresh clone of this checkout, changes of tracked files included, in a
 cut to a few iterations of networks a twentieth as wide; every system keeps its runs, every stage its command.
 
 jobs       The workflow's own commands in the order of its plan, each in a process forked from one that has imported
-           PyTorch (which else takes most of the time), training saving every 20 iterations. First all undisturbed.
+           PyTorch (which else takes most of the time), training saving every 6 iterations. First all undisturbed.
            Then all again from nothing, killed by SIGKILL, some trainings by SIGTERM or SIGINT, when they have used a
            random share of the CPU time they need. After some kills of a training its newest state is damaged too.
-workflow   Snakemake over a part of the same plan, killed at random: one job, Snakemake alone (its jobs go on as
-           orphans), the whole process group; SIGTERM and SIGINT to the group.
+workflow   Snakemake over a part of the same plan, killed at random: one job, Snakemake alone, the server that forks
+           its jobs, the whole process group; SIGTERM and SIGINT to the group.
 
 Prints a line per kill; writes kills.csv and campaign.json to --out. Exit code 1 when a file is missing or differs from
 the undisturbed one: weights, curves, samples, scores, records and tables, these without times.
@@ -20,6 +20,7 @@ import argparse
 import csv
 import importlib
 import json
+import math
 import os
 import random
 import shutil
@@ -32,18 +33,17 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
-from tests.faults import clones
+from tests.faults import clones, jobs
 
-TABLES = [f"results/demo/table{k}.csv" for k in (1, 2, 3, 4)]
 PART = [
     *(f"results/demo/digits/{model}/seed0/metrics/mse.json" for model in ("vae", "divergence_triangle")),
     "results/demo/digits/joint_vae_ebm/seed0/metrics/fid_domain.json",
     "results/demo/digits_holdout4/vae/seed0/metrics/auprc.json",
 ]
-STRIKES = ("job", "snakemake", "group", "SIGTERM to the group", "SIGINT to the group")
+STRIKES = ("job", "snakemake", "server of jobs", "group", "SIGTERM to the group", "SIGINT to the group")
 POLL_S = 0.02
-ENDED = os.WEXITED | os.WNOHANG | os.WNOWAIT
-SAVE_EVERY = 20
+LOG = Path("jobs.log")
+SAVE_EVERY = 6
 DAMAGED = 0.3  # share of the kills of a training after which its state is damaged
 
 
@@ -51,7 +51,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="of jobs")
     parser.add_argument("--workflow-kills", type=int, default=15, help="of Snakemake's runs")
-    parser.add_argument("--steps", type=int, default=60, help="training iterations")
+    parser.add_argument("--steps", type=int, default=24, help="training iterations")
+    parser.add_argument("--tables", type=int, nargs="+", default=[1, 2, 3, 4], help="what the jobs are for")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of moments")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--keep", action="store_true", help="leave the clone where it is")
@@ -75,38 +76,34 @@ def main() -> int:
 def _campaign(arguments: argparse.Namespace) -> int:
     clone, draw = Path.cwd(), random.Random(arguments.seed)
     _load()
-    jobs = clones.plan(clone, TABLES)
+    planned = clones.plan(clone, [f"results/demo/table{k}.csv" for k in arguments.tables])
     started = time.monotonic()
-    needed = {job: _complete(job) for job in jobs}
+    needed = {job: _complete(job) for job in planned}
     expected = clones.products(clone)
     undisturbed_s = time.monotonic() - started
-    say(f"undisturbed: {len(jobs)} jobs, {sum(needed.values()):.0f} s of CPU, {len(expected)} files to compare")
+    say(f"undisturbed: {len(planned)} jobs, {sum(needed.values()):.0f} s of CPU, {len(expected)} files to compare")
 
     kills: list[dict] = []
+    differing = {}
     (clone / "results").rename(clone / "undisturbed")
-    for job, times in _shares(jobs, arguments.kills, draw).items():
+    part = {name: value for name, value in expected.items() if _of_part(name)}
+    while len(kills) < arguments.workflow_kills:
+        kills += _round(clone, arguments.workflow_kills - len(kills), draw)
+        differing[f"workflow, after {len(kills)} kills"] = _compare(clone, part)
+        shutil.rmtree(clone / "results")
+    for job, times in _shares(planned, arguments.kills, draw).items():
         for _ in range(times):
             kills.append(_kill_job(job, needed[job], draw))
         _complete(job)
-    differing = {"jobs": _compare(clone, expected)}
-
-    shutil.rmtree(clone / "results")
-    part = {name for name in expected if _of_part(name)}
-    rounds = 0
-    while sum(kill["part"] == "workflow" for kill in kills) < arguments.workflow_kills:
-        rounds += 1
-        kills += _round(clone, arguments.workflow_kills - sum(k["part"] == "workflow" for k in kills), draw)
-        found = _compare(clone, {name: expected[name] for name in part})
-        differing[f"workflow, round {rounds}"] = found
-        shutil.rmtree(clone / "results")
+    differing["jobs"] = _compare(clone, expected)
 
     summary = {
         "commit": clones.git(clone, "rev-parse", "HEAD").decode().strip(),
         "steps": arguments.steps,
         "seed": arguments.seed,
-        "jobs": len(jobs),
-        "stages": dict(Counter(job.rule for job in jobs)),
-        "systems": sorted({job.label.rpartition("/")[2] for job in jobs if job.rule == "train"}),
+        "jobs": len(planned),
+        "stages": dict(Counter(job.rule for job in planned)),
+        "systems": sorted({job.label.rpartition("/")[2] for job in planned if job.rule == "train"}),
         "undisturbed_s": round(undisturbed_s),
         "undisturbed_cpu_s": round(sum(needed.values())),
         "seconds": round(time.monotonic() - started),
@@ -150,48 +147,30 @@ def _load() -> None:
         importlib.import_module(name)
     for name in sorted({model.entry.partition(":")[0] for model in plan.models().values()}):
         importlib.import_module(name)
-    engine.fit = partial(engine.fit, save_every=SAVE_EVERY)
+    engine.fit, engine.CHECK_EVERY = partial(engine.fit, save_every=SAVE_EVERY), SAVE_EVERY
 
 
 def _start(job: clones.Job) -> int:
-    """The job's command in a forked process; its pid."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        os.setsid()
-        log = os.open("jobs.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        print(f"{job.label}: {job.command}", flush=True)
-        from workflow.commands.cli import run
-
-        command = importlib.import_module(f"workflow.commands.{job.command}")
-        code = run(lambda: command.main(list(job.arguments)))
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    return jobs.start(job.command, job.arguments, LOG)
 
 
 def _complete(job: clones.Job) -> float:
     """Run a job to its end; the CPU seconds it took. RuntimeError with the end of the log when it fails."""
-    _, status, usage = os.wait4(_start(job), 0)
-    if status:
-        tail = "\n".join(Path("jobs.log").read_text().splitlines()[-15:])
-        raise RuntimeError(f"{job.label} ended with status {os.waitstatus_to_exitcode(status)}:\n{tail}")
-    return usage.ru_utime + usage.ru_stime
+    code, seconds = jobs.complete(_start(job))
+    if code:
+        tail = "\n".join(LOG.read_text().splitlines()[-15:])
+        raise RuntimeError(f"{job.label} ended with {code}:\n{tail}")
+    return seconds
 
 
-def _shares(jobs: list[clones.Job], kills: int, draw: random.Random) -> dict[clones.Job, int]:
+def _shares(planned: list[clones.Job], kills: int, draw: random.Random) -> dict[clones.Job, int]:
     """How often each job is killed: all trainings first, then the others, then trainings again."""
-    training = [job for job in jobs if job.rule == "train"]
-    others = [job for job in jobs if job.rule != "train"]
+    training = [job for job in planned if job.rule == "train"]
+    others = [job for job in planned if job.rule != "train"]
     order = [*draw.sample(training, len(training)), *draw.sample(others, len(others))]
     order += [draw.choice(training) for _ in range(max(0, kills - len(order)))]
     chosen = Counter(order[:kills])
-    return {job: chosen[job] for job in jobs}
+    return {job: chosen[job] for job in planned}
 
 
 def _kill_job(job: clones.Job, needed: float, draw: random.Random) -> dict:
@@ -202,10 +181,10 @@ def _kill_job(job: clones.Job, needed: float, draw: random.Random) -> dict:
     while True:
         after = draw.uniform(0.0, 0.95) * needed / (1 + missed)
         pid = _start(job)
-        while clones.cpu_seconds(pid) < after and not os.waitid(os.P_PID, pid, ENDED):
+        while clones.cpu_seconds(pid) < after and not jobs.ended(pid):
             time.sleep(POLL_S)
         clones.kill([pid], number)
-        if os.waitpid(pid, 0)[1]:
+        if jobs.complete(pid)[0]:
             break
         missed += 1  # it was done
     damage = reached = ""
@@ -255,8 +234,7 @@ def _round(clone: Path, most: int, draw: random.Random) -> list[dict]:
     kills: list[dict] = []
     while True:
         process = clones.snakemake(clone, PART, 2)
-        how = draw.choice(STRIKES)
-        struck = _strike(process, clone, how, draw.uniform(0.2, 6.0)) if len(kills) < most else None
+        struck = _strike(process, clone, draw) if len(kills) < most else None
         code = process.wait()
         if struck is None:
             if code:
@@ -268,26 +246,35 @@ def _round(clone: Path, most: int, draw: random.Random) -> list[dict]:
         say(json.dumps(struck))
 
 
-def _strike(process: subprocess.Popen, clone: Path, how: str, cpu_s: float) -> dict | None:
-    """Strike when a job has used so much CPU time; None when Snakemake ended first."""
+def _strike(process: subprocess.Popen, clone: Path, draw: random.Random) -> dict | None:
+    """Strike a moment after the first few jobs have started; None when Snakemake ended before."""
+    how, wanted, pause = draw.choice(STRIKES), draw.randint(1, 4), draw.uniform(0.0, 2.0)
+    seen: set[int] = set()
+    limit = math.inf
     while True:
         if process.poll() is not None:
             return None
-        jobs = {pid: name for pid, command in clones.processes(clone).items() if (name := clones.job_of(command))}
-        ripe = [pid for pid in jobs if clones.cpu_seconds(pid) >= cpu_s]
-        if ripe:
+        found = clones.processes(clone)
+        at_work = {pid: name for pid, command in found.items() if (name := clones.job_of(command))}
+        seen |= at_work.keys()
+        if limit == math.inf and len(seen) >= wanted:
+            limit = time.monotonic() + pause
+        if at_work and time.monotonic() >= limit:
             break
-        time.sleep(10 * POLL_S)
+        time.sleep(POLL_S)
+    victim = draw.choice(sorted(at_work))
     if how == "job":
-        clones.kill(ripe[:1])
+        clones.kill([victim])
     elif how == "snakemake":
         process.kill()
+    elif how == "server of jobs":
+        clones.kill(sorted(pid for pid, command in found.items() if "--serve" in command)[:1])
     else:
         number = {"group": signal.SIGKILL, "SIGTERM to the group": signal.SIGTERM}.get(how, signal.SIGINT)
         os.killpg(process.pid, number)
-    stages = "+".join(sorted(jobs.values()))
-    kill = {"part": "workflow", "how": how, "stage": jobs[ripe[0]], "job": stages, "cpu_s": round(cpu_s, 2)}
-    return kill | {"of_cpu_s": "", "iteration": "", "damage": ""}
+    stages = "+".join(sorted(at_work.values()))
+    kill = {"part": "workflow", "how": how, "stage": at_work[victim], "job": stages}
+    return kill | {"cpu_s": "", "of_cpu_s": "", "iteration": "", "damage": ""}
 
 
 def _wait_for_orphans(clone: Path) -> None:

@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # Every system keeps one run on digits, those of Table 4 one hold-out too.
 LEFT_OUT = ("celeba", "lsun_bedroom", "imagenet32", "svhn", "dtd", "celeba32")
 HOLDOUTS_LEFT_OUT = (1, 5, 7, 9)
-VOLATILE = ("seconds", "train_seconds", "images_per_s", "attempts", "provenance", "seal")  # of a record
+# Keys of a record or summary that say how its making went, not what was made.
+VOLATILE = ("seconds", "train_seconds", "images_per_s", "peak_memory_mib", "attempts", "provenance", "seal")
+COMMAND = r"workflow(?:\.commands\.|\.warm )(\w+)"  # of a job
 COSTS = ("train_seconds", "measure_seconds")  # columns of a table
 
 
@@ -56,7 +58,9 @@ def plan(clone: Path, targets: Iterable[str]) -> list[Job]:
     done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=True)
     jobs = []
     for block in re.split(r"\n(?=(?:local)?rule \w+:)", done.stdout + done.stderr)[1:]:
-        shell = re.search(r"^Shell command: python -m workflow\.commands\.(\w+) (.*?)(?: > \S+ 2>&1)?$", block, re.M)
+        shell = re.search(
+            r"^Shell command: python -m workflow(?:\.commands\.|\.warm )(\w+) (.*?)(?: > \S+ 2>&1)?$", block, re.M
+        )
         if shell:
             rule = re.match(r"(?:local)?rule (\w+):", block)[1]
             wildcards = dict(re.findall(r"(\w+)=(\w+)", (re.search(r"wildcards: (.*)", block) or [""])[0]))
@@ -128,7 +132,7 @@ def processes(clone: Path) -> dict[int, str]:
 
 def job_of(command: str) -> str | None:
     """Name of the command that a process runs, such as "train"; None for others, the shells around jobs included."""
-    match = re.match(r"\S*python\S* -m workflow\.commands\.(\w+)", command)
+    match = re.match(rf"\S*python\S* -m {COMMAND}", command)
     return match[1] if match else None
 
 

@@ -25,6 +25,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dtri.experiment import TrainSpec
+from dtri.report.records import read_sealed
 from workflow import plan
 from workflow.commands.cli import run
 from workflow.fingerprint import ROOMS, ROOT, closure, fingerprint, module_hash
@@ -39,7 +40,6 @@ WHY = {  # beginning of a reason of Snakemake's -> ours
     "Updated input files": "new input",
     "Input files updated by another job": "follows",
 }
-BUILDS_MODEL = ("train", "sample", "interpolate", "reconstruct", "score")  # their code includes the model's
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,13 @@ def _complaint(text: str) -> str:
 
 def modules_of(job: Job) -> tuple[str, ...]:
     """Modules whose closure is the job's code, as plan.code takes them."""
-    entry = plan.model(job.run.model).entry.partition(":")[0]
-    return (plan.COMMAND[job.rule], *([entry] if job.rule in BUILDS_MODEL else []))
+    return plan.modules(job.rule, job.run.model)
 
 
 def differences(job: Job) -> Iterator[str]:
     """What differs between a job's product on disk and what this checkout would make, one line each."""
     paths = [Path(path) for path in job.output if path.endswith(".json") and "seed" in job.wildcards]
-    made = next((json.loads(path.read_text()) for path in paths if path.exists()), None)
+    made = next((read_sealed(path, "a record") for path in paths if path.exists()), None)
     if made is None:
         if job.why == "changed":
             yield from re.findall(r"before: .*? now: [^;]*", job.reason)
@@ -212,7 +211,7 @@ def speeds(results: Path = Path("results")) -> list[Speed]:
     """Of every training run on disk, whatever preset it belongs to."""
     found = []
     for path in sorted(results.glob("*/*/*/seed*/train.json")):
-        made = json.loads(path.read_text())
+        made = read_sealed(path, "a training summary")
         try:
             spec = TrainSpec.parse(json.dumps(made["spec"]))
         except ValueError:  # of hyperparameters that are no more

@@ -2,7 +2,8 @@
 
     python -m workflow.commands.fetch --module dtri.data.mnist --raw downloads/mnist --out results/data/mnist/fetch.json
 
-The record holds size and md5 per file (of the decompressed content where that identifies the file). `--archive` names a
+The record holds per file its name, its sha256, and the size and md5 (of the decompressed content where that identifies
+the file; those two are what is compared with the publisher's). `--archive` names a
 file or folder that the user provides (dtri.data.image_folder): it must be there, and match `--sha256` when given.
 After a failure, a kill or a full disk the same command continues where it stopped. No later stage opens a socket.
 """
@@ -36,8 +37,10 @@ def main(argv: list[str] | None = None) -> int:
     provide(args.raw, module, args.offline)
     record = store.verify_raw(args.raw, module.FILES)
     for name, file in module.FILES.items():
+        path = store.find_raw(args.raw, name, file)
         if not file.md5:
-            download.check_whole(store.find_raw(args.raw, name, file), name)
+            download.check_whole(path, name)
+        record[name] |= {"file": path.name, "sha256": store.digest(path, "sha256")}
     if args.archive or args.sha256:
         record |= archive_record(args.raw, args.archive, args.sha256)
     store.write_json(args.out, record)
@@ -76,13 +79,17 @@ def _bring(raw: Path, name: str, module: ModuleType, offline: bool) -> str:
 
 
 def archive_record(raw: Path, name: str | None, sha256: str | None) -> dict[str, Any]:
-    """{name: {"size", "md5"}} of the user's archive; of a folder, over its sorted relative paths and their md5."""
+    """{name: {"file", "size", "md5", "sha256"}} of the user's archive.
+
+    Of a folder size and md5, over its sorted relative paths and their md5.
+    """
     from dtri.data import image_folder
 
     archive = image_folder.inside(raw, name, "archive")
     image_folder.check_archive(archive, sha256)
     if archive.is_file():
-        return {name: {"size": archive.stat().st_size, "md5": store.digest(archive, "md5")}}
+        hashes = {algorithm: store.digest(archive, algorithm) for algorithm in ("md5", "sha256")}
+        return {name: {"file": name, "size": archive.stat().st_size, **hashes}}
     md5, size = hashlib.md5(usedforsecurity=False), 0
     for path in sorted(path for path in archive.rglob("*") if path.is_file()):
         md5.update(f"{path.relative_to(archive).as_posix()}\0{store.digest(path, 'md5')}\n".encode())

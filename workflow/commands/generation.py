@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             results = generation.measure_each(samples, comparisons, extractor, arguments.cache)
             found += zip([ways[k] for k in chosen], results, strict=True)
     trained = read_sealed(arguments.summary, "the summary of a classifier") if arguments.summary else {}
-    network = {"extractor_sha256": extractor.hash}
+    network = {"extractor_sha256": extractor.hash, "comparisons": ways}
     if trained:
         if trained["sha256"] != extractor.hash:
             raise ValueError(

@@ -54,6 +54,8 @@ class Measurement:
             device=self.device,
             seconds=round(time.monotonic() - self.started, 3),
             gpu_hours=train["gpu_hours"],
+            train_seconds=train["seconds"],
+            train_device=train["device"],
             extra={} if self.diverged else extra or {},
             **self.shared,
         ).write(path)

@@ -143,6 +143,8 @@ def _train(
     checkpoint.save_weights(arguments.out / "model.safetensors", outcome.weights, spec)
     write_text(arguments.out / "train.csv", _csv(outcome.curve))
     seen = model.span(outcome.step, spec.batch_size)[0]
+    kept = (checkpoint.late_path(arguments.out, t) for t in late)
+    made = [arguments.out / "model.safetensors", arguments.out / "train.csv", *(path for path in kept if path.exists())]
     summary = {
         "preset": arguments.preset,
         "dataset": spec.dataset,
@@ -166,6 +168,7 @@ def _train(
         "images_seen": seen,
         "images_per_s": round(seen / max(outcome.seconds, 1e-9), 1),
         "attempts": outcome.attempts,
+        "files": {str(path.relative_to(arguments.out)): store.digest(path, "sha256") for path in made},
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": versions("torch", "numpy"),
         "provenance": provenance(),

@@ -25,7 +25,7 @@ rule generation:
     params:
         spec=plan.generation_spec,
         arguments=plan.generation_arguments,
-        code=plan.code("generation"),
+        code=plan.generation_code,
     shell:
         "python -m workflow.warm generation --samples {input.samples} --batch-samples {input.batch_samples}"
         " --train {input.summary}"
@@ -47,7 +47,7 @@ rule auroc:
         runtime=30,
     params:
         folder=plan.against_folder,
-        code=plan.code("auroc"),
+        code=plan.auroc_code,
     shell:
         "python -m workflow.warm ranking --train {input.summary} --code {params.code} --scores {input.scores}"
         " --against {input.against} --against-data {params.folder} --out {output.record} > {log} 2>&1"
@@ -70,7 +70,7 @@ rule auprc:
         runtime=30,
     params:
         folder=plan.data_folder,
-        code=plan.code("auprc"),
+        code=plan.auprc_code,
     shell:
         "python -m workflow.warm ranking --train {input.summary} --code {params.code} --labels-of {params.folder}"
         " --scores {input.test} {input.leaky} --split test test_leaky --out {output.test} {output.leaky}"

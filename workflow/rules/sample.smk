@@ -123,3 +123,35 @@ rule score_holdout:
     shell:
         "python -m workflow.warm score --model {input.model} --late --data {params.folder} --split test test_leaky"
         " --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
+
+
+rule landscape:
+    input:
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
+        train="results/data/{dataset}/train.npy",
+        test="results/data/{dataset}/test.npy",
+        index="results/data/{dataset}/index.npz",
+        meta="results/data/{dataset}/meta.json",
+        classifier=plan.landscape_inputs,
+    output:
+        arrays="results/{preset}/{dataset}/{model}/seed{seed}/landscape.npz",
+        sensitivity="results/{preset}/{dataset}/{model}/seed{seed}/landscape.csv",
+        record="results/{preset}/{dataset}/{model}/seed{seed}/metrics/landscape_purity.json",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/landscape.log",
+    threads: plan.threads
+    resources:
+        gpu=plan.gpus,
+        mem_mb=6000,
+        runtime=1440,
+    params:
+        folder=plan.data_folder,
+        run=plan.run_folder,
+        spec=plan.landscape_text,
+        code=plan.landscape_code,
+    shell:
+        "python -m workflow.warm landscape --model {input.model} --train {input.summary} --data {params.folder}"
+        " --classifier {input.classifier} --spec {params.spec:q} --code {params.code} --threads {threads}"
+        " --state {params.run}/landscape.pt --out {output.arrays} --sensitivity {output.sensitivity}"
+        " --record {output.record} > {log} 2>&1"

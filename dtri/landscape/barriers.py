@@ -1,0 +1,81 @@
+"""The lowest known barrier of a pair of minima: attraction-diffusion with ever weaker magnetisation, and a bound.
+
+Hill, Nijkamp & Zhu (2018): alpha is lowered after every success until no trial succeeds; the lowest barrier met counts.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dtri.landscape.attraction_diffusion import Walk, attract
+from dtri.landscape.energy import Confine, Energy, everywhere
+
+
+@dataclass(frozen=True)
+class Search:
+    """How alpha is varied for each pair."""
+
+    trials: int  # K, in each direction, at every alpha
+    factor: float  # alpha times this after a success, 0.97 in the paper's source
+    raises: int  # alpha is doubled so many times at most until a pair connects
+    falls: int  # alpha is lowered so many times at most
+
+
+def trials(
+    energy: Energy,
+    a: Tensor,
+    b: Tensor,
+    alpha: Tensor,
+    walk: Walk,
+    k: int,
+    generator: torch.Generator,
+    confine: Confine = everywhere,
+) -> Tensor:
+    """a, b: [P, *], alpha: [P] -> lowest barrier [P] of k chains in each direction; inf where none arrived."""
+    start, target = torch.cat([a] * k + [b] * k), torch.cat([b] * k + [a] * k)
+    return attract(energy, start, target, alpha.repeat(2 * k), walk, generator, confine).view(2 * k, -1).amin(0)
+
+
+def lowest(
+    energy: Energy,
+    a: Tensor,
+    b: Tensor,
+    alpha: float,
+    walk: Walk,
+    search: Search,
+    generator: torch.Generator,
+    confine: Confine = everywhere,
+) -> tuple[Tensor, Tensor]:
+    """a, b: [P, *] -> the lowest barrier [P] of any success, inf where there was none; the alpha [P] of the last one.
+
+    From `alpha` it is doubled until a pair connects, then lowered by `factor` until none of its trials succeeds.
+    """
+    barrier = torch.full((len(a),), torch.inf, device=a.device, dtype=a.dtype)
+    strength, border = torch.full_like(barrier, alpha), torch.full_like(barrier, torch.nan)
+    on, raised, fallen = torch.ones_like(barrier, dtype=torch.bool), 0, torch.zeros_like(barrier, dtype=torch.int64)
+    while on.any():
+        met = trials(energy, a[on], b[on], strength[on], walk, search.trials, generator, confine)
+        place = on.nonzero().flatten()
+        success = place[met.isfinite()]
+        barrier[place] = torch.minimum(barrier[place], met)
+        border[success] = strength[success]
+        strength[success] *= search.factor
+        fallen[success] += 1
+        failed = place[~met.isfinite()]
+        raisable = failed[fallen[failed] == 0] if raised < search.raises else failed[:0]
+        on[failed] = False
+        on[raisable] = True
+        strength[raisable] *= 2
+        raised += 1
+        on &= fallen <= search.falls
+    return barrier, border
+
+
+def along_line(energy: Energy, a: Tensor, b: Tensor, points: int = 50) -> Tensor:
+    """a, b: [P, *] -> the highest energy [P] at so many points of the straight line, both ends included.
+
+    An upper bound of the barrier as well, but not one of attraction-diffusion.
+    """
+    with torch.no_grad():
+        return torch.stack([energy(torch.lerp(a, b, s)) for s in torch.linspace(0, 1, points).tolist()]).amax(0)

@@ -1,0 +1,243 @@
+"""The command that maps a trained model: labels of starts, what it writes, kills, and purity against chance."""
+
+import csv
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dtri import checkpoint, experiment
+from dtri.data import store
+from dtri.experiment import TrainSpec
+from dtri.landscape.settings import Settings
+from dtri.landscape.tree import is_ultrametric
+from dtri.metrics import classifier
+from dtri.metrics.purity import purity
+from dtri.report.records import Record
+from workflow.commands import landscape
+
+SHAPE = (1, 28, 28)
+SETTINGS = Settings(
+    from_samples=6,
+    from_images=5,
+    from_reconstructions=4,
+    descent_steps=200,
+    smallest_step_size=0.02,
+    descent_tolerance=0.01,
+    descent_patience=5,
+    walk_steps=30,
+    patience=10,
+    trials=1,
+    calibration_pairs=6,
+    min_members=1,
+    alpha_factors=(1.0,),
+    thresholds=(0.5,),
+    alpha_factor=0.5,
+    alpha_raises=1,
+    alpha_falls=2,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DTRI_DEVICE", "cpu")
+    monkeypatch.setattr("dtri.device.prepare", lambda *_: None)  # changes the whole process
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def spots(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two classes: bright above or bright below, with noise."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 2, n)
+    images = draw.integers(0, 60, (n, *SHAPE)).astype(np.uint8)
+    for image, label in zip(images, labels):
+        image[:, 14 * label : 14 * label + 14] += 150
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights whose images differ by their latents, two classes of images, and a classifier of them."""
+    folder = tmp_path_factory.mktemp("room")
+    spec = TrainSpec(
+        "spots",
+        "triangle",
+        "dtri.models.divergence_triangle:DivergenceTriangle",
+        SHAPE,
+        {"width": 0.05, "z_dim": 3},
+        1,
+        8,
+        4,
+    )
+    torch.manual_seed(0)
+    model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
+    with torch.no_grad():
+        for p in [*model.generator.parameters(), *model.energy_net.parameters(), *model.encoder.parameters()]:
+            p.mul_(8)
+    checkpoint.save_weights(folder / "model.safetensors", model.state_dict(), spec)
+    (train, labels), (test, test_labels) = spots(30, 0), spots(20, 1)
+    arrays = store.Arrays(
+        {"train": train, "test": test},
+        {"train": np.arange(30), "test": np.arange(20)},
+        {"train": labels, "test": test_labels},
+        2,
+        "spots",
+    )
+    store.save(arrays, folder / "spots", "spots")
+    judge = classifier.train_classifier(train, labels, 2, 0, steps=10, batch_size=10)
+    classifier.save(judge, folder / "classifier.safetensors", {})
+    summary = {
+        "preset": "demo",
+        "dataset": "spots",
+        "model": "triangle",
+        "seed": 4,
+        "status": "done",
+        "gpu_hours": None,
+        "spec_hash": spec.hash,
+        "code": "c",
+        "data": {},
+    }
+    (folder / "train.json").write_text(json.dumps(summary))
+    return folder
+
+
+def arguments(room: Path, out: Path, settings: Settings = SETTINGS) -> list[str]:
+    paths = {
+        "model": "model.safetensors",
+        "train": "train.json",
+        "data": "spots",
+        "classifier": "classifier.safetensors",
+    }
+    made = {"state": "state.pt", "out": "landscape.npz", "sensitivity": "landscape.csv", "record": "purity.json"}
+    options = {name: room / file for name, file in paths.items()} | {name: out / file for name, file in made.items()}
+    options |= {"spec": json.dumps(asdict(settings)), "code": "code"}
+    return [text for name, value in options.items() for text in (f"--{name}", str(value))]
+
+
+@pytest.fixture(scope="module")
+def made(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DTRI_DEVICE", "cpu")
+        patched.setattr("dtri.device.prepare", lambda *_: None)
+        assert landscape.main(arguments(room, folder)) == 0
+    return folder
+
+
+def test_what_it_writes(made: Path) -> None:
+    with np.load(made / "landscape.npz") as arrays:
+        data = dict(arrays)
+    counts = json.loads(str(data["found"]))
+    assert counts["starts"] == 15
+    assert data["members"].sum() + counts["minima_not_drawn"] == counts["minima"] == len(data["judged"])
+    assert data["starts"].sum() + counts["not_converged"] == 15  # every basin is kept here
+    assert data["images"].shape[1:] == (landscape.SHOWN, *SHAPE)
+    lowest = data["energies"][:, 0]
+    assert np.all(data["heights"] >= np.maximum.outer(lowest, lowest))
+    assert is_ultrametric(data["heights"])
+    with open(made / "landscape.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert int(row["basins"]) == counts["basins"]
+    record = Record.read(made / "purity.json")
+    assert (record.metric, record.n_samples, record.n_reference) == (
+        "landscape_purity",
+        data["starts"].sum(),
+        len(data["members"]),
+    )
+    assert record.value == record.extra["purity"]["value"]
+    assert record.extra["settings"]["noise"] == SETTINGS.noise
+
+
+def test_killed_and_continued_it_writes_the_same_bytes(room: Path, made: Path, tmp_path: Path, monkeypatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    save, saved = checkpoint.save_state, []
+
+    def killing(path: Path, state: dict) -> None:
+        save(path, state)
+        saved.append(state["t"])
+        if len(saved) % 3 == 0:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save_state", killing)
+        for _ in range(4):
+            with pytest.raises(Killed):
+                landscape.main(arguments(room, tmp_path))
+    assert saved == list(range(1, 13)), "no unit is done twice"
+    assert not (tmp_path / "landscape.npz").exists()
+    assert landscape.main(arguments(room, tmp_path)) == 0
+    for name in ("landscape.npz", "landscape.csv"):
+        assert (tmp_path / name).read_bytes() == (made / name).read_bytes()
+
+
+def test_a_state_of_other_settings_is_left_alone(room: Path, made: Path, tmp_path: Path, capsys) -> None:
+    shutil.copy(made / "state.pt", tmp_path / "state.pt")
+    assert landscape.main(arguments(room, tmp_path)) == 0
+    assert "continuing" in capsys.readouterr().out
+    others = Settings(**{**asdict(SETTINGS), "noise": 0.02})
+    assert landscape.main(arguments(room, tmp_path, others)) == 0
+    assert "belongs to another specification" in capsys.readouterr().out
+
+
+def test_image_space(room: Path, tmp_path: Path) -> None:
+    settings = Settings(**{**asdict(SETTINGS), "space": "image"})
+    assert landscape.main(arguments(room, tmp_path, settings)) == 0
+    with np.load(tmp_path / "landscape.npz") as arrays:
+        assert arrays["images"].shape[2:] == SHAPE
+
+
+@pytest.mark.parametrize("space", ["latent", "image"])
+def test_starts_carry_the_labels_of_their_images(space: str, room: Path) -> None:
+    model, _ = checkpoint.load_model(room / "model.safetensors")
+    dataset, judge = store.load(room / "spots"), classifier.load(room / "classifier.safetensors")
+    settings = Settings(**{**asdict(SETTINGS), "space": space})
+    points, labels = landscape.starts(model, dataset, settings, 3, judge)
+    assert len(points) == len(labels) == 15
+    if space == "image":
+        train = dataset.images("train")
+        shown = ((points[6:11] + 1) * 127.5).round().numpy().astype(np.uint8)
+        places = [int(np.flatnonzero((train == image).all((1, 2, 3)))[0]) for image in shown]
+        assert labels[6:11].tolist() == dataset.labels("train")[places].tolist()
+        above = (points[:, 0, :14].mean((1, 2)) < points[:, 0, 14:].mean((1, 2))).long()
+        assert labels[6:11].tolist() == above[6:11].tolist()
+
+
+def test_a_model_without_an_energy_is_refused(room: Path, tmp_path: Path) -> None:
+    spec = TrainSpec("spots", "dcgan", "baselines.dcgan:DCGAN", SHAPE, {"width": 0.05}, 1, 8, 4)
+    model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
+    checkpoint.save_weights(tmp_path / "model.safetensors", model.state_dict(), spec)
+    given = arguments(room, tmp_path)
+    given[given.index("--model") + 1] = str(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="expected a model with the map 'energy', found DCGAN"):
+        landscape.main(given)
+
+
+# Purity
+
+
+def test_purity_of_perfect_and_of_random_groups() -> None:
+    labels = np.repeat([3, 5, 7], 40)
+    perfect = purity(labels, labels, seed=0)
+    assert perfect.value == 1.0
+    assert perfect.largest_class == pytest.approx(1 / 3)
+    assert 1 / 3 < perfect.chance < perfect.chance_high < 0.55
+    random = purity(np.tile([0, 1, 2], 40), labels, seed=0)
+    assert random.value == pytest.approx(14 / 40)  # 40 = 14 + 13 + 13 of each
+    assert random.value <= random.chance_high
+
+
+def test_purity_of_single_members_is_their_chance() -> None:
+    """A group of one is pure whatever it holds."""
+    alone = purity(np.arange(9), np.arange(9) % 2, seed=0)
+    assert (alone.value, alone.chance, alone.chance_high) == (1.0, 1.0, 1.0)
+    with pytest.raises(ValueError, match="expected as many labels as members"):
+        purity(np.arange(3), np.arange(2), seed=0)

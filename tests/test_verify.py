@@ -1,0 +1,154 @@
+"""The verify command: every product is as it was made, or it says which is not, and why."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dtri.data import store
+from dtri.report.records import Record, write_sealed
+from tests.toys import noise_images
+from workflow import plan
+from workflow.commands import table, verify
+from workflow.commands.cli import run
+
+RUN = plan.Run("demo", "digits", "vae", 0)
+FOLDER = Path(RUN.folder)
+RMSE = FOLDER / "metrics" / "rmse.json"
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand-ins for a dataset and its classifier, a run with one record, and a table, as this checkout makes them."""
+    monkeypatch.chdir(tmp_path)
+    splits = {"train": noise_images(16, (1, 28, 28)), "test": noise_images(12, (1, 28, 28))}
+    indices = {name: np.arange(len(images)) for name, images in splits.items()}
+    data = Path("results/data/digits")
+    content = store.save(store.Arrays(splits, indices, {}, None, ""), data, "digits")["content"]
+    (data / "classifier.safetensors").write_bytes(b"network")
+    hashed = store.digest(data / "classifier.safetensors", "sha256")
+    write_sealed(data / "classifier.json", {"dataset": "digits", "data": content, "sha256": hashed})
+    raw = Path("downloads/digits/raw.bin")
+    raw.parent.mkdir(parents=True)
+    raw.write_bytes(b"raw")
+    store.write_json(data / "fetch.json", {"raw.bin": {"file": "raw.bin", "sha256": store.digest(raw, "sha256")}})
+
+    (FOLDER / "late").mkdir(parents=True)
+    names = ("model.safetensors", "train.csv", "late/90.safetensors")
+    for name in names:
+        (FOLDER / name).write_text(name)
+    spec = plan.train_spec(RUN)
+    code = plan.model_code("train", "vae")
+    made = {**asdict(RUN), "spec_hash": spec.hash, "code": code, "data": {"digits": content}}
+    write_sealed(FOLDER / "train.json", {**made, "files": {n: store.digest(FOLDER / n, "sha256") for n in names}})
+    record = Record(
+        **asdict(RUN),
+        metric="rmse",
+        value=0.25,
+        status="done",
+        n_samples=9,
+        n_reference=9,
+        protocol="p",
+        extractor="",
+        spec=spec.hash,
+        train_code=code,
+        code=plan.measure_code("rmse", "vae"),
+        data={"digits": content},
+        device="cpu",
+        seconds=1.0,
+    )
+    record.write(RMSE)
+    assert table.main(["table2", "--preset", "demo", "--partial", "--out", "results/demo"]) == 0
+    return Path("results")
+
+
+def verified(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str]]:
+    capsys.readouterr()
+    code = run(lambda: verify.main(list(arguments)))
+    return code, capsys.readouterr().out.splitlines()
+
+
+def test_all_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = verified(capsys, "results", "--all")
+    assert (code, lines[-1]) == (0, "13 ok, 0 changed, 0 missing, 0 stale")
+    data, downloads = "results/data/digits", "downloads/digits/raw.bin"
+    expected = {f"{data}/{name}" for name in ("meta.json", "train.npy", "test.npy", "index.npz", "classifier.json")}
+    expected |= {f"{FOLDER}/{name}" for name in ("train.json", "model.safetensors", "train.csv", "late/90.safetensors")}
+    expected |= {downloads, f"{data}/classifier.safetensors", str(RMSE), "results/demo/table2.csv"}
+    assert {line.split()[1] for line in lines[:-1]} == expected
+    assert verified(capsys, "results")[1] == lines[-1:]
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "results/data/digits/train.npy",
+        "results/data/digits/index.npz",
+        "results/data/digits/classifier.safetensors",
+        "downloads/digits/raw.bin",
+        f"{FOLDER}/model.safetensors",
+        f"{FOLDER}/late/90.safetensors",
+        f"{FOLDER}/train.csv",
+    ],
+)
+def test_one_changed_bit_is_found(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flip(Path(name))
+    code, lines = verified(capsys, "results")
+    assert (code, lines[-1]) == (1, "12 ok, 1 changed, 0 missing, 0 stale")
+    assert lines[0].startswith(f"changed   {name}: expected sha256 ")
+
+
+@pytest.mark.parametrize("name", [RMSE, FOLDER / "train.json", Path("results/data/digits/classifier.json")])
+def test_a_changed_record_is_found(name: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = json.loads(name.read_text())
+    name.write_text(json.dumps({**values, "seed": 7}))
+    code, lines = verified(capsys, str(name.parent))
+    assert code == 1
+    assert lines[0].startswith(f"changed   {name}: expected ")
+    assert "with the seal" in lines[0]
+
+
+@pytest.mark.parametrize("name", ["results/data/digits/test.npy", f"{FOLDER}/model.safetensors"])
+def test_what_is_missing_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(name).unlink()
+    code, lines = verified(capsys, "results")
+    assert (code, lines) == (1, [f"missing   {name}", "12 ok, 0 changed, 1 missing, 0 stale"])
+
+
+def test_raw_files_may_be_deleted(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("downloads/digits/raw.bin").unlink()
+    assert verified(capsys, "results") == (0, ["12 ok, 0 changed, 0 missing, 0 stale"])
+
+
+def test_products_of_other_code_are_stale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table that shows them as current is no longer what its records give."""
+    with monkeypatch.context() as changed:
+        changed.setattr(plan, "model_code", lambda kind, name: "0")
+        code, lines = verified(capsys, "results")
+    assert (code, lines[-1]) == (1, "10 ok, 1 changed, 0 missing, 2 stale")
+    assert f"stale     {FOLDER}/train.json: training code" in lines
+    assert f"stale     {RMSE}: training code, measuring code" in lines
+    assert "changed   results/demo/table2.csv: its records give another table now" in lines
+
+
+def test_a_record_copied_to_another_seed_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
+    copy = FOLDER.with_name("seed1") / "metrics" / "rmse.json"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(RMSE.read_bytes())
+    code, lines = verified(capsys, "results")
+    assert code == 1
+    assert lines[0].startswith(f"stale     {copy}: record of demo/digits/vae/seed0 rmse")
+
+
+def test_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(lambda: verify.main(["results/nothing"])) == 2
+    assert capsys.readouterr().err == "error: expected a folder of products, found none at results/nothing\n"

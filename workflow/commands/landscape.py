@@ -1,0 +1,206 @@
+"""Map the energy landscape of a trained model: basins of minima and the barriers between them.
+
+Writes an .npz for the figure, a CSV of the number of basins by magnetisation and threshold, and a record whose value is
+the purity of the basins. Killing it at any moment and giving the same command again continues it.
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from dtri import checkpoint, corners, device, images
+from dtri.data import store
+from dtri.experiment import canonical, digest
+from dtri.landscape import energy, mapping, tree
+from dtri.landscape.settings import Settings
+from dtri.metrics import classifier
+from dtri.metrics.purity import purity
+from dtri.model import Model
+from dtri.report.records import write_bytes, write_text
+from dtri.seeding import derive
+from workflow.commands.cli import run
+from workflow.commands.measuring import Measurement, variant
+
+REFERENCE = 2000  # test images whose energies give the unit
+SHOWN = 8  # members of each basin that a figure may show
+PROTOCOL = (
+    "share of starts in the basins kept that have the commonest label of their basin; labels of training images and "
+    "of the images behind reconstructions are the dataset's, those of samples the domain classifier's"
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, type=Path, help="weights, model.safetensors of a run")
+    parser.add_argument("--train", required=True, type=Path, help="train.json of the run")
+    parser.add_argument("--data", required=True, type=Path, help="prepared dataset with labels")
+    parser.add_argument("--classifier", required=True, type=Path, help="domain classifier, for labels alone")
+    parser.add_argument("--spec", required=True, help="settings, JSON")
+    parser.add_argument("--code", required=True)
+    parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--state", required=True, type=Path, help="where to save what is done")
+    parser.add_argument("--out", required=True, type=Path, help="basins, members and barriers, .npz")
+    parser.add_argument("--sensitivity", required=True, type=Path, help=".csv")
+    parser.add_argument("--record", required=True, type=Path)
+    arguments = parser.parse_args(argv)
+
+    settings = Settings.parse(arguments.spec)
+    device.prepare(arguments.threads, "fp32")
+    dataset = store.load(arguments.data)
+    arguments.state.parent.mkdir(parents=True, exist_ok=True)
+    where = device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)
+    with FileLock(arguments.state.with_name(f".{arguments.state.name}.lock")), device.gpu_slot(where) as where:
+        job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "numpy")
+        model, spec = checkpoint.load_model(arguments.model, where)
+        for corner in ("energy", "generate", "infer"):
+            corners.require(model, corner)
+        if dataset.image_shape != spec.image_shape:
+            raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
+        judge = classifier.load(arguments.classifier)
+        weights = store.digest(arguments.model, "sha256")
+        identity = digest(canonical(asdict(settings)), arguments.code, dataset.content, weights)
+        state, why = checkpoint.load_state(arguments.state, identity)
+        print(f"{arguments.out}: {why}", flush=True)
+
+        def save(known: dict[str, Tensor]) -> None:
+            checkpoint.save_state(arguments.state, {"run_id": identity, "t": len(known), "known": known})
+
+        seed = derive("landscape", spec.dataset, spec.model, spec.seed)
+        memory = mapping.Memory(seed, where, state["known"] if state else None, save)
+        test = images.to_float(torch.from_numpy(dataset.images("test")[:REFERENCE].copy()).to(where))
+        scaled, mean, std = energy.normalised(model.energy, test)
+        points, labels = starts(model, dataset, settings, seed, judge)
+        decode = model.generate if settings.space == "latent" else lambda x: x
+        confine = energy.ball(model.z_dim**0.5) if settings.space == "latent" else energy.box(-1.0, 1.0)
+        found = mapping.map_energy(lambda x: scaled(decode(x)), points, settings, memory, confine)
+
+        write_bytes(arguments.out, _arrays(found, decode, where, judge))
+        write_text(arguments.sensitivity, _csv(found.sensitivity))
+        extra = {**found.found, "energy_mean": mean, "energy_std": std, "settings": asdict(settings)}
+        _record(job, arguments.record, found, labels, seed, extra)
+    return 0
+
+
+def starts(
+    model: Model, dataset: store.Dataset, settings: Settings, seed: int, judge: classifier.Classifier
+) -> tuple[Tensor, np.ndarray]:
+    """Points [S, *] where descents begin, samples, images and reconstructions in that order, and their labels [S].
+
+    Samples have the label that the classifier gives them, the others those of the dataset.
+    """
+    where = next(model.parameters()).device
+    n, m = settings.from_samples, settings.from_images + settings.from_reconstructions
+    train = dataset.images("train")
+    draw = store.generator(derive("landscape starts", seed))
+    chosen = np.sort(draw.choice(len(train), min(m, len(train)), replace=False))
+    draw.shuffle(chosen)
+    with torch.no_grad():
+        z = corners.latents(n, model.z_dim, derive("landscape samples", seed)).to(where)
+        samples = model.generate(z) if n else torch.empty(0, *model.image_shape, device=where)
+        x = images.to_float(torch.from_numpy(train[chosen].copy()).to(where))
+        real, rebuilt = x[: settings.from_images], corners.reconstruct(model, x[settings.from_images :])
+        judged = _judged(judge, images.to_uint8(samples).cpu()) if n else np.empty(0, np.int64)
+        if settings.space == "latent":
+            points = torch.cat([z, model.infer(real), model.infer(rebuilt)])
+        else:
+            points = torch.cat([samples, real, rebuilt])
+    return points, np.concatenate([judged, dataset.labels("train")[chosen]])
+
+
+@torch.no_grad()
+def _judged(judge: classifier.Classifier, stored: Tensor) -> np.ndarray:
+    """uint8 images [n, C, H, W] -> the classifier's labels [n]."""
+    return torch.cat([judge(part)[1].argmax(1) for part in stored.split(500)]).numpy()
+
+
+@torch.no_grad()
+def _pictures(points: np.ndarray, decode, where: torch.device) -> Tensor:
+    """uint8 [n, C, H, W], on the CPU."""
+    parts = torch.from_numpy(points).to(where).split(250)
+    return torch.cat([images.to_uint8(decode(part)).cpu() for part in parts])
+
+
+def _arrays(found: mapping.Landscape, decode, where: torch.device, judge: classifier.Classifier) -> bytes:
+    """The kept basins in the order of the tree's leaves: members, energies, images, classifier's labels, merges."""
+    joins = tree.merges(found.heights)
+    order = tree.leaf_order(len(found.kept), joins)
+    shape = _pictures(found.minima[:1], decode, where).shape[1:]
+    pictures = np.zeros((len(found.kept), SHOWN, *shape), np.uint8)
+    energies = np.full((len(found.kept), SHOWN), np.nan)
+    for g, members in enumerate(found.kept):
+        first = members[:SHOWN]
+        pictures[g, : len(first)] = _pictures(found.minima[first], decode, where).numpy()
+        energies[g, : len(first)] = found.energies[first]
+    content = io.BytesIO()
+    np.savez(
+        content,
+        images=pictures,  # uint8 [G, 8, C, H, W], the lowest member first
+        energies=energies,  # [G, 8]
+        members=np.array([len(members) for members in found.kept], np.int64),
+        starts=np.array([np.isin(found.fell_into, members).sum() for members in found.kept], np.int64),
+        order=np.array(order, np.int64),
+        merges=np.array([[join.height, join.left, join.right] for join in joins]).reshape(-1, 3),
+        walked=found.walked,
+        straight=found.straight,
+        heights=found.heights,
+        judged=_judged(judge, _pictures(found.minima, decode, where)),
+        minimum_energies=found.energies,
+        found=np.array(json.dumps(found.found)),
+    )
+    return content.getvalue()
+
+
+def _csv(rows: list[dict[str, float]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _record(job: Measurement, path: Path, found: mapping.Landscape, labels: np.ndarray, seed: int, extra: dict) -> None:
+    """Purity over the starts that fell into kept basins; None where no basin is large enough to keep."""
+    basin = {minimum: g for g, members in enumerate(found.kept) for minimum in members}
+    group = np.array([basin.get(int(minimum), -1) for minimum in found.fell_into])
+    inside = group >= 0
+    value = purity(group[inside], labels[inside], derive("purity", seed)) if inside.any() else None
+    pairs = np.triu_indices(len(found.kept), 1)
+    extra |= {
+        "purity": asdict(value) if value else None,
+        "kept_basins": len(found.kept),
+        "pairs": len(pairs[0]),
+        "pairs_walked": int(np.isfinite(found.walked[pairs]).sum()),
+        "pairs_lower_on_a_line": int((found.straight < found.walked)[pairs].sum()),
+        "sensitivity": found.sensitivity,
+    }
+    if value:
+        extra["variants"] = {
+            "permuted labels": variant(
+                value.chance, value.n, len(found.kept), "mean purity of the same basins over permutations of the labels"
+            ),
+            "one basin": variant(value.largest_class, value.n, 1, "share of the commonest label"),
+        }
+    job.record(
+        path,
+        "landscape_purity",
+        value.value if value else None,
+        n_samples=int(inside.sum()),
+        n_reference=len(found.kept),
+        protocol=PROTOCOL,
+        extra=extra,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,101 @@
+"""Disconnectivity graph of the learned energy: basins as leaves, joined at the lowest known barriers."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dtri.report import style
+from dtri.report.cells import Product, Want, first_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAME = "disconnectivity"
+TITLE = "Disconnectivity graph of the energy"
+PAPER = "B Fig. 11"
+CAPTION = (
+    "Each column shows members of one basin, the lowest in energy on top; the area of the circle is the number of "
+    "minima in the basin (below it), its height the lowest energy. A horizontal line is the lowest known barrier at "
+    "which two basins join, an upper bound: a longer search may find lower ones. Energies are in standard deviations "
+    "of the energy of test images, 0 at their mean."
+)
+WANTS = (Want("fashion_mnist", "divergence_triangle_landscape", "landscape.npz"),)
+LARGEST_CIRCLE = 300.0  # square points
+
+
+def draw(products: Sequence[Product], label: str) -> "Figure":
+    title = f"{TITLE} ({PAPER})"
+    shown = first_seeds(products)
+    if not shown:
+        return style.nothing(title, label, CAPTION)
+    product = shown[0]
+    with np.load(product.path) as arrays:
+        data = dict(arrays)
+    counts = json.loads(str(data["found"]))
+    where = f"{product.model_label}, {product.place}, seed {product.seed}"
+    caption = f"{CAPTION} {_counts(counts, data)}"
+    if not len(data["members"]):
+        return style.nothing(f"{title}\n{where}: no basin is large enough to draw", label, caption)
+    drawn = style.figure(max(6.0, 0.62 * len(data["members"]) + 1.2), 7.2, f"{title}\n{where}")
+    tree, columns = drawn.subplots(2, 1, sharex=True, height_ratios=(3, 4))
+    _tree(tree, data)
+    _columns(columns, data)
+    style.footer(drawn, label, caption)
+    return drawn
+
+
+def _counts(counts: dict[str, float], data: dict[str, np.ndarray]) -> str:
+    """What was found, left out and chosen, in words."""
+    pairs = np.triu_indices(len(data["members"]), 1)
+    walked, straight = data["walked"][pairs], data["straight"][pairs]
+    return (
+        f"{counts['starts']} descents, {counts['not_converged']} not converged, {counts['minima']} minima in "
+        f"{counts['basins']} basins; not drawn: {counts['basins_too_small']} basins too small and "
+        f"{counts['basins_not_drawn']} others, with {counts['minima_not_drawn']} minima. Threshold "
+        f"{counts['threshold']:g}, temperature {counts['temperature']:g}, magnetisation {counts['alpha']:.3g}, which "
+        f"connects {counts['connected']:.0%} of random pairs. Of {len(walked)} barriers "
+        f"{int(np.isfinite(walked).sum())} were met by attraction-diffusion and {int((straight < walked).sum())} are "
+        f"lower on a straight line; thermal noise lifts a chain by {counts['thermal_rise']:.2f}."
+    )
+
+
+def _tree(axes: "Axes", data: dict[str, np.ndarray]) -> None:
+    order, members, joins = data["order"].tolist(), data["members"], data["merges"]
+    lowest, n = data["energies"][:, 0], len(data["members"])
+    places = {leaf: float(x) for x, leaf in enumerate(order)}
+    bottoms = {leaf: float(lowest[leaf]) for leaf in range(n)}
+    highest = max([*joins[:, 0].tolist(), *bottoms.values()])
+    top = highest + 0.06 * max(highest - min(bottoms.values()), 1e-6)
+    line = {"color": "#374151", "linewidth": 1.1, "solid_capstyle": "projecting", "zorder": 1}
+    for k, (height, left, right) in enumerate(joins.tolist()):
+        for node in (int(left), int(right)):
+            axes.plot([places[node]] * 2, [bottoms.pop(node), height], **line)
+        axes.plot([places[int(left)], places[int(right)]], [height] * 2, **line)
+        places[n + k], bottoms[n + k] = (places[int(left)] + places[int(right)]) / 2, height
+    for node, bottom in bottoms.items():
+        axes.plot([places[node]] * 2, [bottom, top], **line)  # to where nothing is known
+    sizes = LARGEST_CIRCLE * members / members.max()
+    axes.scatter([places[leaf] for leaf in range(n)], lowest, sizes, color=style.ID_COLOUR, zorder=2, linewidth=0)
+    for leaf in range(n):
+        text = {"xytext": (0, -4 - (sizes[leaf] / np.pi) ** 0.5), "textcoords": "offset points"}
+        axes.annotate(str(members[leaf]), (places[leaf], lowest[leaf]), ha="center", va="top", fontsize=7, **text)
+    axes.margins(y=0.14)
+    axes.set_ylabel("energy (standard deviations)")
+    axes.grid(axis="x", visible=False)
+    axes.tick_params(labelbottom=False)
+
+
+def _columns(axes: "Axes", data: dict[str, np.ndarray]) -> None:
+    """Images one unit wide, below the leaves."""
+    pictures, energies = data["images"], data["energies"]
+    for x, leaf in enumerate(data["order"].tolist()):
+        for y in range(int(np.isfinite(energies[leaf]).sum())):
+            picture = np.broadcast_to(pictures[leaf, y].transpose(1, 2, 0), (*pictures.shape[-2:], 3))
+            axes.imshow(picture, extent=(x - 0.46, x + 0.46, y + 0.96, y + 0.04), interpolation="antialiased")
+    axes.set_xlim(-0.6, len(energies) - 0.4)
+    axes.set_ylim(int(np.isfinite(energies).sum(1).max()), 0)
+    axes.set_aspect("auto")
+    axes.set_axis_off()

@@ -1,0 +1,52 @@
+"""Number of basins by the two choices that a mapping rests on: magnetisation and threshold."""
+
+import csv
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dtri.report import style
+from dtri.report.cells import Product, Want, first_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAME = "landscape_sensitivity"
+TITLE = "Basins by magnetisation and threshold"
+PAPER = "beside B Fig. 11, not in the paper"
+CAPTION = (
+    "Minima join a basin when attraction-diffusion of magnetisation alpha meets a barrier at most so far above the "
+    "higher minimum (threshold, in standard deviations of the energy of test images). Solid: all basins. Dashed: those "
+    "with enough minima to be drawn. A number that holds over a range is a property of the energy, another is one of "
+    "the choice."
+)
+WANTS = (Want("fashion_mnist", "divergence_triangle_landscape", "landscape.csv"),)
+
+
+def draw(products: Sequence[Product], label: str) -> "Figure":
+    title = f"{TITLE} ({PAPER})"
+    shown = first_seeds(products)
+    if not shown:
+        return style.nothing(title, label, CAPTION)
+    product = shown[0]
+    with open(product.path, newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    drawn = style.figure(6.4, 4.6, f"{title}\n{product.model_label}, {product.place}, seed {product.seed}")
+    axes = drawn.subplots()
+    factors = sorted({row["alpha_factor"] for row in rows})
+    for factor, colour in zip(factors, style.palette(len(factors)), strict=True):
+        mine = sorted((row for row in rows if row["alpha_factor"] == factor), key=lambda row: row["threshold"])
+        x = [row["threshold"] for row in mine]
+        name = f"alpha = {mine[0]['alpha']:.3g} ({factor:g} of the chosen one)"
+        axes.plot(x, [row["basins"] for row in mine], "o-", color=colour, label=name, markersize=4)
+        axes.plot(x, [row["large_basins"] for row in mine], "o--", color=colour, markersize=3)
+    axes.set_xscale("log")
+    axes.set_xticks(
+        sorted({row["threshold"] for row in rows}), [f"{x:g}" for x in sorted({r["threshold"] for r in rows})]
+    )
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("threshold (standard deviations of the energy)")
+    axes.set_ylabel("number of basins")
+    axes.legend(frameon=False)
+    style.footer(drawn, label, CAPTION)
+    return drawn
