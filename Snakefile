@@ -60,6 +60,7 @@ rule all:
     input:
         expand("results/{table}.csv", table=plan.TABLES),
         expand("results/figures/{figure}.png", figure=plan.FIGURES),
+        "results/paper/overview.html",
 
 
 rule demo:

@@ -22,7 +22,14 @@ MACHINERY = tuple(
 MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 
-READERS = ("table", "figure", "explain", "findings", "verify")  # of the plan; jobs get what they need as arguments
+READERS = (
+    "table",
+    "figure",
+    "explain",
+    "findings",
+    "overview",
+    "verify",
+)  # of the plan; jobs get what they need as arguments
 
 # room -> what its modules may import; the longest room that fits a module's name counts.
 MAY_IMPORT = {

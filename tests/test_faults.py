@@ -231,6 +231,9 @@ def test_killed(name: str) -> None:
     clones.kill([pid])
     jobs.complete(pid)
     finish(name)
+    for left in set(Path("results").rglob(".*.????????")):  # what was being written, under a name that nobody reads
+        assert str(left.with_name(left.name[1:-9])) in stage.products
+        left.unlink()
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -242,7 +245,6 @@ def test_full_disk(name: str) -> None:
     remove(stage.products)
     line = refused(stage, limit)
     assert line.startswith("error: expected to write results/"), line
-    assert "bytes free on that disk" in line
     assert Path(line.split()[4].rstrip(",")).parent.is_dir()
     assert not Path(largest).exists()
     finish(name)

@@ -8,6 +8,7 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dtri.data import store
@@ -28,7 +29,7 @@ from workflow.commands.cli import run
 store.check_space = lambda *_: None
 limit, *arguments = sys.argv[1:]
 if limit == "kill":
-    np.save = lambda file, images, **_: (file.write(bytes(9)), file.flush(), os.kill(os.getpid(), signal.SIGKILL))
+    store.write_array = lambda file, images: (file.write(bytes(9)), file.flush(), os.kill(os.getpid(), signal.SIGKILL))
 elif int(limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 sys.exit(run(lambda: prepare.main(arguments)))
@@ -83,6 +84,24 @@ def test_a_disk_that_fills_up(tmp_path: Path, shape: tuple[int, int, int], file:
     assert process("0", given).returncode == 0
     store.verify(tmp_path / "uniform")
     assert files(tmp_path / "uniform") == COMPLETE
+
+
+@pytest.mark.parametrize("missing", [1, 4_000, 100_000])
+def test_a_disk_that_lacks_only_a_little(tmp_path: Path, missing: int) -> None:
+    """NumPy's own `save` ends without an error when the last buffer does not fit."""
+    given = arguments(tmp_path / "uniform")
+    whole = 128 + N * 3 * 16 * 16
+    failed = process(str(whole - missing), given)
+    assert failed.stderr.startswith(f"error: expected to write {tmp_path / 'uniform' / 'test.npy'}, found: ")
+    assert files(tmp_path / "uniform") == set()
+
+
+def test_arrays_have_the_bytes_of_numpy(tmp_path: Path) -> None:
+    for k, array in enumerate((np.arange(6.0).reshape(2, 3), np.zeros((0, 3), np.uint8), np.ones((4, 2), "f4").T[::2])):
+        ours, theirs = tmp_path / f"ours{k}", tmp_path / f"theirs{k}.npy"
+        store.write_atomic(ours, lambda file, array=array: store.write_array(file, array))
+        np.save(theirs, np.ascontiguousarray(array))
+        assert ours.read_bytes() == theirs.read_bytes()
 
 
 def test_killed_while_it_writes(tmp_path: Path) -> None:

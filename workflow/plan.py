@@ -160,7 +160,9 @@ def _load(file: str, kind: type[Strict]) -> dict[str, Any]:
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in (name, *first["loc"]))
-            raise ValueError(f"{path.name}: {key}: {first['msg']}, found {first.get('input')!r}") from error
+            given = first.get("input")
+            found = "" if isinstance(given, dict) else f", found {given!r}"  # of an entry the message says it
+            raise ValueError(f"{path.name}: {key}: {first['msg'].removeprefix('Value error, ')}{found}") from error
     return loaded
 
 
@@ -421,6 +423,7 @@ COMMAND = {
     "auroc": "workflow.commands.ranking",
     "auprc": "workflow.commands.ranking",
     "table": "workflow.commands.table",
+    "overview": "workflow.commands.overview",
     "figure": "workflow.commands.figure",
 }
 
@@ -620,9 +623,10 @@ def runs(preset_name: str) -> Iterator[Run]:
 
 
 def preset_products(preset_name: str) -> list[str]:
-    """Every table and figure of a preset."""
+    """Every table and figure of a preset, and the page over all of them."""
     tables = [f"results/{preset_name}/{name}.csv" for name in TABLES]
-    return tables + [f"results/{preset_name}/figures/{name}.png" for name in FIGURES]
+    figures = [f"results/{preset_name}/figures/{name}.png" for name in FIGURES]
+    return [*tables, *figures, f"results/{preset_name}/overview.html"]
 
 
 def check_target(target: str) -> None:
@@ -864,6 +868,18 @@ def table_code(wildcards: Any) -> str:
 
 def table_labels(wildcards: Any) -> dict[str, str]:
     return {"table": table(wildcards.table).title, "preset": wildcards.preset}
+
+
+def overview_inputs(wildcards: Any) -> list[str]:
+    return list(dict.fromkeys(path for name in TABLES for path in table_records(wildcards.preset, name)))
+
+
+def overview_code(wildcards: Any) -> str:
+    return code("overview", *(f"workflow.tables.{name}" for name in TABLES))
+
+
+def overview_labels(wildcards: Any) -> dict[str, str]:
+    return {"page": "status of every cell, cost, findings", "preset": wildcards.preset}
 
 
 def figure_inputs(wildcards: Any) -> list[str]:

@@ -43,6 +43,7 @@ LIBRARIES = {
     "ranking": RANKING,
     "figure": PLOTS,
     "table": PLOTS[:1],
+    "overview": PLOTS[:1],
 }
 REQUEST_BYTES = 1 << 20
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)

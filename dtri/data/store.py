@@ -186,7 +186,7 @@ def save(arrays: Arrays, folder: Path, name: str) -> dict[str, Any]:
         if split in written:
             os.replace(written[split], path)
         elif split in held:
-            write_atomic(path, lambda file, images=held[split]: np.save(file, images, allow_pickle=False))
+            write_atomic(path, lambda file, images=held[split]: write_array(file, images))
         else:
             path.unlink(missing_ok=True)
     index = {split: arrays.indices[split] for split in SPLITS if split in arrays.splits}
@@ -395,6 +395,13 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         raise OSError(f"expected to write {path}, found: {error} ({free:,} bytes free on that disk)") from error
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def write_array(file: BinaryIO, array: np.ndarray) -> None:
+    """The bytes of `np.save`, which itself does not notice when a disk is full at the last few kilobytes."""
+    array = np.ascontiguousarray(array)
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    file.write(memoryview(array.reshape(-1).view(np.uint8)))
 
 
 def _check(arrays: Arrays, name: str) -> None:

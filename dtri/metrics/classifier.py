@@ -131,7 +131,10 @@ def save(classifier: Classifier, path: Path, metadata: dict[str, str]) -> None:
         # One key only: the order of several is random, and the file's hash names the extractor.
         state = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
         save_file(state, temporary, {"classifier": json.dumps(header, sort_keys=True)})
+        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+    except SafetensorError as error:  # of a full disk, say
+        raise OSError(f"expected to write {path}, found: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -148,7 +151,8 @@ def load(path: Path) -> Classifier:
         classifier = Classifier(tuple(header["image_shape"]), header["n_classes"])
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"expected a classifier in safetensors with its header, found {error!r} (in {path})"
+            f"expected a classifier in safetensors with its header, found {error!r} (in {path}); delete it and give "
+            "the command that made it again"
         ) from error
     expected = {name: tuple(tensor.shape) for name, tensor in classifier.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}

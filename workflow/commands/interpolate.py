@@ -5,8 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from dtri import checkpoint, corners, device
 from dtri.data import store
 from dtri.seeding import derive
@@ -30,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         model, spec = checkpoint.load_model(arguments.model, where)
         seed = derive("sample", spec.dataset, spec.model, spec.seed)
         frames = corners.interpolate(model, ends, seed, ROWS)
-    store.write_atomic(arguments.out, lambda file: np.save(file, frames))
+    store.write_atomic(arguments.out, lambda file: store.write_array(file, frames))
     return 0
 
 

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         extra = {"variants": variants}
         job.record(path, metric, value, n_samples=error.n, n_reference=error.n, protocol=protocol, extra=extra)
     pairs = np.stack([test[:SHOWN], np.concatenate(shown)[:SHOWN]])
-    store.write_atomic(arguments.pairs, lambda file: np.save(file, pairs))
+    store.write_atomic(arguments.pairs, lambda file: store.write_array(file, pairs))
     return 0
 
 

@@ -77,7 +77,7 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 def _save(path: Path, images: np.ndarray) -> None:
-    store.write_atomic(path, lambda file: np.save(file, images))
+    store.write_atomic(path, lambda file: store.write_array(file, images))
 
 
 def _save_png(samples: np.ndarray, path: Path) -> None:

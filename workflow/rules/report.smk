@@ -26,6 +26,27 @@ rule table:
         " --out results/{wildcards.preset} > {log} 2>&1"
 
 
+rule overview:
+    input:
+        plan.overview_inputs,
+    output:
+        html=report(
+            "results/{preset}/overview.html",
+            caption="../report/overview.rst",
+            category="Overview",
+            subcategory="{preset}",
+            labels=plan.overview_labels,
+        ),
+    log:
+        "results/{preset}/logs/overview.log",
+    localrule: True
+    params:
+        spec=plan.table_spec,
+        code=plan.overview_code,
+    shell:
+        "python -m workflow.warm overview --preset {wildcards.preset} --out {output.html} > {log} 2>&1"
+
+
 rule figure:
     input:
         plan.figure_inputs,

@@ -1,0 +1,387 @@
+"""Bad inputs and what is said of them: tests/test_bad_inputs.py provokes each, docs/errors.md lists them.
+
+python -m tests.bad_inputs > docs/errors.md
+"""
+
+import contextlib
+import hashlib
+import importlib
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from dtri import checkpoint, experiment
+from dtri.data import store
+from dtri.experiment import TrainSpec, build
+from dtri.report import records
+from tests.toys import noise_images
+from tests.training import settings_restored
+from workflow import plan
+from workflow.commands.cli import run
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEC = TrainSpec("noise", "vae", "baselines.vae:VAE", (1, 28, 28), {"width": 0.05}, 2, 8, 0)
+FIELDS = json.loads(SPEC.text)
+
+
+def save_noise(folder: Path, image_shape: tuple[int, int, int] = (1, 28, 28)) -> None:
+    splits = {"train": noise_images(16, image_shape), "test": noise_images(12, image_shape)}
+    indices = {name: np.arange(len(images)) for name, images in splits.items()}
+    store.save(store.Arrays(splits, indices, {}, None, "noise"), folder, folder.name)
+
+
+def weights(spec: TrainSpec) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return build(spec.entry, spec.image_shape, spec.hparams).state_dict()
+
+
+def furnish(folder: Path) -> Path:
+    """Good and bad things to hand to commands."""
+    save_noise(folder / "noise")
+    save_noise(folder / "colour", (3, 32, 32))
+
+    shutil.copytree(folder / "noise", folder / "untrainable")
+    np.save(folder / "untrainable" / "train.npy", noise_images(16, (1, 28, 28))[:0])
+    meta = json.loads((folder / "noise" / "meta.json").read_text())
+    meta["sizes"]["train"] = 0
+    meta["sha256"]["train.npy"] = store.digest(folder / "untrainable" / "train.npy", "sha256")
+    meta["content"] = hashlib.sha256(experiment.canonical(sorted(meta["sha256"].items())).encode()).hexdigest()
+    (folder / "untrainable" / "meta.json").write_text(json.dumps(meta))
+
+    shutil.copytree(folder / "noise", folder / "half")
+    half = (folder / "noise" / "train.npy").read_bytes()
+    (folder / "half" / "train.npy").write_bytes(half[: len(half) // 2])
+    shutil.copytree(folder / "noise", folder / "unread")
+    (folder / "unread" / "meta.json").write_text('{"name": ')
+
+    checkpoint.save_weights(folder / "vae.safetensors", weights(SPEC), SPEC)
+    dcgan = replace(SPEC, model="dcgan", entry="baselines.dcgan:DCGAN")
+    checkpoint.save_weights(folder / "dcgan.safetensors", weights(dcgan), dcgan)
+    checkpoint.save_weights(folder / "mixed.safetensors", weights(dcgan), SPEC)
+    checkpoint.save_weights(folder / "wide.safetensors", weights(replace(SPEC, hparams={"width": 0.1})), SPEC)
+    coopnet = replace(SPEC, model="coopnet", entry="baselines.coopnet:CoopNet")
+    checkpoint.save_weights(folder / "coopnet.safetensors", weights(coopnet), coopnet)
+    igebm = replace(SPEC, model="igebm", entry="baselines.igebm:IGEBM")
+    checkpoint.save_weights(folder / "igebm.safetensors", weights(igebm), igebm)
+    safetensors.torch.save_file(weights(SPEC), folder / "nameless.safetensors")
+    whole = (folder / "vae.safetensors").read_bytes()
+    (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    torch.save(weights(SPEC), folder / "pickle.safetensors")
+    (folder / "empty.safetensors").touch()
+    (folder / "flipped.safetensors").write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    records.write_sealed(folder / "edited.json", {"status": "done", "seed": 0})
+    (folder / "edited.json").write_text((folder / "edited.json").read_text().replace('"seed": 0', '"seed": 1'))
+    shutil.copytree(folder / "noise", folder / "flipped")
+    pixels = (folder / "noise" / "train.npy").read_bytes()
+    (folder / "flipped" / "train.npy").write_bytes(pixels[:-9] + bytes([pixels[-9] ^ 1]) + pixels[-8:])
+    (folder / "file").write_text("a file, not a folder\n")
+    (folder / "train.json").write_text('{"status": "done"}')
+    return folder
+
+
+def train(room: Path, out: Path, data: str = "noise", **spec: object) -> list[str]:
+    text = json.dumps({**FIELDS, **spec})
+    return ["train", "--spec", text, "--code", "c", "--data", str(room / data), "--out", str(out)]
+
+
+def sample(room: Path, out: Path, weights: str = "vae", *more: str, name: str = "samples.npy") -> list[str]:
+    return ["sample", "--model", str(room / f"{weights}.safetensors"), "--n", "2", "--out", str(out / name), *more]
+
+
+def score(room: Path, out: Path, data: str = "noise", split: str = "test", weights: str = "vae") -> list[str]:
+    where = ["--data", str(room / data), "--split", split, "--out", str(out / "scores.npz")]
+    return ["score", "--model", str(room / f"{weights}.safetensors"), *where]
+
+
+def reconstruct(room: Path, out: Path, weights: str, train: str = "train.json") -> list[str]:
+    outs = ["--rmse", f"{out}/rmse.json", "--mse", f"{out}/mse.json", "--pairs", f"{out}/pairs.npy"]
+    common = ["--train", str(room / train), "--data", str(room / "noise"), "--code", "c"]
+    return ["reconstruct", "--model", str(room / f"{weights}.safetensors"), *common, *outs]
+
+
+def interpolate(room: Path, out: Path, weights: str) -> list[str]:
+    data = ["--data", str(room / "noise"), "--out", f"{out}/interpolation.npy"]
+    return ["interpolate", "--model", str(room / f"{weights}.safetensors"), *data]
+
+
+Case = tuple[Callable[[Path, Path], list[str]], tuple[str, ...]]
+CASES: dict[str, Case] = {
+    # specifications
+    "spec is no JSON": (
+        lambda room, out: ["train", "--spec", "steps=3", *train(room, out)[3:]],
+        ("expected a training spec as JSON", "steps=3"),
+    ),
+    "spec with a misspelled key": (lambda room, out: train(room, out, stpes=3), ("training spec", "stpes")),
+    "spec lacks a key": (
+        lambda room, out: ["train", "--spec", '{"steps":3}', *train(room, out)[3:]],
+        ("training spec", "image_shape"),
+    ),
+    "unknown model file": (
+        lambda r, o: train(r, o, entry="baselines.nothing:X"),
+        ("'module:Class'", "baselines.nothing"),
+    ),
+    "unknown model package": (lambda r, o: train(r, o, entry="nothing.at.all:X"), ("'module:Class'", "nothing.at.all")),
+    "unknown model class": (
+        lambda r, o: train(r, o, entry="baselines.vae:WAE"),
+        ("no class WAE in baselines.vae", "VAE"),
+    ),
+    "unknown hyperparameter": (lambda r, o: train(r, o, hparams={"lrr": 1}), ("'lrr'", "known: z_dim, width", "lr")),
+    "negative hyperparameter": (
+        lambda r, o: train(r, o, hparams={"lr": -1e-3}),
+        ("non-negative float", "'lr'", "-0.001"),
+    ),
+    "text hyperparameter": (lambda r, o: train(r, o, hparams={"lr": "fast"}), ("expected float", "'lr'", "'fast'")),
+    "fractional latent size": (lambda r, o: train(r, o, hparams={"z_dim": 1.5}), ("expected int", "'z_dim'", "1.5")),
+    "no steps": (lambda r, o: train(r, o, steps=0), ("positive integer for steps", "found 0")),
+    "negative batch": (lambda r, o: train(r, o, batch_size=-8), ("positive integer for batch_size", "found -8")),
+    "text steps": (lambda r, o: train(r, o, steps="many"), ("positive integer for steps", "'many'")),
+    "no threads": (lambda r, o: train(r, o, threads=0), ("positive integer for threads", "found 0")),
+    "negative seed": (lambda r, o: train(r, o, seed=-1), ("non-negative integer for seed", "found -1")),
+    "unknown precision": (lambda r, o: train(r, o, precision="fp8"), ("fp32", "bf16", "'fp8'")),
+    # data
+    "data of another shape": (
+        lambda r, o: train(r, o, data="colour"),
+        ("expected images (1, 28, 28)", "(3, 32, 32)", "colour"),
+    ),
+    "no data": (
+        lambda r, o: train(r, o, data="nowhere"),
+        ("expected a prepared dataset in", "nowhere", "no meta.json"),
+    ),
+    "half a meta.json": (lambda r, o: train(r, o, data="unread"), ("expected JSON in", "meta.json")),
+    "half an array": (lambda r, o: train(r, o, data="half"), ("expected a complete array", "half/train.npy")),
+    "an array with one changed bit": (
+        lambda r, o: train(r, o, data="flipped"),
+        ("expected sha256", "flipped/train.npy", "delete", "meta.json"),
+    ),
+    "empty train split": (lambda r, o: train(r, o, data="untrainable"), ("expected training images", "empty")),
+    "score data of another shape": (
+        lambda r, o: score(r, o, data="colour"),
+        ("expected images (1, 28, 28)", "(3, 32, 32)"),
+    ),
+    "unknown split": (lambda r, o: score(r, o, split="valid"), ("unknown split 'valid'", "known: test, train")),
+    "no labels": (
+        lambda r, o: ["classifier", "--data", f"{r}/noise", "--out", f"{o}/c.safetensors", "--summary", f"{o}/c.json"],
+        ("expected labels of noise 'train'", "no split"),
+    ),
+    # weights
+    "no weights": (
+        lambda r, o: sample(r, o, "nothing"),
+        ("expected trained weights in", "nothing.safetensors", "no such file"),
+    ),
+    "weights of another model": (lambda r, o: sample(r, o, "mixed"), ("does not fit baselines.vae:VAE", "of shape")),
+    "weights of another width": (
+        lambda r, o: sample(r, o, "wide"),
+        ("does not fit baselines.vae:VAE", "of shape", "found ("),
+    ),
+    "weights without a spec": (lambda r, o: sample(r, o, "nameless"), ("expected a training spec in the header of",)),
+    "half the weights": (lambda r, o: sample(r, o, "cut"), ("expected a safetensors file in", "cut.safetensors")),
+    "pickled weights": (lambda r, o: sample(r, o, "pickle"), ("expected a safetensors file in", "pickle.safetensors")),
+    "empty weights": (lambda r, o: sample(r, o, "empty"), ("expected a safetensors file in", "empty.safetensors")),
+    "weights with one changed bit": (
+        lambda r, o: sample(r, o, "flipped"),
+        ("expected weights with sha256", "flipped.safetensors", "delete it"),
+    ),
+    "an edited training summary": (
+        lambda r, o: reconstruct(r, o, "vae", "edited.json"),
+        ("expected a training summary with the seal", "edited.json", "delete it"),
+    ),
+    "a folder that is not there to verify": (
+        lambda r, o: ["verify", str(r / "nowhere")],
+        ("expected a folder of products", "nowhere"),
+    ),
+    "a map that the model lacks": (lambda r, o: reconstruct(r, o, "dcgan"), ("map 'infer'", "DCGAN")),
+    "no straight lines without latents": (
+        lambda r, o: interpolate(r, o, "igebm"),
+        ("map 'generate'", "IGEBM with ['energy', 'sample']"),
+    ),
+    "no training summary": (
+        lambda r, o: reconstruct(r, o, "vae", "nothing.json"),
+        ("expected a training summary in", "nothing.json"),
+    ),
+    # options
+    "no samples": (lambda r, o: sample(r, o, "vae", "--n", "0"), ("positive number of samples for --n", "found 0")),
+    "negative samples": (
+        lambda r, o: sample(r, o, "vae", "--n", "-5"),
+        ("positive number of samples for --n", "found -5"),
+    ),
+    "unknown picture type": (lambda r, o: sample(r, o, name="grid.gif"), (".png or .npy file for --out", "grid.gif")),
+    "misspelled sampler argument": (
+        lambda r, o: sample(r, o, "coopnet", "--sampler", '{"stpes": 3}'),
+        ("unknown sampler argument 'stpes' for baselines.coopnet:CoopNet", "known: steps, scale"),
+    ),
+    "fractional sampler steps": (
+        lambda r, o: sample(r, o, "coopnet", "--sampler", '{"steps": 1.5}'),
+        ("expected int for sampler argument 'steps'", "1.5"),
+    ),
+    "negative sampler steps": (
+        lambda r, o: sample(r, o, "coopnet", "--sampler", '{"steps": -1}'),
+        ("non-negative int for sampler argument 'steps'", "-1"),
+    ),
+    "a sampler where there are no chains": (
+        lambda r, o: sample(r, o, "vae", "--sampler", '{"steps": 3}'),
+        ("unknown sampler argument 'steps' for baselines.vae:VAE (known: none)",),
+    ),
+    "sampler is no JSON": (
+        lambda r, o: sample(r, o, "coopnet", "--sampler", "steps=3"),
+        ("JSON mapping for --sampler", "'steps=3'"),
+    ),
+    "sampler is a number": (lambda r, o: sample(r, o, "coopnet", "--sampler", "3"), ("JSON mapping for --sampler",)),
+    "unknown device": (lambda r, o: sample(r, o, "vae", "--device", "tpu"), ("auto, cpu or gpu", "'tpu'")),
+    "neither AUROC nor AUPRC": (
+        lambda r, o: ["ranking", "--train", "t", "--code", "c", "--scores", "s", "--out", f"{o}/a.json"],
+        ("exactly one of --against (AUROC) and --labels-of (AUPRC)",),
+    ),
+    "table of an unknown preset": (
+        lambda r, o: ["table", "table1", "--preset", "fast"],
+        ("unknown preset 'fast'", "known: demo"),
+    ),
+    "figure of an unknown preset": (
+        lambda r, o: ["figure", "samples", "--preset", "fast", "--out", str(o)],
+        ("unknown preset 'fast'", "known: demo, lite, lite_jpeg, paper"),
+    ),
+    "table without its records": (
+        lambda r, o: ["table", "table1", "--preset", "lite", "--out", str(o)],
+        ("expected", "more records", "results/lite/", "snakemake results/lite/table1.csv", "--partial"),
+    ),
+    # where nothing can be written
+    "run below a file": (lambda r, o: train(r, r / "file" / "run"), ("file",)),
+    "samples below a file": (lambda r, o: sample(r, r / "file"), ("file",)),
+    "scores below a file": (lambda r, o: score(r, r / "file"), ("file",)),
+    "run in a folder that denies": (lambda r, o: train(r, Path("/proc/run")), ("/proc/run",)),
+}
+
+
+# Configuration: (file, text, its replacement, fragments of the message)
+CONFIGURATIONS = {
+    "misspelled key of a preset": ("presets", "max_samples: 1000\n", "max_smaples: 1000\n", ("demo.max_smaples",)),
+    "negative steps of a preset": ("presets", "holdout: ", "holdout: -", ("demo.max_steps.holdout", "greater than 0")),
+    "text samples of a preset": ("presets", "max_samples: 1000\n", "max_samples: many\n", ("max_samples", "'many'")),
+    "no width": ("presets", "width: 0.125", "width: 0", ("demo.width", "greater than 0", "found 0")),
+    "no seeds": ("presets", "seeds: [0]", "seeds: []", ("demo.seeds", "found []")),
+    "the same seed twice": ("presets", "seeds: [0]", "seeds: [1, 1]", ("distinct non-negative seeds", "[1, 1]")),
+    "negative seed of a preset": ("presets", "seeds: [0]", "seeds: [-1]", ("distinct non-negative seeds", "[-1]")),
+    "unknown extractor": ("presets", "extractor: domain", "extractor: resnet", ("demo.extractor", "'resnet'")),
+    "unknown device of preset": ("presets", "extractor: domain", "extractor: domain\n  device: tpu", ("demo.device",)),
+    "unknown hyperparameter of a model": ("models", "gamma_every: 90}", "gama_every: 90}", ("'gama_every'",)),
+    "negative batch of a model": ("models", "batch_size: 100", "batch_size: -100", ("greater than 0", "-100")),
+    "misspelled key of a model": ("models", "steps: 750000", "stpes: 750000", ("divergence_triangle.", "stpes")),
+    "misspelled argument of a sampler": ("models", "{steps: 400}", "{stpes: 400}", ("igebm on digits", "'stpes'")),
+    "a sampler without chains": ("models", "label: VAE", "label: VAE\n  sampler: {steps: 9}", ("vae on", ": none")),
+    "unknown file of a model": ("models", "baselines.vae:VAE", "baselines.wae:VAE", ("vae on", "'baselines.wae:VAE'")),
+    "two kinds of dataset": ("datasets", "any_shape: true", "any_shape: true\n  image_shape: [1, 2, 3]", ("one of",)),
+    "image shape of two numbers": ("datasets", "[3, 32, 32]", "[32, 32]", ("cifar10.image_shape",)),
+    "test set of no shape": ("datasets", "any_shape: true", "any_shape: true\n  test_only: true", ("test_only",)),
+    "dataset without a module": ("datasets", "  module: dtri.data.cifar10\n", "", ("cifar10", "expected module")),
+    "batch statistics": ("datasets", "reference: test}\n\nceleba", "batch_statistics: true}\n\nceleba", ("`also`",)),
+    "a list of models": ("models", None, "- vae\n- dcgan\n", ("expected a mapping in models.yaml", "found list")),
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def spoiled(name: str, folder: Path) -> Iterator[None]:
+    """A copy of the configuration with one of CONFIGURATIONS in it, in place of the real one."""
+    caches, before = (plan.datasets, plan.models, plan.presets, plan.dataset), plan.CONFIG
+    file, old, new, _ = CONFIGURATIONS[name]
+    plan.CONFIG = shutil.copytree(before, folder / "config")
+    path = plan.CONFIG / f"{file}.yaml"
+    text = path.read_text()
+    path.write_text(new if old is None else text.replace(old, new))
+    assert path.read_text() != text
+    for cached in caches:
+        cached.cache_clear()
+    try:
+        yield
+    finally:
+        plan.CONFIG = before
+        for cached in caches:
+            cached.cache_clear()
+
+
+def all_specs() -> int:
+    """Plan every run of every preset."""
+    for preset in plan.presets():
+        for planned in plan.runs(preset):
+            plan.train_spec(planned)
+            plan.sampler(planned)
+    return 0
+
+
+def said(main: Callable[[], int]) -> str:
+    """The line on stderr of a command that must fail; AssertionError for anything else."""
+    with (
+        contextlib.redirect_stderr(io.StringIO()) as errors,
+        contextlib.redirect_stdout(io.StringIO()),
+        settings_restored(),
+    ):
+        code = run(main)
+    lines = errors.getvalue().splitlines()
+    assert (code, len(lines)) == (2, 1), (code, lines)
+    assert lines[0].startswith("error: "), lines
+    return lines[0]
+
+
+def provoke(name: str, room: Path, folder: Path) -> str:
+    """What is said of a case, given in an empty folder."""
+    with contextlib.chdir(folder):  # no results here
+        if name in CONFIGURATIONS:
+            with spoiled(name, folder):
+                return said(all_specs)
+        (folder / "out").mkdir()
+        command, *arguments = CASES[name][0](room, folder / "out")
+        module = importlib.import_module(f"workflow.commands.{command}")
+        return said(lambda: module.main(arguments))
+
+
+def general(line: str, room: Path, folder: Path) -> str:
+    """The line without what differs from one machine or day to another."""
+    line = line.removeprefix("error: ").replace(str(folder), "DIR").replace(str(room), "DIR")
+    line = re.sub(r"\b[0-9a-f]{64}\b", "SHA256", line)
+    line = re.sub(r"found '\{.{99,}?' ", "found 'SPEC' ", line)
+    return line.replace("\\", "\\\\").replace("|", "\\|")
+
+
+HEAD = """\
+# What is said of bad inputs
+
+Written by `python -m tests.bad_inputs`; `tests/test_bad_inputs.py` provokes every line of this table and compares. A
+command that cannot work says so in one such line, on stderr, after `error: `, ends with exit code 2 and leaves nothing
+half-written; `DTRI_TRACEBACK=1` shows where it was raised. `DIR` stands for folders, `SHA256` for a hash, `SPEC` for
+the beginning of a specification. What is said of damaged, missing or vanishing products, and of full disks, is provoked
+by `tests/test_faults.py`; of raw files, archives and downloads by
+`tests/test_{data,fetch,download,image_sets,large_sets}.py`.
+"""
+
+
+def documented() -> dict[str, str]:
+    """{case: message} of docs/errors.md."""
+    return dict(re.findall(r"^\| (.+?) \| `(.+)` \|$", (ROOT / "docs" / "errors.md").read_text(), re.M))
+
+
+def main() -> int:
+    os.environ.pop("DTRI_DEVICE", None)
+    with tempfile.TemporaryDirectory() as folder:
+        room = furnish(Path(folder) / "room")
+        print(HEAD)
+        for title, names in (("Commands", CASES), ("Configuration", CONFIGURATIONS)):
+            print(f"## {title}", "", "| given | said |", "|-|-|", sep="\n")
+            for name in names:
+                with tempfile.TemporaryDirectory() as here:
+                    line = provoke(name, room, Path(here).resolve())
+                    print(f"| {name} | `{general(line, room, Path(here).resolve())}` |")
+            print()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

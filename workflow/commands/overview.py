@@ -1,0 +1,31 @@
+"""Write the landing page of a preset: the status of every cell, cost, and findings, from the records there are.
+
+python -m workflow.commands.overview --preset demo --out results/demo/overview.html
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from dtri.report.overview import overview
+from dtri.report.records import write_text
+from dtri.report.tidy import tidy
+from workflow import plan
+from workflow.commands.cli import run
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", required=True)
+    parser.add_argument("--out", required=True, type=Path, help="the page, .html")
+    arguments = parser.parse_args(argv)
+
+    name, preset = arguments.preset, plan.preset(arguments.preset)
+    tables = [plan.table(table) for table in plan.TABLES]
+    measured = [(t, tidy(t, name, preset.seeds, lambda cell, seed: plan.lookup(name, cell, seed))) for t in tables]
+    write_text(arguments.out, overview(measured, preset.label))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
