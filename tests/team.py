@@ -108,8 +108,8 @@ def main(folder: Path) -> None:
             fit(lambda: Straying(SHAPE, Hparams()), folder / "straying", team, steps=30)
         except RuntimeError as error:
             _write(folder / "straying.json", str(error), team)
-    with distributed.team(sync_batch_norm=False) as team:
-        _keep(folder / "local", fit(lambda: build("dcgan", 2), folder / "local", team), team)
+        local = distributed.Team(team.rank, team.world, sync_batch_norm=False)
+        _keep(folder / "local", fit(lambda: build("dcgan", 2), folder / "local", local), local)
 
 
 def _keep(folder: Path, outcome: engine.Outcome, team: distributed.Alone) -> None:

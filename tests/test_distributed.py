@@ -38,12 +38,22 @@ def torchrun(module: str, *arguments: str) -> subprocess.Popen:
     )
 
 
+def finish(process: subprocess.Popen) -> str:
+    """What it said; a launcher that is told to end ends its processes."""
+    try:
+        text, _ = process.communicate(timeout=2 * training.TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        raise
+    return text
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes did."""
     folder = tmp_path_factory.mktemp("two")
     process = torchrun("tests.team", str(folder))
-    text, _ = process.communicate()
+    text = finish(process)
     assert process.returncode == 0, text
     return folder
 
@@ -188,12 +198,12 @@ def test_the_command_stops_continues_and_writes_once(data: Path, tmp_path: Path,
     first = torchrun("workflow.commands.train", *argv)
     training.wait_for(lambda: training.events(tmp_path / "two", "start"), first)
     first.send_signal(signal.SIGTERM)
-    text, _ = first.communicate()
+    text = finish(first)
     assert first.returncode != 0
     (interrupted,) = training.events(tmp_path / "two", "interrupted")
     assert 0 < interrupted["t"] < VAE["steps"], text
     second = torchrun("workflow.commands.train", *argv)
-    text, _ = second.communicate()
+    text = finish(second)
     assert second.returncode == 0, text
     starts = training.events(tmp_path / "two", "start")
     assert [event["t"] for event in starts] == [0, interrupted["t"]]
