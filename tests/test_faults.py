@@ -241,7 +241,9 @@ def test_full_disk(name: str) -> None:
     """The largest product has no room; the same command continues when it has."""
     stage = STAGES[name]
     largest = max(stage.products, key=lambda product: Path(product).stat().st_size)
-    limit = Path(largest).stat().st_size - 1
+    size = Path(largest).stat().st_size
+    steady = largest.endswith((".npy", ".npz", ".safetensors"))  # the length of a record varies by its times
+    limit = size - (1 if steady else size // 10)
     remove(stage.products)
     line = refused(stage, limit)
     assert line.startswith("error: expected to write results/"), line

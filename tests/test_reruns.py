@@ -153,7 +153,7 @@ def values(jobs: list[Job], wildcard: str, rule: str = "") -> set[str]:
 
 
 MODELS = {run.model for run in plan.runs("demo")}
-REPORTS = {"table", "figure"}
+REPORTS = {"table", "figure", "overview"}
 MEASURING = {"sample", "interpolate", "reconstruct", "score", "landscape", "generation", "auroc", "auprc"}
 DATA = {"fetch", "prepare", "prepare_holdout", "prepare_ood", "classifier"}
 
@@ -203,7 +203,7 @@ def test_a_figure_is_drawn_again_alone(copy: Path) -> None:
 def test_a_table_is_rendered_again_alone(copy: Path) -> None:
     with edited(copy, {"workflow/tables/table1.py": code}):
         jobs = jobs_after(copy)
-    assert rules(jobs) == {"table"}
+    assert rules(jobs) == {"table", "overview"}
     assert values(jobs, "table") == {"table1"}
     assert values(jobs, "preset") == {"demo", "lite"}
 
@@ -253,7 +253,7 @@ def test_a_sampler_draws_again_without_training(copy: Path) -> None:
     with edited(copy, {"workflow/config/models.yaml": edit}):
         jobs = jobs_after(copy)
     assert values(jobs, "model") == {"coopnet"}
-    assert rules(jobs) == {"sample", "generation", "table"}
+    assert rules(jobs) == {"sample", "generation", "table", "overview"}
     assert values(jobs, "table") == {"table1"}
 
 
