@@ -23,7 +23,6 @@ from tests.faults import clones, jobs
 from tests.training import settings_restored
 from workflow import plan
 from workflow.commands import classifier, train
-from workflow.commands.cli import run
 
 DATA, HELD = "results/data/digits", "results/data/digits_holdout4"
 RUN, LATE = "results/demo/digits/vae/seed0", "results/demo/digits_holdout4/vae/seed0"
@@ -396,6 +395,21 @@ def test_an_injected_nan_is_a_result_that_kills_do_not_change(tmp_path: Path) ->
     assert (found[0]["status"], found[0]["bad_step"]) == ("diverged", 8)
 
 
+def test_every_record_says_where_it_comes_from() -> None:
+    """Versions, device, commit, whether tracked files differed from it, lock file, and what it took."""
+    records = [*Path("results").rglob("metrics/*.json"), *Path("results").rglob("train.json"), Path(NETWORK[1])]
+    assert len(records) >= 10
+    for path in records:
+        made = json.loads(path.read_text())
+        assert made["versions"]["python"], path
+        assert made["provenance"].keys() == {"commit", "dirty", "lock"}, path
+        assert len(made["provenance"]["lock"]) == 64, path
+        assert made["device"].startswith("cpu"), path
+        assert made["seconds"] > 0, path
+        if path.parent.name == "metrics":
+            assert made["train_seconds"] > 0, path
+            assert made["train_device"].startswith("cpu ("), path
+
+
 def test_every_product_has_a_maker() -> None:
     assert {product for _, product in PAIRS} <= MAKER.keys()
-    assert run(lambda: 0) == 0
