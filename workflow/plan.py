@@ -328,7 +328,7 @@ def train_spec(run: Run) -> TrainSpec:
         steps = min(steps, chosen.max_steps.of(run, holdout=data.digit is not None))
     hparams = {**entry.hparams, **overrides.hparams}
     if chosen.width != 1.0:
-        hparams["width"] = chosen.width
+        hparams["width"] = chosen.width * hparams.get("width", 1.0)
     try:
         return TrainSpec(
             dataset=run.dataset,
@@ -385,6 +385,7 @@ COMMAND = {
     "train": "workflow.commands.train",
     "sample": "workflow.commands.sample",
     "interpolate": "workflow.commands.interpolate",
+    "growth": "workflow.commands.growth",
     "reconstruct": "workflow.commands.reconstruct",
     "score": "workflow.commands.score",
     "generation": "workflow.commands.generation",
@@ -693,6 +694,10 @@ def sample_code(wildcards: Any) -> str:
 
 def interpolate_code(wildcards: Any) -> str:
     return model_code("interpolate", wildcards.model)
+
+
+def growth_code(wildcards: Any) -> str:
+    return model_code("growth", wildcards.model)
 
 
 def reconstruct_code(wildcards: Any) -> str:

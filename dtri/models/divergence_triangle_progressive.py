@@ -130,6 +130,11 @@ class ProgressiveTriangle(Model):
                         memory.zero_()  # in place: a captured step keeps its addresses
 
     @property
+    def now(self) -> Phase:
+        """The phase of the last iteration, also of a model that was loaded."""
+        return self._now
+
+    @property
     def _fade(self) -> Tensor | None:
         return self.alpha if self._now.fading else None
 

@@ -39,7 +39,7 @@ WHY = {  # beginning of a reason of Snakemake's -> ours
     "Updated input files": "new input",
     "Input files updated by another job": "follows",
 }
-BUILDS_MODEL = ("train", "sample", "interpolate", "reconstruct", "score")  # their code includes the model's
+BUILDS_MODEL = ("train", "sample", "interpolate", "growth", "reconstruct", "score")  # their code includes the model's
 
 
 @dataclass(frozen=True)
