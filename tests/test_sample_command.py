@@ -106,7 +106,7 @@ def test_arguments_of_the_chains_matter(room: Path, tmp_path: Path) -> None:
 def test_straight_lines_between_test_images(room: Path, tmp_path: Path) -> None:
     out = tmp_path / "interpolation.npy"
     given = ["--model", str(room / "vae.safetensors"), "--data", str(room / "noise"), "--out", str(out)]
-    assert interpolate.main(given) == 0
+    assert interpolate.main([*given, "--prior", str(tmp_path / "prior.npy")]) == 0
     frames = np.load(out)
     assert frames.shape == (8, 10, *SHAPE)
     assert np.array_equal(frames[:, 0], noise_images(20, SHAPE, seed=1)[:8])

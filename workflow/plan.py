@@ -18,13 +18,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from dtri.experiment import LATE, TrainSpec, canonical, check_hparams, check_sampler
-from dtri.report.cells import Cell, Found, Product, Table, Want
+from dtri.report.cells import Cell, Found, Missing, Product, Table, Want, stand_in
 from dtri.report.records import Record
 from workflow.fingerprint import fingerprint
 
 CONFIG = Path(__file__).parent / "config"
 TABLES = ("table1", "table2", "table3", "table4")
-FIGURES = ("samples", "reconstructions", "histograms", "ood_examples", "interpolation", "training_curves", "anomaly")
+FIGURES = (
+    *("samples", "reconstructions", "histograms", "ood_examples", "interpolation", "training_curves", "anomaly"),
+    *("growth", "high_resolution", "large_scale"),
+)
 GENERATION_METRICS = ("fid", "is", "kid", "prc")
 SCORED_TRAIN_IMAGES = 10_000  # of the training split, for the last panel of A Fig. 3
 INCEPTION_WEIGHTS = "inception/weights-inception-2015-12-05-6726825d.pth"  # below the drop folder
@@ -495,6 +498,25 @@ def _resolved(preset_name: str, want: Want, seed: int) -> Product | None:
         path = f"{Run(preset_name, on, want.model, seed).folder}/{want.file.format(against=against)}"
     label = models()[want.model].label if want.model else ""
     return Product(want.dataset, on, want.model, label, seed, want.file, Path(path), want.against, against)
+
+
+def figure_missing(preset_name: str, name: str) -> list[Missing]:
+    """Wants of a figure that have no picture of their own, at this moment, in the figure's order."""
+    gaps, drawn = [], {}
+    for want in figure_wants(name):
+        product = _resolved(preset_name, want, preset(preset_name).seeds[0])
+        if product is None:
+            lacking = "the system is not in the configuration" if want.model not in ("", *models()) else "left out"
+            reason = f"{lacking} of preset {preset_name}" if lacking == "left out" else lacking
+        elif product.path in drawn:
+            reason = f"{product.measured_on} stands in, shown for {stand_in(drawn[product.path], '')}"
+        elif product.path.exists():
+            drawn[product.path] = want.dataset
+            continue
+        else:
+            reason = "not made yet"
+        gaps.append(Missing(want.dataset, want.model, reason))
+    return gaps
 
 
 def lookup(preset_name: str, cell: Cell, seed: int) -> Found:

@@ -16,7 +16,7 @@ TITLE = "Layer-wise growth"
 PAPER = "B section 4.1.3, no such figure there"
 CAPTION = (
     "One row per level, at its end, enlarged to the full size: left test images as the level shows them (means over "
-    "squares), right samples of the averaged weights, from the same latents in all rows; not selected. Samples of a row "
+    "squares), right samples of the averaged weights, from the same latents in all rows; not selected. A row's samples "
     "come from the weights of that moment, not from inner layers of the last ones."
 )
 WANTS = (Want("celeba_hq", "divergence_triangle_progressive", "growth.npz"),)

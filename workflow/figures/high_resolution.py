@@ -13,8 +13,8 @@ NAME = "high_resolution"
 TITLE = "High-resolution samples"
 PAPER = "B Fig. 8, there CelebA-HQ at 1024x1024"
 CAPTION = (
-    "The first 24 samples of one training run, not selected; pixels as generated, no contrast stretching. The size shown "
-    "is that of the file: images of more than some hundred pixels are reduced for this page."
+    "The first 24 samples of one training run, not selected; pixels as generated, no contrast stretching. The size in "
+    "the title is that of the samples: those of more than some hundred pixels are reduced for this page."
 )
 SHOWN, COLUMNS = 24, 8
 WANTS = (Want("celeba_hq", "divergence_triangle_progressive", "grid.npy"),)

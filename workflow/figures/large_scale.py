@@ -13,7 +13,7 @@ NAME = "large_scale"
 TITLE = "Samples on large datasets"
 PAPER = "B Fig. 7"
 CAPTION = (
-    "The first 64 samples of one training run each, not selected; pixels as generated, no contrast stretching. The paper "
+    "The first 64 samples of one training run each, not selected; pixels as generated, no contrast stretching. Paper B "
     "shows ImageNet and LSUN-bedroom, and trains tower and church outdoor too. Doubled channels and batch norm in all "
     "three networks belong to these datasets: a stand-in has the networks of its own configuration."
 )
@@ -28,7 +28,7 @@ def draw(products: Sequence[Product], label: str, missing: Sequence[Missing] = (
     """One panel per wanted dataset: its samples, or why there are none."""
     title = f"{TITLE} ({PAPER})"
     shown = first_seeds(products)
-    if not shown:
+    if not shown and not missing:
         return style.nothing(title, label, CAPTION)
     drawn = style.figure(7.2, 3.7 * -(-(len(shown) + len(missing)) // 2) + 0.9, title)
     panels = style.panels(drawn, len(shown) + len(missing), 2)
