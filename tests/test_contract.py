@@ -22,11 +22,7 @@ SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64)]
 CPU = torch.device("cpu")
 BATCH = 6
 SMALL = {"width": 0.05, "langevin_steps": 2, "chains": BATCH, "buffer_size": 10}  # where a model has these
-GROWTH = {
-    "fade_kimg": 3e-3 * BATCH,
-    "stable_kimg": 2e-3 * BATCH,
-    "batch_sizes": [BATCH] * 9,
-}  # three and two iterations
+GROWTH = {"fade_kimg": 3e-3 * BATCH, "stable_kimg": 2e-3 * BATCH, "batch_sizes": [BATCH] * 9}  # 3 and 2 iterations
 
 every_model = pytest.mark.parametrize("name", plan.models())
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))

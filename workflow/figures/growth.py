@@ -35,7 +35,7 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     for row, pair, side, count in zip(axes, images, sides, seen, strict=True):
         for place, tiles in zip(row, pair, strict=True):
             grids.show(place, tiles, len(tiles))
-        row[0].set_title(f"{side}x{side}, {count / 1000:.4g} thousand images seen", loc="left", fontsize=8)
-    axes[0][1].set_title(f"{product.model_label}: {product.place}, seed {product.seed}", loc="left", fontsize=8)
+        row[0].set_title(f"{side}x{side}, {count / 1000:.4g} thousand images seen", fontsize=8)
+    axes[0][1].set_title(f"{product.model_label}: {product.place}, seed {product.seed}", fontsize=8)
     style.footer(drawn, label, CAPTION)
     return drawn
