@@ -20,6 +20,9 @@ MACHINERY = ("dtri.engine", "dtri.checkpoint", "dtri.experiment", "dtri.device")
 MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 
+# Commands that read the plan; jobs get what they need as arguments.
+READERS = ("table", "figure", "explain", "findings", "growth_memory")
+
 # room -> what its modules may import; the longest room that fits a module's name counts.
 MAY_IMPORT = {
     "dtri.images": (),
@@ -42,10 +45,7 @@ MAY_IMPORT = {
     "workflow.tables": ("dtri.report.cells",),
     "workflow.figures": ("dtri.report", "workflow.tables"),
     "workflow.commands": ("dtri", "workflow.commands"),
-    **{
-        f"workflow.commands.{name}": ("dtri", "workflow")
-        for name in ("table", "figure", "explain", "findings", "growth_memory")
-    },
+    **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},
     "bench": ("dtri", "baselines", "bench", "workflow.plan", "workflow.commands.cli"),
 }
 
@@ -57,13 +57,6 @@ def named(path: Path) -> str:
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 MODULES = [named(path) for path in FILES if path.name != "__init__.py"]
 METHODS = [module for module in MODULES if module.startswith(MODELS)]
-READERS = (
-    "table",
-    "figure",
-    "explain",
-    "findings",
-    "growth_memory",
-)  # of the plan; jobs get what they need as arguments
 JOBS = [m for m in MODULES if m.startswith("workflow.commands.") and m.split(".")[2] not in READERS]
 
 
