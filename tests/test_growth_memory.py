@@ -35,18 +35,18 @@ def test_a_graph_keeps_what_its_backward_needs() -> None:
 
 def test_levels_grow_with_their_pixels_and_batches() -> None:
     hparams = {"width": 0.05, "z_dim": 5, "channel_base": 64, "fade_kimg": 1.0, "stable_kimg": 1.0}
-    spec = TrainSpec("noise", "grown", ENTRY, (3, 64, 64), {**hparams, "batch_sizes": [16] * 9}, 10_000, 16, 0)
+    spec = TrainSpec("noise", "grown", ENTRY, (3, 32, 32), {**hparams, "batch_sizes": [16] * 9}, 10_000, 16, 0)
     rows = growth_memory.levels(spec)
-    assert [row[0] for row in rows] == [4, 8, 16, 32, 64]
+    assert [row[0] for row in rows] == [4, 8, 16, 32]
     assert all(row[2] == rows[0][2] for row in rows)
     optimisers, activations = (np.array([row[column] for row in rows]) for column in (3, 4))
     assert (np.diff(optimisers) > 0).all()
     assert (np.diff(activations) > 0).all()
-    assert activations[4] / activations[3] == pytest.approx(4, rel=0.25)  # eight channels at both
+    assert activations[3] / activations[2] == pytest.approx(4, rel=0.25)  # eight channels at both
     halved = growth_memory.levels(
-        TrainSpec("noise", "grown", ENTRY, (3, 64, 64), {**hparams, "batch_sizes": [8] * 9}, 10_000, 8, 0)
+        TrainSpec("noise", "grown", ENTRY, (3, 32, 32), {**hparams, "batch_sizes": [8] * 9}, 10_000, 8, 0)
     )
-    assert activations[4] / halved[4][4] == pytest.approx(2, rel=0.1)
+    assert activations[3] / halved[3][4] == pytest.approx(2, rel=0.1)
 
 
 def test_the_last_line_says_whether_it_fits(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

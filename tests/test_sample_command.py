@@ -144,11 +144,11 @@ def test_growth_shows_the_end_of_every_level(room: Path, tmp_path: Path) -> None
     assert np.array_equal(made["images"][2, 0], noise_images(20, SHAPE, seed=1)[:6])
 
     (tmp_path / "late/25.safetensors").rename(tmp_path / "early.safetensors")
-    with pytest.raises(FileNotFoundError, match=r"late/25.safetensors, found no such file"):
+    with pytest.raises(FileNotFoundError, match=r"late/25\.safetensors, found no such file"):
         growth.main([*given, str(tmp_path / "none.npz")])
     (tmp_path / "early.safetensors").replace(tmp_path / "model.safetensors")  # a run that diverged at 14 pixels
     assert growth.main([*given, str(tmp_path / "early.npz")]) == 0
     assert np.array_equal(np.load(tmp_path / "early.npz")["images"], made["images"][:2])
-    with pytest.raises(ValueError, match="expected a system that grows, found baselines.vae:VAE"):
+    with pytest.raises(ValueError, match=r"expected a system that grows, found baselines\.vae:VAE"):
         growth.main(["--model", str(room / "vae.safetensors"), *given[2:], str(tmp_path / "none.npz")])
     assert not (tmp_path / "none.npz").exists()
