@@ -229,6 +229,7 @@ def fit(
     stop: Callable[[], str | None] = lambda: None,
     keep: Collection[int] = (),
     kept: Callable[[int, dict[str, Tensor]], None] = lambda t, weights: None,
+    has: Callable[[int], bool] = lambda t: True,
     progress_label: str = "",
     recorder: Recorder | None = None,
     team: Alone = ALONE,
@@ -238,7 +239,8 @@ def fit(
     The state is saved every `save_every` iterations, every `save_every_s` seconds, and when `stop()` names a reason;
     then Interrupted is raised. A non-finite loss or weight ends the run as diverged, with the last weights seen finite.
     `kept(t, weights)` is called after each iteration t of `keep` and of the model's milestones; again, with the same
-    weights, where a killed run repeats one. `recorder` replaces eager iterations by recorded ones (dtri/recording.py).
+    weights, where a killed run repeats one; a run whose kept weights of t are gone, `has(t)` being False, starts over.
+    `recorder` replaces eager iterations by recorded ones (dtri/recording.py).
     `team`: the processes that train together (dtri/distributed.py); the first one writes, all return the same.
     """
     torch.manual_seed(derive("init", seed))
@@ -247,7 +249,10 @@ def fit(
     batches = Batches(stored, batch_size, seed, device, model.span, team.rows)
     average = Average(model)
     keep = {*keep, *model.milestones(steps)}
-    progress, good, message = _restore(model, average, state_path, run_id, team)
+    state, message = team.in_turn(lambda: checkpoint.load_state(state_path, run_id))
+    if state is not None and (lost := [t for t in sorted(keep) if t <= state["t"] and not has(t)]):
+        state, message = None, f"the kept weights of iteration {lost[0]} are gone, starting over"
+    progress, good = _restore(model, average, state, team)
     team.check(model)
     if recorder is not None:
         for optimizer in model.optimizers.values():
@@ -383,12 +388,11 @@ def _copied(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _restore(
-    model: Model, average: Average, path: Path, run_id: str, team: Alone
-) -> tuple[Progress, tuple[dict[str, Tensor], int], str]:
-    """Puts the saved state, if it fits, into the model and average; (progress, last finite weights, what happened)."""
-    state, message = team.in_turn(lambda: checkpoint.load_state(path, run_id))
+    model: Model, average: Average, state: dict[str, Any] | None, team: Alone
+) -> tuple[Progress, tuple[dict[str, Tensor], int]]:
+    """Puts the saved state, if there is one, into the model and average; (progress, last finite weights)."""
     if state is None:
-        return Progress(), (average.snapshot(model), 0), message
+        return Progress(), (average.snapshot(model), 0)
     model.load_state_dict(state["model"])
     memory = team.own(state["memory"])
     for name, tensor in _memory(model).items():
@@ -402,7 +406,7 @@ def _restore(
         for group, own in zip(optimizer.param_groups, options, strict=True):
             group.update(own)
     progress = Progress(**{name: state[name] for name in vars(Progress())})
-    return progress, state["good"] or (average.snapshot(model), progress.t), message
+    return progress, state["good"] or (average.snapshot(model), progress.t)
 
 
 def _earlier_attempts(path: Path, run_id: str) -> int:

@@ -254,6 +254,26 @@ def test_weights_before_the_end_are_handed_over_and_stops_change_none(tmp_path):
     assert same(whole[55], fit(tmp_path / "shorter", steps=55).weights)
 
 
+@pytest.mark.parametrize("gone", [2, 8])
+def test_weights_before_the_end_that_are_gone_are_made_again(gone, tmp_path, capsys):
+    """A finished run would not pass their iterations again: it starts over, once one before its state is missing."""
+    kept: dict[int, dict] = {}
+
+    def handed(t, weights):
+        kept[t] = {name: tensor.clone() for name, tensor in weights.items()}
+
+    options = {"steps": 10, "keep": [2, 8], "kept": handed, "has": lambda t: t in kept}
+    fit(tmp_path, **options)
+    expected, lost = dict(kept), kept.pop(gone)
+    capsys.readouterr()
+    fit(tmp_path, **options)
+    assert f"the kept weights of iteration {gone} are gone, starting over" in capsys.readouterr().out
+    assert same(kept[gone], lost)
+    assert same(kept, expected)
+    fit(tmp_path, **options)
+    assert "continuing" in capsys.readouterr().out
+
+
 def test_a_finished_run_given_again_returns_the_same(tmp_path):
     first = fit(tmp_path)
     again = fit(tmp_path)

@@ -366,7 +366,7 @@ def test_a_clock_that_jumps(jump: float, monkeypatch: pytest.MonkeyPatch) -> Non
     limited = Stage(stage.command, [*stage.arguments, "--minutes", "60"], stage.inputs, stage.products)
     steady, reads = time.monotonic, iter(range(10**9))
     with monkeypatch.context() as faked:
-        faked.setattr(time, "monotonic", lambda: steady() + jump * (next(reads) > 20))
+        faked.setattr(time, "monotonic", lambda: steady() + jump * (next(reads) > 6))
         faked.setattr(time, "time", lambda: 1e9 + jump)
         code = jobs.complete(begin(limited))[0]
     assert code == (0 if jump < 0 else train.EXIT_OUT_OF_TIME), Path("log").read_text()

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from dtri.experiment import TrainSpec
+from dtri.report.records import write_sealed
 from workflow import plan
 from workflow.commands import explain
 from workflow.commands.explain import Job, Speed
@@ -398,3 +399,15 @@ def test_a_run_of_another_checkout_is_not_compared() -> None:
     assert explain._changed_modules(("baselines.vae",), made) == "changed modules unknown, no commit 1111111 here"
     made["provenance"] = {"commit": None, "dirty": None}
     assert explain._changed_modules(("baselines.vae",), made).endswith("made outside a git checkout")
+
+
+def test_what_measuring_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last record of a job has its seconds; stand-ins without any count as none."""
+    monkeypatch.chdir(tmp_path)
+    for seed, values in enumerate(({"seconds": 4.0}, {"seconds": 20.0}, {"seconds": 60.0}, {})):
+        write_sealed(Path(f"results/demo/digits/vae/seed{seed}/metrics/prc_domain.json"), values)
+    jobs = [Job("generation"), Job("generation"), Job("auprc"), Job("train")]
+    assert list(explain.measuring(jobs)) == [
+        "      2 x 20 s  generation, median of 3 jobs",
+        "      1 x unknown  auprc, none was measured yet",
+    ]

@@ -153,7 +153,7 @@ def _load(file: str, kind: type[Strict]) -> dict[str, Any]:
         try:
             loaded[name] = kind.model_validate(entry)
         except ValidationError as error:
-            first = error.errors()[0]
+            first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a misspelled key says more
             key = ".".join(str(part) for part in (name, *first["loc"]))
             given = first.get("input")
             found = "" if isinstance(given, dict) else f", found {given!r}"  # of an entry the message says it

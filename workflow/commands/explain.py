@@ -40,6 +40,12 @@ WHY = {  # beginning of a reason of Snakemake's -> ours
     "Updated input files": "new input",
     "Input files updated by another job": "follows",
 }
+RECORDS = {  # rule -> the records whose seconds are those of the whole job
+    "generation": ("prc_inception", "prc_domain"),
+    "reconstruct": ("mse",),
+    "auroc": ("auroc_*",),
+    "auprc": ("auprc",),
+}
 
 
 @dataclass(frozen=True)
@@ -261,6 +267,12 @@ def _size_text(spec: TrainSpec) -> str:
     return f"{'x'.join(map(str, spec.image_shape))} at width {spec.hparams.get('width', 1.0):g}"
 
 
+def measured_seconds(rule: str, results: Path = Path("results")) -> list[float]:
+    """What the jobs of a measuring rule took, by the last record that each wrote, whatever run it is of."""
+    paths = (path for pattern in RECORDS[rule] for path in results.glob(f"*/*/*/seed*/metrics/{pattern}.json"))
+    return [made["seconds"] for path in sorted(paths) if "seconds" in (made := read_sealed(path, "a record"))]
+
+
 # The text
 
 
@@ -305,8 +317,18 @@ def costs(jobs: list[Job]) -> Iterator[str]:
     yield f"  sum: {', '.join(part for part in parts if part)}; a run with a saved state needs less"
 
 
-def _rounded(hours: float) -> str:
-    return f"{hours:.0f}" if hours >= 10 else f"{hours:.2g}"
+def measuring(jobs: list[Job]) -> Iterator[str]:
+    """One line per measuring rule; drawing samples and scoring have no record of their own."""
+    for rule in RECORDS:
+        n = sum(job.rule == rule for job in jobs)
+        if n and (known := measured_seconds(rule)):
+            yield f"  {n:>5} x {_rounded(median(known))} s  {rule}, median of {len(known)} jobs"
+        elif n:
+            yield f"  {n:>5} x unknown  {rule}, none was measured yet"
+
+
+def _rounded(amount: float) -> str:
+    return f"{amount:.0f}" if amount >= 10 else f"{amount:.2g}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -323,6 +345,8 @@ def main(argv: list[str] | None = None) -> int:
         print("what differs from the products on disk", *differing, sep="\n")
     if any(job.rule == "train" for job in jobs):
         print("cost of training: steps x batch size / images per second", *costs(jobs), sep="\n")
+    if lines := list(measuring(jobs)):
+        print("cost of measuring", *lines, sep="\n")
     return 0
 
 

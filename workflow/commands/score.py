@@ -53,6 +53,11 @@ def main(argv: list[str] | None = None) -> int:
 def _kept(run: Path, t: int, spec: TrainSpec, where: torch.device) -> Model:
     """The model of iteration t; ValueError where the file belongs to another training than the final weights."""
     path = checkpoint.late_path(run, t)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"expected trained weights in {path}, found no such file; delete {run / 'train.json'} and give the command "
+            "again, which trains anew"
+        )
     model, found = checkpoint.load_model(path, where)
     if found != spec:
         raise ValueError(

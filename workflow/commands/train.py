@@ -126,6 +126,7 @@ def _train(
             stop=stop,
             keep=spec.late,
             kept=lambda t, weights: checkpoint.save_weights(checkpoint.late_path(arguments.out, t), weights, spec),
+            has=lambda t: checkpoint.late_path(arguments.out, t).exists(),
             progress_label=f"{spec.dataset}/{spec.model}/seed{spec.seed}",
             recorder=recording.cuda_recorder() if where.type == "cuda" and recorded else None,
             team=team,
