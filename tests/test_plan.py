@@ -734,7 +734,7 @@ def test_only_figures_ask_for_the_landscape_model() -> None:
 )
 def test_a_mistake_in_the_settings_names_file_and_key(edit: str, message: str, tmp_path, monkeypatch) -> None:
     text = (plan.CONFIG / "presets.yaml").read_text()
-    (tmp_path / "presets.yaml").write_text(text.replace("from_samples: 20", edit))
+    (tmp_path / "presets.yaml").write_text(text.replace("from_samples: 8", edit))
     monkeypatch.setattr(plan, "CONFIG", tmp_path)
     with pytest.raises(ValueError, match=message):
         plan._load("presets.yaml", plan.PresetConfig)
