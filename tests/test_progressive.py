@@ -64,7 +64,7 @@ def test_every_level_up_to_1024_builds_steps_and_is_saved(tmp_path: Path):
     """At each level all networks work at its size, new layers move, and its weights draw the same from a file."""
     shape, hparams = (3, 1024, 1024), {**QUICK, "batch_sizes": [2] + [1] * 8}
     torch.manual_seed(0)
-    model = build(ENTRY, shape, hparams).train()
+    model = build(ENTRY, shape, hparams).to(memory_format=torch.channels_last).train()
     assert model.sides[-1] == 1024
     batches = engine.Batches(noise_images(2, (3, 64, 64)).repeat(16, 2).repeat(16, 3), 2, 0, CPU, model.span)
     seen: set[tuple[int, ...]] = set()
