@@ -20,28 +20,34 @@ def require(model: Model, corner: str) -> None:
         raise ValueError(f"expected a model with the map {corner!r}, found {type(model).__name__} with {maps}")
 
 
+def at_once(model: Model) -> int:
+    """Images per batch at evaluation: 250 up to 64 pixels, above as many as have that many pixels, at least one."""
+    _, height, width = model.image_shape
+    return max(1, min(250, 250 * 64 * 64 // (height * width)))
+
+
 def latents(n: int, z_dim: int, seed: int) -> Tensor:
     """n draws from N(0, I), float32 [n, d], on the CPU."""
     return torch.randn(n, z_dim, generator=torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()
-def decode(model: Model, z: Tensor, batch_size: int = 250) -> np.ndarray:
+def decode(model: Model, z: Tensor, batch_size: int | None = None) -> np.ndarray:
     """z: [n, d] -> uint8 images [n, C, H, W]."""
-    device = next(model.parameters()).device
-    return torch.cat([images.to_uint8(model.generate(part.to(device))).cpu() for part in z.split(batch_size)]).numpy()
+    device, parts = next(model.parameters()).device, z.split(batch_size or at_once(model))
+    return torch.cat([images.to_uint8(model.generate(part.to(device))).cpu() for part in parts]).numpy()
 
 
 @torch.no_grad()
-def encode(model: Model, stored: np.ndarray, batch_size: int = 250) -> Tensor:
+def encode(model: Model, stored: np.ndarray) -> Tensor:
     """uint8 images [n, C, H, W] -> posterior means [n, d], on the CPU."""
-    device = next(model.parameters()).device
+    device, batch_size = next(model.parameters()).device, at_once(model)
     parts = (stored[i : i + batch_size] for i in range(0, len(stored), batch_size))
     return torch.cat([model.infer(images.to_float(torch.from_numpy(part.copy()).to(device))).cpu() for part in parts])
 
 
 @torch.no_grad()
-def sample(model: Model, n: int, seed: int, batch_size: int = 250) -> np.ndarray:
+def sample(model: Model, n: int, seed: int, batch_size: int | None = None) -> np.ndarray:
     """n samples from the model as uint8 [n, C, H, W]: ends of its Markov chains where it has such, else g(z)."""
     z = latents(n, model.z_dim, seed)
     if not has(model, "sample"):
@@ -49,7 +55,7 @@ def sample(model: Model, n: int, seed: int, batch_size: int = 250) -> np.ndarray
         return decode(model, z, batch_size)
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(derive("chains", seed))
-    parts = (model.sample(part.to(device), generator) for part in z.split(batch_size))
+    parts = (model.sample(part.to(device), generator) for part in z.split(batch_size or at_once(model)))
     return torch.cat([images.to_uint8(part).cpu() for part in parts]).numpy()
 
 

@@ -111,7 +111,7 @@ def reconstruct(room: Path, out: Path, weights: str, train: str = "train.json") 
 
 
 def interpolate(room: Path, out: Path, weights: str) -> list[str]:
-    data = ["--data", str(room / "noise"), "--out", f"{out}/interpolation.npy"]
+    data = ["--data", str(room / "noise"), "--out", f"{out}/interpolation.npy", "--prior", f"{out}/prior.npy"]
     return ["interpolate", "--model", str(room / f"{weights}.safetensors"), *data]
 
 

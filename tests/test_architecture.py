@@ -22,14 +22,9 @@ MACHINERY = tuple(
 MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 
-READERS = (
-    "table",
-    "figure",
-    "explain",
-    "findings",
-    "overview",
-    "verify",
-)  # of the plan; jobs get what they need as arguments
+# Commands that read the plan; jobs get what they need as arguments.
+REPORTERS = ("table", "figure", "explain", "findings", "overview", "verify")
+READERS = (*REPORTERS, "growth_memory")
 
 # room -> what its modules may import; the longest room that fits a module's name counts.
 MAY_IMPORT = {
@@ -217,6 +212,6 @@ def test_planning_is_light() -> None:
     assert loaded(PLANNING) & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", READERS)
+@pytest.mark.parametrize("command", REPORTERS)
 def test_reporting_commands_start_without_torch(command: str) -> None:
     assert loaded(f"import workflow.commands.{command}") & {"torch", "torchvision", "sklearn"} == set()

@@ -22,6 +22,7 @@ SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64)]
 CPU = torch.device("cpu")
 BATCH = 6
 SMALL = {"width": 0.05, "langevin_steps": 2, "chains": BATCH, "buffer_size": 10}  # where a model has these
+GROWTH = {"fade_kimg": 3e-3 * BATCH, "stable_kimg": 2e-3 * BATCH, "batch_sizes": [BATCH] * 9}  # 3 and 2 iterations
 
 every_model = pytest.mark.parametrize("name", plan.models())
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
@@ -29,7 +30,7 @@ every_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".joi
 
 def spec(name: str, shape: tuple[int, int, int]) -> TrainSpec:
     entry = plan.models()[name]
-    small = {name: value for name, value in SMALL.items() if name in experiment.hparam_defaults(entry.entry)}
+    small = {name: value for name, value in (SMALL | GROWTH).items() if name in experiment.hparam_defaults(entry.entry)}
     hparams = {**entry.hparams, **small}
     return TrainSpec("noise", name, entry.entry, shape, hparams, steps=12, batch_size=BATCH, seed=3)
 
@@ -135,6 +136,7 @@ def test_step(name, shape, monkeypatch):
         assert rates.keys() <= model.optimizers.keys()
         assert all(isinstance(rate, float) and rate > 0 for rate in rates.values())
         torch.manual_seed(t)
+        model.begin(t)
         x = batch(t)
         with host_untouched(monkeypatch):
             losses = model.step(x, t)
@@ -213,8 +215,11 @@ def test_same_seed_same_model(name):
 @every_shape
 @every_model
 def test_only_the_moving_player_gets_gradients(name, shape, monkeypatch):
+    """Of a model that grows, every parameter gets one in some phase."""
     model = build(name, shape)
+    grows = hasattr(model, "at_level")
     players: list[str] = []
+    used: set[str] = set()
     descend = model.descend
 
     def checked(player: str, *args, **kwargs) -> None:
@@ -224,7 +229,8 @@ def test_only_the_moving_player_gets_gradients(name, shape, monkeypatch):
         own = {p for group in model.optimizers[player].param_groups for p in group["params"]}
         for n, p in model.named_parameters():
             if p in own:
-                assert p.grad is not None, f"{n} gets no gradient while {player} moves"
+                assert p.grad is not None or grows, f"{n} gets no gradient while {player} moves"
+                used.update([n] if p.grad is not None else [])
             else:
                 assert p.grad is None, f"{n} gets a gradient that is thrown away while {player} moves"
 
@@ -232,10 +238,12 @@ def test_only_the_moving_player_gets_gradients(name, shape, monkeypatch):
     moved: dict[Hashable, list[str]] = {}
     for t in iterations(model):
         players.clear()
+        model.begin(t)
         model.step(batches(shape)(t), t)
         same_phase = moved.setdefault(model.phase(t), list(players))
         assert players == same_phase, f"other players move at iteration {t} than before in phase {model.phase(t)!r}"
     assert {player for names in moved.values() for player in names} == set(model.optimizers)
+    assert used == {n for n, _ in model.named_parameters()}
 
 
 @every_shape

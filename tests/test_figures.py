@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dtri.report import grids, style
-from dtri.report.cells import Product, Want, first_seeds
+from dtri.report.cells import Missing, Product, Want, first_seeds
 from dtri.report.records import Record
 
 NAMES = (
@@ -21,6 +21,9 @@ NAMES = (
     "anomaly",
     "disconnectivity",
     "landscape_sensitivity",
+    "growth",
+    "high_resolution",
+    "large_scale",
 )
 LABEL = "demo: digits stand in"
 
@@ -37,14 +40,17 @@ def images(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 def write_product(path: Path, want: Want, seed: int) -> None:
     rng = np.random.default_rng([seed, *want.dataset.encode(), *want.model.encode(), *want.against.encode()])
-    side = 64 if want.dataset in ("celeba", "celebahq", "lsun_bedroom") else 32
+    side = 64 if want.dataset in ("celeba", "celeba_hq", "lsun_bedroom") else 32
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = want.file.removeprefix("data:").split("/")[-1]
     if kind in ("grid.npy", "test.npy"):
         np.save(path, images(rng, 70, 3, side, side))
     elif kind == "reconstructions.npy":
         np.save(path, images(rng, 2, 40, 3, side, side))
-    elif kind == "interpolation.npy":
+    elif kind == "growth.npz":
+        levels = [4, 8, 16, 32, 64]
+        np.savez(path, images=images(rng, len(levels), 2, 6, 3, 64, 64), sides=levels, seen=np.array(levels) * 1500)
+    elif kind in ("interpolation.npy", "interpolation_prior.npy"):
         np.save(path, images(rng, 8, 10, 3, side, side))
     elif kind == "landscape.npz":
         np.savez(path, **landscape(rng))
@@ -157,15 +163,18 @@ def texts(figure) -> str:
 @pytest.mark.parametrize(
     "name,axes",
     [
-        ("samples", 7),
+        ("samples", 5),
         ("reconstructions", 8),
         ("histograms", 10),
         ("ood_examples", 5),
-        ("interpolation", 6),
+        ("interpolation", 10),
         ("training_curves", 36),
         ("anomaly", 2),
         ("disconnectivity", 2),
         ("landscape_sensitivity", 1),
+        ("growth", 10),
+        ("high_resolution", 1),
+        ("large_scale", 4),
     ],
 )
 def test_draws_every_want_once_with_its_label(name: str, axes: int, products):
@@ -186,6 +195,15 @@ def test_saved_files_are_small_and_identical_on_two_runs(name: str, products, tm
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
     assert 5_000 < first[1].stat().st_size < 500_000
+
+
+def test_large_datasets_that_are_missing_say_why(products):
+    large, gap = module("large_scale"), Missing("lsun_tower", "divergence_triangle", "left out of preset lite")
+    for made, panels in (((), 1), (large.WANTS[:2], 3)):
+        figure = large.draw(products(made), LABEL, [gap])
+        assert len(figure.axes) == panels
+        assert "LSUN-tower" in texts(figure)
+        assert "missing:\nleft out of preset lite" in texts(figure)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -111,11 +111,11 @@ def test_finds_the_minima(found):
 
 
 def test_finds_the_barriers(found):
-    """Above the saddle by thermal noise at most, and never below it but by 0.02, for a step right over the pass."""
+    """Above the saddle by thermal noise at most, and never below it but by 0.03, for a step right over the pass."""
     assert [members[0] for members in found.kept] == [0, 1, 2, 3]
     off = ~np.eye(4, dtype=bool)
     for matrix, passes in ((found.heights, tree.bottleneck(SADDLES)), (found.walked, SADDLES)):
-        assert np.all(np.abs(matrix - passes - THERMAL / 2)[off] < THERMAL / 2 + 0.02)
+        assert np.all(np.abs(matrix - passes - THERMAL / 2)[off] < THERMAL / 2 + 0.03)
 
 
 def test_barriers_lie_above_both_minima_and_form_an_ultrametric(found):
@@ -249,7 +249,7 @@ def test_the_lowest_barrier_falls_with_alpha():
     search = barriers.Search(trials=3, factor=0.8, raises=8, falls=100)
     lowest, border = barriers.lowest(energy, a, b, 300.0, WALK, search, generator())
     hasty = barriers.trials(energy, a, b, torch.tensor([300.0]), WALK, 3, generator())
-    assert saddle(0, 3) - 0.02 < lowest.item() <= hasty.item()
+    assert saddle(0, 3) - 0.03 < lowest.item() <= hasty.item()
     assert border.item() < 300.0
     raised, _ = barriers.lowest(energy, a, b, 1e-2, WALK, barriers.Search(3, 0.8, 16, 100), generator())
     assert raised.isfinite().item(), "a strength that connects nothing is raised"

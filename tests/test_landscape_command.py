@@ -189,7 +189,7 @@ def test_a_state_of_other_settings_is_left_alone(room: Path, made: Path, tmp_pat
 
 
 def test_image_space(room: Path, tmp_path: Path) -> None:
-    settings = Settings(**{**asdict(SETTINGS), "space": "image"})
+    settings = Settings(**{**asdict(SETTINGS), "space": "image", "descent_steps": 1500})
     assert landscape.main(arguments(room, tmp_path, settings)) == 0
     with np.load(tmp_path / "landscape.npz") as arrays:
         assert arrays["images"].shape[2:] == SHAPE

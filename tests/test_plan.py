@@ -13,10 +13,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 
 from dtri.data import store
-from dtri.experiment import TrainSpec, hparam_defaults
+from dtri.experiment import TrainSpec, build, hparam_defaults
 from dtri.report.records import Record
 from workflow import plan
 from workflow.commands import explain
@@ -27,6 +28,9 @@ PRESETS = tuple(plan.presets())
 RUNS = [run for preset in PRESETS for run in plan.runs(preset)]
 CELLS = [(preset, cell) for preset in PRESETS for name in plan.TABLES for cell in plan.table(name).cells]
 YAML = {file: yaml.safe_load((plan.CONFIG / f"{file}.yaml").read_text()) for file in ("datasets", "models", "presets")}
+
+
+LARGE = ("imagenet32", "lsun_bedroom")  # in tables; twice the channels, as paper B says
 
 
 def wildcards(run: plan.Run, **more: str) -> SimpleNamespace:
@@ -55,7 +59,9 @@ def test_every_preset_asks_for_runs() -> None:
 def test_a_preset_changes_no_hyperparameter_but_width(preset: str) -> None:
     for run in plan.runs(preset):
         spec, expected = plan.train_spec(run), written(run)
-        assert {k: v for k, v in spec.hparams.items() if k != "width"} == expected["hparams"], run
+        for hparams in (spec.hparams, expected["hparams"]):
+            hparams.pop("width", None)
+        assert spec.hparams == expected["hparams"], run
         assert spec.batch_size == expected["batch_size"], run
         assert spec.precision == "fp32", run
 
@@ -78,7 +84,7 @@ def test_a_preset_only_shortens(preset: str) -> None:
 def test_the_paper_preset_runs_as_published() -> None:
     for run in plan.runs("paper"):
         spec = plan.train_spec(run)
-        assert "width" not in spec.hparams
+        assert spec.hparams.get("width") == written(run)["hparams"].get("width")
         assert hparam_defaults(spec.entry)["width"] == ("float", 1.0)
         assert spec.steps == written(run)["steps"]
         assert plan.measured_on("paper", run.dataset) == run.dataset
@@ -401,12 +407,45 @@ def test_a_cell_of_another_dataset_or_preset_is_never_comparable() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_figures_ask_for_what_some_rule_makes(preset: str) -> None:
     made = re.compile(
-        r"results/(data/\w+/(train|test)\.npy|\w+/\w+/\w+/seed\d+/(train\.csv|train\.json|landscape\.(npz|csv)|"
-        r"(grid|interpolation|reconstructions)\.npy|scores/\w+__(train|test|test_leaky)\.npz|metrics/\w+\.json))"
+        r"results/(data/\w+/(train|test)\.npy|\w+/\w+/\w+/seed\d+/(train\.csv|train\.json|landscape\.(npz|csv)|growth\.npz|"
+        r"(grid|interpolation(_prior)?|reconstructions)\.npy|scores/\w+__(train|test|test_leaky)\.npz|metrics/\w+\.json))"
     )
     for name in plan.FIGURES:
         for product in plan.figure_products(preset, name):
             assert made.fullmatch(str(product.path)), (name, product)
+
+
+def test_gaps_of_a_figure_have_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reasons(preset: str) -> list[str]:
+        return [gap.reason for gap in plan.figure_missing(preset, "large_scale")]
+
+    monkeypatch.chdir(tmp_path)
+    assert reasons("lite") == ["left out of preset lite"] * 4
+    assert reasons("demo") == reasons("paper") == ["not made yet"] * 4
+    made = Path(plan.figure_products("demo", "large_scale")[0].path)
+    made.parent.mkdir(parents=True)
+    made.touch()
+    assert reasons("demo") == ["digits stands in, shown for ImageNet"] * 3
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_growth_is_complete_in_every_preset(preset: str) -> None:
+    """Else the figures would show a level that was still fading in, or no level of the full size at all."""
+    (product,) = plan.figure_products(preset, "high_resolution")
+    spec = plan.train_spec(plan.Run(preset, product.measured_on, product.model, 0))
+    with torch.device("meta"):
+        model = build(spec.entry, spec.image_shape, spec.hparams)
+    assert model.phase(spec.steps - 1) == (spec.image_shape[1], False)
+    assert model.span(spec.steps, spec.batch_size)[0] >= 1.1 * model.span(model.phases[-1].start, spec.batch_size)[0]
+    assert [spec.image_shape[1], len(model.milestones(spec.steps))] in ([32, 3], [64, 4], [1024, 8])
+
+
+def test_large_datasets_double_the_channels() -> None:
+    """Paper B section 4.1.2; a preset's width is a factor on what a dataset asks for."""
+    for name in ("imagenet32", "lsun_bedroom", "lsun_tower", "lsun_church_outdoor"):
+        for preset, width in (("paper", 2.0), ("lite", 0.5)):
+            hparams = plan.train_spec(plan.Run(preset, name, "divergence_triangle", 0)).hparams
+            assert hparams == {"width": width, "batch_norm": True}
 
 
 def test_targets_of_a_preset() -> None:
@@ -516,7 +555,9 @@ def test_the_paper_table_trains_at_full_width(table1: dict) -> None:
             assert f"results/paper/cifar10/{model}/seed{seed}" in jobs
     specs = [json.loads(text) for text in re.findall(r"warm train --spec '(.*?)' ", table1["text"])]
     assert len(specs) == len(jobs)
-    assert all(spec["hparams"].get("width", 1.0) == 1.0 for spec in specs)
+    for spec in specs:
+        doubled = spec["model"] == "divergence_triangle" and spec["dataset"] in LARGE
+        assert spec["hparams"].get("width", 1.0) == (2.0 if doubled else 1.0)
     assert {spec["steps"] for spec in specs if spec["dataset"] == "cifar10" and spec["model"] == "dcgan"} == {200_000}
 
 
@@ -693,7 +734,7 @@ def test_only_figures_ask_for_the_landscape_model() -> None:
 )
 def test_a_mistake_in_the_settings_names_file_and_key(edit: str, message: str, tmp_path, monkeypatch) -> None:
     text = (plan.CONFIG / "presets.yaml").read_text()
-    (tmp_path / "presets.yaml").write_text(text.replace("from_samples: 20", edit))
+    (tmp_path / "presets.yaml").write_text(text.replace("from_samples: 8", edit))
     monkeypatch.setattr(plan, "CONFIG", tmp_path)
     with pytest.raises(ValueError, match=message):
         plan._load("presets.yaml", plan.PresetConfig)

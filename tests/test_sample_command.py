@@ -12,7 +12,7 @@ from dtri.experiment import TrainSpec
 from dtri.images import to_uint8
 from dtri.seeding import derive
 from tests.toys import noise_images
-from workflow.commands import interpolate, sample
+from workflow.commands import growth, interpolate, sample
 
 SHAPE = (1, 28, 28)
 ENTRIES = {
@@ -102,7 +102,49 @@ def test_arguments_of_the_chains_matter(room: Path, tmp_path: Path) -> None:
 def test_straight_lines_between_test_images(room: Path, tmp_path: Path) -> None:
     out = tmp_path / "interpolation.npy"
     given = ["--model", str(room / "vae.safetensors"), "--data", str(room / "noise"), "--out", str(out)]
-    assert interpolate.main(given) == 0
-    frames = np.load(out)
-    assert frames.shape == (8, 10, *SHAPE)
-    assert np.array_equal(frames[:, 0], noise_images(20, SHAPE, seed=1)[:8])
+    assert interpolate.main([*given, "--prior", str(tmp_path / "prior.npy")]) == 0
+    frames, prior = np.load(out), np.load(tmp_path / "prior.npy")
+    assert frames.shape == prior.shape == (8, 10, *SHAPE)
+    ends = noise_images(20, SHAPE, seed=1)[:16]
+    assert np.array_equal(frames[:, [0, -1]], np.stack([ends[:8], ends[8:]], 1))
+    model, spec = checkpoint.load_model(room / "vae.safetensors")
+    mu, z = corners.encode(model, ends), corners.latents(16, model.z_dim, derive("sample", "noise", "vae", spec.seed))
+    for shown, ends, columns in ((frames[:, 1:-1], mu, 8), (prior, z, 10)):
+        for column, weight in enumerate(torch.linspace(0, 1, columns)):
+            between = corners.decode(model, (1 - weight) * ends[:8] + weight * ends[8:])
+            assert np.abs(shown[:, column].astype(int) - between).max() <= 1, column
+
+
+GROWN = "dtri.models.divergence_triangle_progressive:ProgressiveTriangle"
+
+
+def test_growth_shows_the_end_of_every_level(room: Path, tmp_path: Path) -> None:
+    """Real images and samples of 7, 14 and 28 pixels, enlarged; a level that was not reached is no row."""
+    hparams = {"width": 0.02, "z_dim": 5, "fade_kimg": 0.01, "stable_kimg": 0.02, "batch_sizes": [2] * 9}
+    spec = TrainSpec("noise", "grown", GROWN, SHAPE, hparams, 50, 2, 4)
+    torch.manual_seed(0)
+    model = experiment.build(GROWN, SHAPE, hparams)
+    (tmp_path / "late").mkdir()
+    for t, path in ((10, "late/10"), (25, "late/25"), (50, "model")):
+        model.begin(t - 1)
+        checkpoint.save_weights(tmp_path / f"{path}.safetensors", model.state_dict(), spec)
+    assert model.milestones(50) == [10, 25]
+    given = ["--model", str(tmp_path / "model.safetensors"), "--data", str(room / "noise"), "--out"]
+    assert growth.main([*given, str(tmp_path / "growth.npz")]) == 0
+    made = np.load(tmp_path / "growth.npz")
+    assert made["images"].shape == (3, 2, 6, *SHAPE)
+    assert made["sides"].tolist() == [7, 14, 28]
+    assert made["seen"].tolist() == [20, 50, 100]
+    for row, factor in zip(made["images"], (4, 2, 1), strict=True):
+        assert np.array_equal(row, row[..., ::factor, ::factor].repeat(factor, 3).repeat(factor, 4))
+    assert np.array_equal(made["images"][2, 0], noise_images(20, SHAPE, seed=1)[:6])
+
+    (tmp_path / "late/25.safetensors").rename(tmp_path / "early.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"late/25\.safetensors, found no such file"):
+        growth.main([*given, str(tmp_path / "none.npz")])
+    (tmp_path / "early.safetensors").replace(tmp_path / "model.safetensors")  # a run that diverged at 14 pixels
+    assert growth.main([*given, str(tmp_path / "early.npz")]) == 0
+    assert np.array_equal(np.load(tmp_path / "early.npz")["images"], made["images"][:2])
+    with pytest.raises(ValueError, match=r"expected a system that grows, found baselines\.vae:VAE"):
+        growth.main(["--model", str(room / "vae.safetensors"), *given[2:], str(tmp_path / "none.npz")])
+    assert not (tmp_path / "none.npz").exists()

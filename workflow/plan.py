@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 
 from dtri.experiment import LATE, TrainSpec, canonical, check_hparams, check_sampler
 from dtri.landscape.settings import Settings as LandscapeSettings
-from dtri.report.cells import Cell, Found, Product, Table, Want
+from dtri.report.cells import Cell, Found, Missing, Product, Table, Want, stand_in
 from dtri.report.records import Record
 from workflow.fingerprint import fingerprint
 
@@ -29,13 +29,8 @@ CONFIG = Path(__file__).parent / "config"
 TABLES = ("table1", "table2", "table3", "table4")
 LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
 FIGURES = (
-    "samples",
-    "reconstructions",
-    "histograms",
-    "ood_examples",
-    "interpolation",
-    "training_curves",
-    "anomaly",
+    *("samples", "reconstructions", "histograms", "ood_examples", "interpolation", "training_curves", "anomaly"),
+    *("growth", "high_resolution", "large_scale"),
     *LANDSCAPE,
 )
 GENERATION_METRICS = ("fid", "is", "kid", "prc")
@@ -356,7 +351,7 @@ def train_spec(run: Run) -> TrainSpec:
         steps = min(steps, chosen.max_steps.of(run, holdout=data.digit is not None))
     hparams = {**entry.hparams, **overrides.hparams}
     if chosen.width != 1.0:
-        hparams["width"] = chosen.width
+        hparams["width"] = chosen.width * hparams.get("width", 1.0)
     try:
         return TrainSpec(
             dataset=run.dataset,
@@ -415,6 +410,7 @@ COMMAND = {
     "train": "workflow.commands.train",
     "sample": "workflow.commands.sample",
     "interpolate": "workflow.commands.interpolate",
+    "growth": "workflow.commands.growth",
     "reconstruct": "workflow.commands.reconstruct",
     "score": "workflow.commands.score",
     "landscape": "workflow.commands.landscape",
@@ -428,7 +424,7 @@ COMMAND = {
 }
 
 
-BUILDS_MODEL = ("train", "sample", "interpolate", "reconstruct", "score", "landscape")
+BUILDS_MODEL = ("train", "sample", "interpolate", "growth", "reconstruct", "score", "landscape")
 # The job whose products a measurement reads: a record names the code of both, so that a copied one can be judged.
 MEASURES = {"generation": "sample", "auroc": "score", "auprc": "score"}
 
@@ -539,6 +535,25 @@ def _resolved(preset_name: str, want: Want, seed: int) -> Product | None:
         path = f"{Run(preset_name, on, want.model, seed).folder}/{want.file.format(against=against)}"
     label = models()[want.model].label if want.model else ""
     return Product(want.dataset, on, want.model, label, seed, want.file, Path(path), want.against, against)
+
+
+def figure_missing(preset_name: str, name: str) -> list[Missing]:
+    """Wants of a figure that have no picture of their own, at this moment, in the figure's order."""
+    gaps, drawn = [], {}
+    for want in figure_wants(name):
+        product = _resolved(preset_name, want, preset(preset_name).seeds[0])
+        if product is None:
+            lacking = "the system is not in the configuration" if want.model not in ("", *models()) else "left out"
+            reason = f"{lacking} of preset {preset_name}" if lacking == "left out" else lacking
+        elif product.path in drawn:
+            reason = f"{product.measured_on} stands in, shown for {stand_in(drawn[product.path], '')}"
+        elif product.path.exists():
+            drawn[product.path] = want.dataset
+            continue
+        else:
+            reason = "not made yet"
+        gaps.append(Missing(want.dataset, want.model, reason))
+    return gaps
 
 
 def lookup(preset_name: str, cell: Cell, seed: int) -> Found:
@@ -785,6 +800,10 @@ def sample_code(wildcards: Any) -> str:
 
 def interpolate_code(wildcards: Any) -> str:
     return model_code("interpolate", wildcards.model)
+
+
+def growth_code(wildcards: Any) -> str:
+    return model_code("growth", wildcards.model)
 
 
 def reconstruct_code(wildcards: Any) -> str:

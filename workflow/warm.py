@@ -38,6 +38,7 @@ LIBRARIES = {
     "generation": (*TORCH, "torch_fidelity"),
     "reconstruct": TORCH,
     "interpolate": TORCH,
+    "growth": TORCH,
     "score": TORCH,
     "landscape": TORCH,
     "ranking": RANKING,

@@ -31,11 +31,11 @@ class Settings:
     same_energy: float = 0.02
 
     # Attraction-diffusion.
-    noise: float = 0.03  # standard deviation of one step in each coordinate
-    temperature: float = 0.01
+    noise: float = 0.07  # standard deviation of one step in each coordinate
+    temperature: float = 0.02
     reach: float = 0.1  # delta, of the median distance of minima
-    patience: int = 100  # M
-    walk_steps: int = 2000
+    patience: int = 50  # M
+    walk_steps: int = 500
     trials: int = 3  # K, in each direction
     calibration_pairs: int = 100  # random pairs of minima on which alpha is chosen
     connected: float = 0.3  # share of them that it should connect

@@ -10,6 +10,8 @@ One z and one x_fake = g(z) serve all three updates; z_x is drawn again after th
 several generator steps, as is x_fake of the same z.
 Deviations: none from the script. The script deviates from the paper's text: weight decay and batch norm in the
 generator only, -log q(z | x_fake) weighted 0.1, KL divided by d (an ELBO with decoder variance 0.005 times 0.01).
+On large datasets (section 4.1.2) the paper doubles the channels and normalises batches in all three networks:
+`width: 2, batch_norm: true`, every layer but the first of the energy and inference networks.
 Left open: networks at 28 and 64 px (64: DCGAN and mirror encoder without batch norm; 28: ours).
 """
 
@@ -31,6 +33,7 @@ from dtri.objectives.schedules import exponential
 class Hparams:
     z_dim: int = 100  # script, nz
     width: float = 1.0  # multiplies all channels; presets may lower it
+    batch_norm: bool = False  # in the energy and inference networks too: section 4.1.2, large datasets
     lr_energy: float = 1e-4  # script
     lr_generator: float = 3e-4  # script
     lr_encoder: float = 3e-4  # script
@@ -51,8 +54,8 @@ class DivergenceTriangle(Model):
         self.image_shape, self.z_dim, self.h = image_shape, h.z_dim, h
         self.generator = Generator(image_shape, h.z_dim, h.width)
         last = 256 if image_side(image_shape) == 32 else None
-        self.energy_net = ImageCritic(image_shape, h.width, last=last)
-        self.encoder = GaussianEncoder(image_shape, h.z_dim, h.width)
+        self.energy_net = ImageCritic(image_shape, h.width, h.batch_norm, last)
+        self.encoder = GaussianEncoder(image_shape, h.z_dim, h.width, h.batch_norm)
 
     @cached_property
     def optimizers(self) -> dict[str, Optimizer]:

@@ -129,12 +129,27 @@ class Product:
         return stand_in(self.against, self.against_on)
 
 
+@dataclass(frozen=True)
+class Missing:
+    """A want without a picture of its own, for figures that show gaps (`SHOWS_MISSING`), and why in words."""
+
+    dataset: str
+    model: str
+    reason: str
+
+    @property
+    def place(self) -> str:
+        return stand_in(self.dataset, "")
+
+
 PAPER_NAMES = {
     "cifar10": "CIFAR-10",
     "celeba": "CelebA",
     "celeba32": "CelebA",
-    "celebahq": "CelebA-HQ",
+    "celeba_hq": "CelebA-HQ",
     "lsun_bedroom": "LSUN-bedroom",
+    "lsun_tower": "LSUN-tower",
+    "lsun_church_outdoor": "LSUN-church outdoor",
     "imagenet32": "ImageNet",
     "fashion_mnist": "Fashion-MNIST",
     "svhn": "SVHN",

@@ -18,9 +18,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     products = [p for p in plan.figure_products(arguments.preset, arguments.figure) if Path(p.path).exists()]
-    drawn = importlib.import_module(f"workflow.figures.{arguments.figure}").draw(
-        products, plan.preset(arguments.preset).label
-    )
+    module = importlib.import_module(f"workflow.figures.{arguments.figure}")
+    gaps = {}
+    if getattr(module, "SHOWS_MISSING", False):
+        gaps = {"missing": plan.figure_missing(arguments.preset, arguments.figure)}
+    drawn = module.draw(products, plan.preset(arguments.preset).label, **gaps)
     style.save(drawn, arguments.out / arguments.figure)
     return 0
 

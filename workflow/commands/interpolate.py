@@ -1,8 +1,13 @@
-"""Images along straight lines in the latent space of a trained model: .npy, uint8 [rows, columns, C, H, W]."""
+"""Images along straight lines in the latent space of a trained model: .npy, uint8 [rows, columns, C, H, W].
+
+--out: between the posterior means of test images, which stand at both ends; --prior: between samples of the prior. A
+system that cannot infer has the second in both.
+"""
 
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from dtri import checkpoint, corners, device
@@ -14,12 +19,13 @@ ROWS = 8
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path, help="weights, model.safetensors of a run")
     parser.add_argument("--data", required=True, type=Path, help="prepared dataset, for the ends of the lines")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path, help="between inferred latents")
+    parser.add_argument("--prior", required=True, type=Path, help="between samples of the prior")
     arguments = parser.parse_args(argv)
 
     device.prepare(arguments.threads, "fp32")
@@ -27,8 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
         model, spec = checkpoint.load_model(arguments.model, where)
         seed = derive("sample", spec.dataset, spec.model, spec.seed)
-        frames = corners.interpolate(model, ends, seed, ROWS)
-    store.write_atomic(arguments.out, lambda file: store.write_array(file, frames))
+        for path, between in ((arguments.out, ends), (arguments.prior, None)):
+            frames = corners.interpolate(model, between, seed, ROWS)
+            store.write_atomic(path, partial(store.write_array, array=frames))
     return 0
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from dtri.report import style
 from dtri.report.cells import Product, Want, first_seeds
+from dtri.report.records import read_arrays
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,7 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     if not shown:
         return style.nothing(title, label, CAPTION)
     product = shown[0]
-    with np.load(product.path) as arrays:
+    with read_arrays(product.path) as arrays:
         data = dict(arrays)
     counts = json.loads(str(data["found"]))
     where = f"{product.model_label}, {product.place}, seed {product.seed}"

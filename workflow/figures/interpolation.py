@@ -1,4 +1,4 @@
-"""Linear interpolation between the latents of two test images, one row per pair."""
+"""Linear interpolation in the latent space, one row per pair: between inferred latents, and between prior samples."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,14 +14,19 @@ NAME = "interpolation"
 TITLE = "Interpolation in the latent space"
 PAPER = "B Fig. 9, there on CelebA-HQ"
 CAPTION = (
-    "Each row walks in a straight line from one latent to another; where the model can infer, the latents are those of "
-    "two test images and the first and last column are these images themselves."
+    "Each row walks in a straight line from one latent to another. Left: between the posterior means of two test "
+    "images, which are themselves the first and the last column (the script of paper B). Right: between two samples of "
+    "the prior; halfway these lines are nearer to the origin than samples are."
 )
 ROWS = 6
+INFERRED, PRIOR = "interpolation.npy", "interpolation_prior.npy"
+SYSTEMS = (
+    ("divergence_triangle_progressive", ("celeba_hq",)),
+    ("divergence_triangle", ("celeba", "cifar10")),
+    ("joint_vae_ebm", ("celeba", "cifar10")),
+)
 WANTS = tuple(
-    Want(dataset, model, "interpolation.npy")
-    for model in ("divergence_triangle", "joint_vae_ebm")
-    for dataset in ("celebahq", "celeba", "cifar10")
+    Want(dataset, model, file) for model, datasets in SYSTEMS for dataset in datasets for file in (INFERRED, PRIOR)
 )
 
 
@@ -30,14 +35,13 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     shown = first_seeds(products)
     if not shown:
         return style.nothing(title, label, CAPTION)
-    columns = min(2, len(shown))
-    drawn = style.figure(5.2 * columns, 3.4 * -(-len(shown) // columns) + 0.9, title)
-    for axes, product in zip(style.panels(drawn, len(shown), columns), shown, strict=True):
+    drawn = style.figure(10.4, 3.4 * -(-len(shown) // 2) + 0.9, title)
+    for axes, product in zip(style.panels(drawn, len(shown), 2), shown, strict=True):
         frames = read_arrays(product.path, mapped=True)[:ROWS]
         images = frames.reshape(-1, *frames.shape[2:])
         size = "x".join(str(side) for side in images.shape[2:])
-        grids.show(
-            axes, images, frames.shape[1], f"{product.model_label}\n{product.place}, {size}, seed {product.seed}"
-        )
+        between = "between test images" if product.file == INFERRED else "between prior samples"
+        heading = f"{product.model_label}, {between}\n{product.place}, {size}, seed {product.seed}"
+        grids.show(axes, images, frames.shape[1], heading)
     style.footer(drawn, label, CAPTION)
     return drawn

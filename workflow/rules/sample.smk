@@ -33,6 +33,7 @@ rule interpolate:
         meta="results/data/{dataset}/meta.json",
     output:
         frames="results/{preset}/{dataset}/{model}/seed{seed}/interpolation.npy",
+        prior="results/{preset}/{dataset}/{model}/seed{seed}/interpolation_prior.npy",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/interpolate.log",
     threads: plan.threads
@@ -45,7 +46,29 @@ rule interpolate:
         code=plan.interpolate_code,
     shell:
         "python -m workflow.warm interpolate --model {input.model} --data {params.folder} --threads {threads}"
-        " --out {output.frames} > {log} 2>&1"
+        " --out {output.frames} --prior {output.prior} > {log} 2>&1"
+
+
+rule growth:
+    input:
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        test="results/data/{dataset}/test.npy",
+        meta="results/data/{dataset}/meta.json",
+    output:
+        levels="results/{preset}/{dataset}/{model}/seed{seed}/growth.npz",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/growth.log",
+    threads: plan.threads
+    resources:
+        gpu=plan.gpus,
+        mem_mb=6000,
+        runtime=60,
+    params:
+        folder=plan.data_folder,
+        code=plan.growth_code,
+    shell:
+        "python -m workflow.warm growth --model {input.model} --data {params.folder} --threads {threads}"
+        " --out {output.levels} > {log} 2>&1"
 
 
 rule reconstruct:

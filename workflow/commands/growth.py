@@ -1,0 +1,60 @@
+"""Samples of a system that grows, at the end of every level: .npz.
+
+images  uint8 [levels, 2, n, C, H, W]: test images as the level shows them, and samples from the same latents throughout
+sides   int64 [levels]
+seen    int64 [levels], real images seen in training by then
+
+All weights are those at a level's end, as evaluated (averaged where the system averages).
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from dtri import checkpoint, corners, device, images
+from dtri.data import store
+from dtri.seeding import derive
+from workflow.commands.cli import run
+
+SHOWN = 6
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, type=Path, help="weights, model.safetensors of a run")
+    parser.add_argument("--data", required=True, type=Path, help="prepared dataset")
+    parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", required=True, type=Path)
+    arguments = parser.parse_args(argv)
+
+    device.prepare(arguments.threads, "fp32")
+    stored = store.load(arguments.data).images("test")[:SHOWN]
+    rows, sides, seen = [], [], []
+    with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
+        last, spec = checkpoint.load_model(arguments.model, where)
+        if not hasattr(last, "at_level"):
+            raise ValueError(f"expected a system that grows, found {spec.entry} in {arguments.model}")
+        ends = last.milestones(last.now.start + 1)
+        seed = derive("sample", spec.dataset, spec.model, spec.seed)
+        z = corners.latents(SHOWN, last.z_dim, seed)
+        x = images.to_float(torch.from_numpy(stored.copy()).to(where))
+        paths = [*(checkpoint.late_path(arguments.model.parent, t) for t in ends), arguments.model]
+        for path, t in zip(paths, [*ends, spec.steps], strict=True):
+            model, _ = checkpoint.load_model(path, where)
+            shown = interpolate(model.at_level(x), size=spec.image_shape[1:], mode="nearest")
+            rows.append([images.to_uint8(shown).cpu().numpy(), corners.decode(model, z)])
+            sides.append(model.sides[model.now.level])
+            seen.append(model.span(t, spec.batch_size)[0])
+    made = {"images": np.array(rows), "sides": np.array(sides), "seen": np.array(seen)}
+    store.write_atomic(arguments.out, lambda file: np.savez(file, **made))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,34 @@
+"""Samples of the model that was grown layer by layer, at the size that it reached."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dtri.report import grids, style
+from dtri.report.cells import Product, Want, first_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAME = "high_resolution"
+TITLE = "High-resolution samples"
+PAPER = "B Fig. 8, there CelebA-HQ at 1024x1024"
+CAPTION = (
+    "The first 24 samples of one training run, not selected; pixels as generated, no contrast stretching. The size in "
+    "the title is that of the samples: those of more than some hundred pixels are reduced for this page."
+)
+SHOWN, COLUMNS = 24, 8
+WANTS = (Want("celeba_hq", "divergence_triangle_progressive", "grid.npy"),)
+
+
+def draw(products: Sequence[Product], label: str) -> "Figure":
+    title = f"{TITLE} ({PAPER})"
+    shown = first_seeds(products)
+    if not shown:
+        return style.nothing(title, label, CAPTION)
+    drawn = style.figure(8.2, 3.4 * len(shown) + 0.9, title)
+    for axes, product in zip(style.panels(drawn, len(shown), 1), shown, strict=True):
+        images = grids.load(product.path, SHOWN)
+        size = "x".join(str(side) for side in images.shape[2:])
+        grids.show(axes, images, COLUMNS, f"{product.model_label}\n{product.place}, {size}, seed {product.seed}")
+    style.footer(drawn, label, CAPTION)
+    return drawn

@@ -1,0 +1,44 @@
+"""Samples of the divergence triangle on the large datasets: twice the channels, batch norm in all three networks."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dtri.report import grids, style
+from dtri.report.cells import Missing, Product, Want, first_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAME = "large_scale"
+TITLE = "Samples on large datasets"
+PAPER = "B Fig. 7"
+CAPTION = (
+    "The first 64 samples of one training run each, not selected; pixels as generated, no contrast stretching. Paper B "
+    "shows ImageNet and LSUN-bedroom, and trains tower and church outdoor too. Doubled channels and batch norm in all "
+    "three networks belong to these datasets: a stand-in has the networks of its own configuration."
+)
+WANTS = tuple(
+    Want(dataset, "divergence_triangle", "grid.npy")
+    for dataset in ("imagenet32", "lsun_bedroom", "lsun_tower", "lsun_church_outdoor")
+)
+SHOWS_MISSING = True
+
+
+def draw(products: Sequence[Product], label: str, missing: Sequence[Missing] = ()) -> "Figure":
+    """One panel per wanted dataset: its samples, or why there are none."""
+    title = f"{TITLE} ({PAPER})"
+    shown = first_seeds(products)
+    if not shown and not missing:
+        return style.nothing(title, label, CAPTION)
+    drawn = style.figure(7.2, 3.7 * -(-(len(shown) + len(missing)) // 2) + 0.9, title)
+    panels = style.panels(drawn, len(shown) + len(missing), 2)
+    for axes, product in zip(panels, shown, strict=False):
+        images = grids.load(product.path, 64)
+        size = "x".join(str(side) for side in images.shape[2:])
+        grids.show(axes, images, 8, f"{product.model_label}\n{product.place}, {size}, seed {product.seed}")
+    for axes, gap in zip(panels[len(shown) :], missing, strict=True):
+        axes.set_title(gap.place)
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, f"missing:\n{gap.reason}", ha="center", va="center", wrap=True, transform=axes.transAxes)
+    style.footer(drawn, label, CAPTION)
+    return drawn
