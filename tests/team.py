@@ -16,7 +16,15 @@ from workflow import plan
 SHAPE = (3, 32, 32)
 BATCH = 8  # of both processes together
 STEPS = 6  # WGAN moves its generator in the sixth
-SMALL = {"width": 0.05, "langevin_steps": 2, "chains": BATCH, "buffer_size": 16}  # where a system has these
+SMALL = {  # where a system has these
+    "width": 0.05,
+    "langevin_steps": 2,
+    "chains": BATCH,
+    "buffer_size": 16,
+    "fade_kimg": 2e-3 * BATCH,
+    "stable_kimg": 1e-3 * BATCH,
+    "batch_sizes": [BATCH] * 9,
+}
 
 
 def build(name: str, processes: int):

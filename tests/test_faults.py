@@ -96,9 +96,9 @@ STAGES = {
     ),
     "interpolate": Stage(
         "interpolate",
-        on(RUN, "--data", DATA, "--out", f"{RUN}/interpolation.npy"),
+        on(RUN, "--data", DATA, "--out", f"{RUN}/interpolation.npy", "--prior", f"{RUN}/prior.npy"),
         (f"{DATA}/test.npy",),
-        (f"{RUN}/interpolation.npy",),
+        (f"{RUN}/interpolation.npy", f"{RUN}/prior.npy"),
     ),
     "reconstruct": Stage(
         "reconstruct",

@@ -100,6 +100,8 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "seed": 4,
         "status": "done",
         "gpu_hours": None,
+        "seconds": 1.0,
+        "device": "cpu",
         "spec_hash": spec.hash,
         "code": "c",
         "data": {},

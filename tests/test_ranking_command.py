@@ -20,6 +20,8 @@ SUMMARY = {
     "code": "t",
     "data": {"set": "d"},
     "gpu_hours": None,
+    "seconds": 1.0,
+    "device": "cpu",
 }
 
 

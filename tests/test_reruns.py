@@ -261,15 +261,16 @@ def test_interpolations_are_drawn_of_those_that_the_figure_shows(copy: Path) -> 
     with edited(copy, {"workflow/commands/interpolate.py": code}):
         jobs = jobs_after(copy)
     assert rules(jobs) == {"interpolate", "figure"}
-    assert values(jobs, "model") == {"divergence_triangle", "joint_vae_ebm"}
+    assert values(jobs, "model") == {"divergence_triangle", "joint_vae_ebm", "divergence_triangle_progressive"}
 
 
 def test_a_preset_touches_no_other(copy: Path) -> None:
     with edited(copy, {"workflow/config/presets.yaml": swap("default: 2", "default: 3", 1)}):
         jobs = jobs_after(copy)
     assert values(jobs, "preset") == {"demo"}
-    assert values(jobs, "dataset", "train") == {"digits"}  # hold-outs have a limit of their own
-    assert values(jobs, "model", "train") == {run.model for run in plan.runs("demo") if run.dataset == "digits"}
+    assert values(jobs, "dataset", "train") == {"digits", "digits_32"}  # hold-outs have a limit of their own
+    trained = {run.model for run in plan.runs("demo") if run.dataset in ("digits", "digits_32")}
+    assert values(jobs, "model", "train") == trained
 
 
 def test_another_seed_trains_that_seed(copy: Path) -> None:
