@@ -18,6 +18,7 @@ import pytest
 
 from dtri.experiment import TrainSpec
 from dtri.report.records import write_sealed
+from tests.test_browser import BROWSER, FLAGS
 from workflow import plan
 from workflow.commands import explain
 from workflow.commands.explain import Job, Speed
@@ -292,6 +293,25 @@ def test_labels_are_printed_again(copy: Path) -> None:
         jobs = jobs_after(copy)
     assert rules(jobs) == REPORTS
     assert {job.output[0] for job in jobs if job.rule == "table"} == {f"results/demo/table{k}.csv" for k in range(1, 5)}
+
+
+# The report
+
+
+def test_the_report_opens_in_a_browser_without_network(copy: Path) -> None:
+    """Its three kinds of pages are on the menu, its text beside them, every product in it with its labels."""
+    if BROWSER is None:
+        pytest.skip("no chromium here: Debian's package of that name")
+    call(copy, sys.executable, "-m", "snakemake", "demo", "--report", "report.html")
+    options = [f"--user-data-dir={copy / 'browser'}", "--virtual-time-budget=20000", "--dump-dom"]
+    shown = call(copy, BROWSER, *FLAGS, *options, (copy / "report.html").as_uri())
+    for title in ("Overview", "Tables", "Figures"):
+        assert f"<span>{title}</span>" in shown
+    assert "Start with <strong>Overview</strong>" in shown
+    (copy / "report.html").unlink()
+    shutil.rmtree(copy / "browser")
+    for label in (plan.table("table1").title, "status of every cell, cost, findings"):
+        assert label in shown
 
 
 # What explain says

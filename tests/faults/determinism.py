@@ -27,6 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", nargs="+", default=["vae"], choices=list(plan.models()))
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # a fork of a process with threads could wait for them for ever
     print("system,way,equal,largest_difference")
     with tempfile.TemporaryDirectory() as folder:
         data = prepare_digits(Path(folder))
