@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from filelock import FileLock
+
 from dtri.data import store
 from workflow.commands.cli import run
 
@@ -36,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(args, name) is None:
             kind = "--module" if args.module else "--holdout-of"
             raise ValueError(f"expected --{name.replace('_', '-')} with {kind}, found none")
-    store.save(_prepare_module(args) if args.module else _prepare_holdout(args), args.out, args.name)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with FileLock(args.out / ".lock"):  # an orphan of a killed workflow may still be at work on it
+        store.save(_prepare_module(args) if args.module else _prepare_holdout(args), args.out, args.name)
     return 0
 
 
