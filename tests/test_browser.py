@@ -153,7 +153,9 @@ def test_the_overview_counts_and_costs() -> None:
     assert f"of {cells} cells; " in page
     assert "cpu (test)" in page
     assert all(text in page for text in MEANING.values())
-    assert page.count('<span class="cell ') == cells + len(STATUSES)
+    assert page.count('<span class="cell ') == cells + len(STATUSES) + 1
+    assert 'class="cell stale other"' in page
+    assert 'class="cell measured"' in page
 
 
 def test_the_overview_lists_the_findings() -> None:

@@ -467,7 +467,7 @@ def test_jobs_that_build_a_model_carry_its_code(model: str, kind: str) -> None:
 def test_explain_and_the_plan_agree_on_code() -> None:
     for model in plan.models():
         names = {"preset": "demo", "dataset": "digits", "model": model, "seed": "0"}
-        for metric, rule in {"fid": "generation", "rmse": "reconstruct", "auroc": "auroc", "auprc": "auprc"}.items():
+        for metric, rule in {"fid": "generation", **plan.WRITERS}.items():
             assert fingerprint(explain.modules_of(explain.Job(rule, wildcards=names))) == plan.measure_code(
                 metric, model
             )

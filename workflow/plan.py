@@ -427,6 +427,14 @@ COMMAND = {
 BUILDS_MODEL = ("train", "sample", "interpolate", "growth", "reconstruct", "score", "landscape")
 # The job whose products a measurement reads: a record names the code of both, so that a copied one can be judged.
 MEASURES = {"generation": "sample", "auroc": "score", "auprc": "score"}
+WRITERS = {  # metric -> the job that writes its record
+    "rmse": "reconstruct",
+    "mse": "reconstruct",
+    "auroc": "auroc",
+    "auprc": "auprc",
+    "auprc_leaky": "auprc",
+    "landscape_purity": "landscape",
+}
 
 
 @cache
@@ -449,11 +457,7 @@ def model_code(kind: str, name: str) -> str:
 
 def measure_code(metric: str, name: str) -> str:
     """Code of a measurement: that of the job that writes the record, and of the job before it."""
-    if metric in GENERATION_METRICS:
-        return model_code("generation", name)
-    if metric in ("rmse", "mse"):
-        return model_code("reconstruct", name)
-    return model_code("auroc" if metric == "auroc" else "auprc", name)
+    return model_code("generation" if metric in GENERATION_METRICS else WRITERS[metric], name)
 
 
 # Tables and figures

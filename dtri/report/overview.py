@@ -62,7 +62,8 @@ def _summary(rows: list[dict]) -> str:
 
 def _legend() -> str:
     items = (f'<li><span class="cell {status}">{status}</span> {MEANING[status]}</li>' for status in STATUSES)
-    return f'<section><ul class="legend">{"".join(items)}</ul></section>'
+    other = '<li><span class="cell other">dashed</span> measured, but not comparable with the printed number</li>'
+    return f'<section><ul class="legend">{"".join(items)}{other}</ul></section>'
 
 
 def _grid(table: Table, frame: pd.DataFrame) -> str:
@@ -89,7 +90,8 @@ def _cell(cell: Cell, row: dict) -> str:
         words.append(f"{row['mean']:.4g} measured, {cell.published_text or 'nothing'} printed, {row['n_seeds']} seeds")
     words.append(row["reason"])
     title = html.escape("; ".join(word for word in words if word))
-    return f'<span class="cell {_status(row)}" title="{title}">{html.escape(row["status"])}</span>'
+    kind = _status(row) + (" other" if row["comparable"] == "no" else "")
+    return f'<span class="cell {kind}" title="{title}">{html.escape(row["status"])}</span>'
 
 
 def _costs(rows: list[dict]) -> str:
@@ -129,6 +131,7 @@ COLOURS = """
 .cell{display:inline-block;min-width:5.5em;padding:2px 6px;border-radius:5px;font-size:.78rem;color:#1d2530}
 .cell.measured{background:#bfe5cb}.cell.partial{background:#fdebb3}.cell.diverged{background:#f6c7b6}
 .cell.stale{background:#e3cbe8}.cell.missing{background:#e8ebef;color:#5d6977}
+.cell.other{outline:1px dashed #6d4600}
 .legend{list-style:none;padding:0}.overview th,.overview td{padding:3px 4px}
 h3{margin-top:12px}
 """
