@@ -40,7 +40,7 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     caption = f"{CAPTION} {_counts(counts, data)}"
     if not len(data["members"]):
         return style.nothing(f"{title}\n{where}: no basin is large enough to draw", label, caption)
-    drawn = style.figure(max(6.0, 0.62 * len(data["members"]) + 1.2), 7.2, f"{title}\n{where}")
+    drawn = style.figure(max(8.0, 0.62 * len(data["members"]) + 1.2), 7.2, f"{title}\n{where}")
     tree, columns = drawn.subplots(2, 1, sharex=True, height_ratios=(3, 4))
     _tree(tree, data)
     _columns(columns, data)
