@@ -7,9 +7,12 @@ r"""Turn raw files, or an already prepared dataset, into a prepared dataset (uin
 """
 
 import argparse
+import hashlib
 import importlib
 import json
+import os
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,10 +41,16 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(args, name) is None:
             kind = "--module" if args.module else "--holdout-of"
             raise ValueError(f"expected --{name.replace('_', '-')} with {kind}, found none")
-    args.out.mkdir(parents=True, exist_ok=True)
-    with FileLock(args.out / ".lock"):  # an orphan of a killed workflow may still be at work on it
+    with _alone(args.out):
         store.save(_prepare_module(args) if args.module else _prepare_holdout(args), args.out, args.name)
     return 0
+
+
+def _alone(out: Path) -> FileLock:
+    """Waits for another process of this user that prepares the same folder (an orphan of a killed workflow, say)."""
+    folder = Path(tempfile.gettempdir()) / f"dtri-prepare-{os.getuid()}"  # not in `out`: a mistake leaves nothing there
+    folder.mkdir(exist_ok=True)
+    return FileLock(folder / hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16])
 
 
 def dataset_module(name: str) -> ModuleType:
