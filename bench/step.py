@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     peaks = {precision: _peak(precision, where) for precision in ("fp32", "bf16")}
     print(f"{_processor(where)}; {arguments.threads} threads; torch {torch.__version__}")
     print("peak of matrix products and convolutions: fp32 {fp32:.0f}, bf16 {bf16:.0f} GFLOP/s".format(**peaks))
-    names = list(plan.models()) if arguments.model == ["all"] else arguments.model
+    names = _fixed_size() if arguments.model == ["all"] else arguments.model
     rows: list[Row] = []
     with side_stream(where):
         for name in names:
@@ -135,6 +135,13 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.plot:
         _draw(arguments.plot, rows)
     return 0
+
+
+def _fixed_size() -> list[str]:
+    """All systems but the one that grows, whose batches depend on its level."""
+    return [
+        name for name, entry in plan.models().items() if "batch_sizes" not in experiment.hparam_defaults(entry.entry)
+    ]
 
 
 def measure(
