@@ -58,15 +58,14 @@ def plan(clone: Path, targets: Iterable[str]) -> list[Job]:
     done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=True)
     jobs = []
     for block in re.split(r"\n(?=(?:local)?rule \w+:)", done.stdout + done.stderr)[1:]:
-        shell = re.search(
-            r"^Shell command: python -m workflow(?:\.commands\.|\.warm )(\w+) (.*?)(?: > \S+ 2>&1)?$", block, re.M
-        )
-        if shell:
-            rule = re.match(r"(?:local)?rule (\w+):", block)[1]
-            wildcards = dict(re.findall(r"(\w+)=(\w+)", (re.search(r"wildcards: (.*)", block) or [""])[0]))
-            place = "/".join(wildcards[name] for name in ("dataset", "model", "table") if name in wildcards)
-            arguments = shlex.split(shell[2].replace("$DTRI_DOWNLOADS", "downloads"))
-            jobs.append(Job(rule, f"{rule} {place}".strip(), shell[1], tuple(arguments)))
+        rule = re.match(r"(?:local)?rule (\w+):", block)[1]
+        shell = re.search(rf"^Shell command: (?:exec )?python -m {COMMAND} (.*?)(?: > \S+ 2>&1)?$", block, re.M)
+        if shell is None:
+            raise ValueError(f"expected a command of the workflow for rule {rule}, found none in:\n{block}")
+        wildcards = dict(re.findall(r"(\w+)=(\w+)", (re.search(r"wildcards: (.*)", block) or [""])[0]))
+        place = "/".join(wildcards[name] for name in ("dataset", "model", "table") if name in wildcards)
+        arguments = shlex.split(shell[2].replace("$DTRI_DOWNLOADS", "downloads"))
+        jobs.append(Job(rule, f"{rule} {place}".strip(), shell[1], tuple(arguments)))
     return jobs
 
 
