@@ -41,11 +41,13 @@ class Settings:
     connected: float = 0.3  # share of them that it should connect
 
     # Grouping, and what is drawn.
-    threshold: float = 0.1  # tau: highest barrier above the higher minimum inside a basin
+    # tau: highest barrier above the higher minimum inside a basin. Thermal noise alone lifts a chain in 16 dimensions by
+    # 16 T / 2 = 0.16, its highest point by more: a tau below that joins no two minima, whatever lies between them.
+    threshold: float = 0.4
     min_members: int = 3  # basins with fewer minima are dropped, and counted
     max_basins: int = 15  # so many of the largest are kept, the others counted
     alpha_factors: tuple[float, ...] = (0.5, 1.0, 2.0)  # of the sensitivity to magnetisation
-    thresholds: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0)  # of the sensitivity to tau
+    thresholds: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)  # of the sensitivity to tau
 
     # Barriers between the basins kept.
     alpha_factor: float = 0.97  # alpha is lowered by 3 % after each success
