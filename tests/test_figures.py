@@ -22,6 +22,7 @@ NAMES = (
     "disconnectivity",
     "landscape_sensitivity",
     "growth",
+    "growth_compared",
     "high_resolution",
     "large_scale",
 )
@@ -173,6 +174,7 @@ def texts(figure) -> str:
         ("disconnectivity", 2),
         ("landscape_sensitivity", 1),
         ("growth", 10),
+        ("growth_compared", 4),
         ("high_resolution", 1),
         ("large_scale", 4),
     ],

@@ -140,10 +140,25 @@ def test_the_published_schedule():
 
 
 def test_batch_size_of_the_specification_is_that_of_the_first_level():
-    with pytest.raises(ValueError, match="expected batch_size 2, the first of batch_sizes, found 16"):
+    with pytest.raises(ValueError, match="expected batch_size 2, that of the first level in batch_sizes, found 16"):
         quick().span(0, 16)
     with pytest.raises(ValueError, match="expected batch_sizes for 10 levels"):
         quick((3, 2048, 2048))
+
+
+def test_start_side_begins_at_a_later_level_and_the_full_size_is_no_growth():
+    """The control of growth: the same networks with the same first weights, one phase, at full size."""
+    later = quick(start_side=16)
+    assert [later.phase(phase.start) for phase in later.phases] == [(16, False), (32, True), (32, False)]
+    control, grown = quick(start_side=32), quick()
+    assert [control.phase(phase.start) for phase in control.phases] == [(32, False)]
+    assert control.span(3, 1) == (3, 4)  # the batch size is that of its level
+    assert control.milestones(100) == []
+    assert same(control.state_dict(), grown.state_dict())
+    x = torch.rand(2, *SHAPE) * 2 - 1
+    assert torch.equal(control.at_level(x), x)
+    with pytest.raises(ValueError, match=r"expected start_side among \[4, 8, 16, 32\] or below, found 64"):
+        quick(start_side=64)
 
 
 # Fading

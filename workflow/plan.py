@@ -30,7 +30,7 @@ TABLES = ("table1", "table2", "table3", "table4")
 LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
 FIGURES = (
     *("samples", "reconstructions", "histograms", "ood_examples", "interpolation", "training_curves", "anomaly"),
-    *("growth", "high_resolution", "large_scale"),
+    *("growth", "growth_compared", "high_resolution", "large_scale"),
     *LANDSCAPE,
 )
 GENERATION_METRICS = ("fid", "is", "kid", "prc")

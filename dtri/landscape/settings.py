@@ -41,8 +41,8 @@ class Settings:
     connected: float = 0.3  # share of them that it should connect
 
     # Grouping, and what is drawn.
-    # tau: highest barrier above the higher minimum inside a basin. Thermal noise alone lifts a chain in 16 dimensions by
-    # 16 T / 2 = 0.16, its highest point by more: a tau below that joins no two minima, whatever lies between them.
+    # tau: highest barrier above the higher minimum inside a basin. Thermal noise alone lifts a chain in 16 dimensions
+    # by 16 T / 2 = 0.16, its highest point by more: a tau below that joins no two minima, whatever lies between them.
     threshold: float = 0.4
     min_members: int = 3  # basins with fewer minima are dropped, and counted
     max_basins: int = 15  # so many of the largest are kept, the others counted

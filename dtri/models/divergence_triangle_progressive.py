@@ -42,6 +42,7 @@ class Hparams:
     z_dim: int = 512  # paper B, Fig. 8
     width: float = 1.0  # multiplies all channels; presets may lower it
     channel_base: int = 8192  # ProGAN: 2 channel_base / S channels at side S, at most 512
+    start_side: int = 4  # where growth starts, at least; the images' own: the same networks without growth
     fade_kimg: float = 800.0  # ProGAN, CelebA-HQ: thousands of real images while a level fades in
     stable_kimg: float = 800.0  # ProGAN, CelebA-HQ: and after that; the last level lasts until training ends
     batch_sizes: tuple[int, ...] = (16, 16, 16, 16, 16, 16, 14, 6, 3)  # ProGAN; by level, from the smallest
@@ -75,7 +76,7 @@ class ProgressiveTriangle(Model):
         self.image_shape, self.z_dim, self.h = image_shape, h.z_dim, h
         self.ema_decay = h.ema_decay
         self.sides = sides(image_shape)
-        self.phases = _phases(len(self.sides), h)
+        self.phases = _phases(self.sides, h)
         self.generator = GrowingGenerator(image_shape, h.z_dim, h.channel_base, h.width)
         self.energy_net = GrowingCritic(image_shape, h.channel_base, h.width)
         self.encoder = GrowingEncoder(image_shape, h.z_dim, h.channel_base, h.width)
@@ -106,10 +107,9 @@ class ProgressiveTriangle(Model):
         return self.sides[now.level], now.fading
 
     def span(self, t: int, batch_size: int) -> tuple[int, int]:
-        if batch_size != self.h.batch_sizes[0]:
-            raise ValueError(
-                f"expected batch_size {self.h.batch_sizes[0]}, the first of batch_sizes, found {batch_size}"
-            )
+        first = self.phases[0].batch_size
+        if batch_size != first:
+            raise ValueError(f"expected batch_size {first}, that of the first level in batch_sizes, found {batch_size}")
         now = self.phase_at(t)
         start = now.images + (t - now.start) * now.batch_size
         return start, start + now.batch_size
@@ -195,11 +195,14 @@ class ProgressiveTriangle(Model):
         }
 
 
-def _phases(levels: int, h: Hparams) -> tuple[Phase, ...]:
+def _phases(sides: list[int], h: Hparams) -> tuple[Phase, ...]:
     """The first level, then every other one fading in and alone; a phase is a whole number of iterations."""
-    if levels > len(h.batch_sizes):
-        raise ValueError(f"expected batch_sizes for {levels} levels, found {list(h.batch_sizes)}")
-    plan = [(0, False), *((level, fading) for level in range(1, levels) for fading in (True, False))]
+    levels = [level for level, side in enumerate(sides) if side >= h.start_side]
+    if len(sides) > len(h.batch_sizes):
+        raise ValueError(f"expected batch_sizes for {len(sides)} levels, found {list(h.batch_sizes)}")
+    if not levels:
+        raise ValueError(f"expected start_side among {sides} or below, found {h.start_side}")
+    plan = [(levels[0], False), *((level, fading) for level in levels[1:] for fading in (True, False))]
     sizes = [h.batch_sizes[level] for level, _ in plan]
     kimg = [h.fade_kimg if fading else h.stable_kimg for _, fading in plan]
     steps = [max(1, math.ceil(1000 * k / size)) for k, size in zip(kimg, sizes)]

@@ -1,0 +1,51 @@
+"""Growth beside its control: the same networks and objective, grown layer by layer and at full size throughout."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dtri.report import grids, style
+from dtri.report.cells import Product, Want, first_seeds
+from dtri.report.records import read_arrays
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAME = "growth_compared"
+TITLE = "With and without growth"
+PAPER = "B section 4.1.3, no such figure there"
+CAPTION = (
+    "One training run each, with equally many images seen: networks grown layer by layer, and the same networks with "
+    "the same settings at full size from the first image on. Left: the first 32 samples, not selected. Right: test "
+    "images, each row above its reconstructions; the RMSE is over the images shown, in the pixel range [-1, 1]."
+)
+SAMPLES, RECONSTRUCTIONS = "grid.npy", "reconstructions.npy"
+SHOWN, COLUMNS = 32, 8
+WANTS = tuple(
+    Want("celeba", model, file)
+    for model in ("divergence_triangle_progressive", "divergence_triangle_ungrown")
+    for file in (SAMPLES, RECONSTRUCTIONS)
+)
+
+
+def draw(products: Sequence[Product], label: str) -> "Figure":
+    title = f"{TITLE} ({PAPER})"
+    shown = first_seeds(products)
+    if not shown:
+        return style.nothing(title, label, CAPTION)
+    drawn = style.figure(8.2, 2.3 * -(-len(shown) // 2) + 1.1, title)
+    for axes, product in zip(style.panels(drawn, len(shown), 2), shown, strict=True):
+        if product.file == SAMPLES:
+            made = grids.load(product.path, SHOWN)
+            size = "x".join(str(side) for side in made.shape[2:])
+            grids.show(axes, made, COLUMNS, f"{product.model_label}\n{product.place}, {size}, seed {product.seed}")
+        else:
+            originals, rebuilt = read_arrays(product.path, mapped=True)[:, : SHOWN // 2]
+            rmse = float(np.sqrt(np.mean(((originals.astype(np.float64) - rebuilt) / 127.5) ** 2)))
+            rows = [
+                row for k in range(0, len(rebuilt), COLUMNS) for row in (originals[k:][:COLUMNS], rebuilt[k:][:COLUMNS])
+            ]
+            grids.show(axes, np.concatenate(rows), COLUMNS, f"test images and reconstructions\nRMSE {rmse:.3f}")
+    style.footer(drawn, label, CAPTION)
+    return drawn
