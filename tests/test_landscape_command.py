@@ -190,6 +190,19 @@ def test_a_state_of_other_settings_is_left_alone(room: Path, made: Path, tmp_pat
     assert "belongs to another specification" in capsys.readouterr().out
 
 
+def test_walks_are_remembered_where_only_the_grouping_changes(room: Path, made: Path, tmp_path: Path, capsys) -> None:
+    """The same bytes as a mapping from nothing, and the walks of the old threshold are still there."""
+    others = Settings(**{**asdict(SETTINGS), "threshold": 0.05, "thresholds": (0.05, 2.0), "max_basins": 2})
+    (tmp_path / "fresh").mkdir()
+    assert landscape.main(arguments(room, tmp_path / "fresh", others)) == 0
+    shutil.copy(made / "state.pt", tmp_path / "state.pt")
+    capsys.readouterr()
+    assert landscape.main(arguments(room, tmp_path, others)) == 0
+    assert "continuing" in capsys.readouterr().out
+    assert (tmp_path / "landscape.npz").read_bytes() == (tmp_path / "fresh" / "landscape.npz").read_bytes()
+    assert (tmp_path / "landscape.csv").read_bytes() == (tmp_path / "fresh" / "landscape.csv").read_bytes()
+
+
 def test_image_space(room: Path, tmp_path: Path) -> None:
     settings = Settings(**{**asdict(SETTINGS), "space": "image", "descent_steps": 1500})
     assert landscape.main(arguments(room, tmp_path, settings)) == 0

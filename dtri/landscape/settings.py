@@ -71,6 +71,12 @@ class Settings:
             )
 
     @property
+    def of_walks(self) -> dict[str, object]:
+        """What descents and walks depend on: they are remembered where only the grouping or the drawing changes."""
+        grouping = {"threshold", "thresholds", "alpha_factors", "min_members", "max_basins"}
+        return {name: value for name, value in asdict(self).items() if name not in grouping}
+
+    @property
     def starts(self) -> int:
         return self.from_samples + self.from_images + self.from_reconstructions
 

@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
         judge = classifier.load(arguments.classifier)
         weights = store.digest(arguments.model, "sha256")
-        identity = digest(canonical(asdict(settings)), arguments.code, dataset.content, weights)
+        identity = digest(canonical(settings.of_walks), arguments.code, dataset.content, weights)
         state, why = checkpoint.load_state(arguments.state, identity)
         print(f"{arguments.out}: {why}", flush=True)
 
