@@ -25,6 +25,7 @@ CAPTION = (
 )
 WANTS = (Want("fashion_mnist", "divergence_triangle_landscape", "landscape.npz"),)
 LARGEST_CIRCLE = 300.0  # square points
+TREE, ROW, TEXT = 2.6, 0.45, 2.0  # heights in inches: of the tree, of a row of images, of title and caption
 
 
 def draw(products: Sequence[Product], label: str) -> "Figure":
@@ -40,10 +41,11 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     caption = f"{CAPTION} {_counts(counts, data)}"
     if not len(data["members"]):
         return style.nothing(f"{title}\n{where}: no basin is large enough to draw", label, caption)
-    drawn = style.figure(max(8.0, 0.62 * len(data["members"]) + 1.2), 7.2, f"{title}\n{where}")
-    tree, columns = drawn.subplots(2, 1, sharex=True, height_ratios=(3, 4))
+    width, rows = max(8.0, 0.62 * len(data["members"]) + 1.2), int(np.isfinite(data["energies"]).sum(1).max())
+    drawn = style.figure(width, TREE + ROW * rows + TEXT, f"{title}\n{where}")
+    tree, columns = drawn.subplots(2, 1, sharex=True, height_ratios=(TREE, ROW * rows))
     _tree(tree, data)
-    _columns(columns, data)
+    _columns(columns, data, share=min(1.0, ROW * len(data["members"]) / (width - 0.8)))
     style.footer(drawn, label, caption)
     return drawn
 
@@ -59,7 +61,8 @@ def _counts(counts: dict[str, float], data: dict[str, np.ndarray]) -> str:
         f"{counts['threshold']:g}, temperature {counts['temperature']:g}, magnetisation {counts['alpha']:.3g}, which "
         f"connects {counts['connected']:.0%} of random pairs. Of {len(walked)} barriers "
         f"{int(np.isfinite(walked).sum())} were met by attraction-diffusion and {int((straight < walked).sum())} are "
-        f"lower on a straight line; thermal noise lifts a chain by {counts['thermal_rise']:.2f}."
+        f"lower on a straight line. Chains without magnetisation strayed {counts['strayed_over_reach']:.2g} times as "
+        f"far as counts as arrived, and their energy changed by {counts['thermal_rise']:+.2f}."
     )
 
 
@@ -89,13 +92,14 @@ def _tree(axes: "Axes", data: dict[str, np.ndarray]) -> None:
     axes.tick_params(labelbottom=False)
 
 
-def _columns(axes: "Axes", data: dict[str, np.ndarray]) -> None:
-    """Images one unit wide, below the leaves."""
+def _columns(axes: "Axes", data: dict[str, np.ndarray], share: float) -> None:
+    """Images below the leaves; they fill the `share` of a column's width that makes them squares, about."""
     pictures, energies = data["images"], data["energies"]
     for x, leaf in enumerate(data["order"].tolist()):
         for y in range(int(np.isfinite(energies[leaf]).sum())):
             picture = np.broadcast_to(pictures[leaf, y].transpose(1, 2, 0), (*pictures.shape[-2:], 3))
-            axes.imshow(picture, extent=(x - 0.46, x + 0.46, y + 0.96, y + 0.04), interpolation="antialiased")
+            sides = (x - 0.46 * share, x + 0.46 * share)
+            axes.imshow(picture, extent=(*sides, y + 0.96, y + 0.04), interpolation="antialiased")
     axes.set_xlim(-0.6, len(energies) - 0.4)
     axes.set_ylim(int(np.isfinite(energies).sum(1).max()), 0)
     axes.set_aspect("auto")

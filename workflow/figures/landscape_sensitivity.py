@@ -30,7 +30,7 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     product = shown[0]
     with open(product.path, newline="") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    drawn = style.figure(6.4, 4.6, f"{title}\n{product.model_label}, {product.place}, seed {product.seed}")
+    drawn = style.figure(7.2, 4.6, f"{title}\n{product.model_label}, {product.place}, seed {product.seed}")
     axes = drawn.subplots()
     factors = sorted({row["alpha_factor"] for row in rows})
     for factor, colour in zip(factors, style.palette(len(factors)), strict=True):
@@ -45,6 +45,7 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     )
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("threshold (standard deviations of the energy)")
     axes.set_ylabel("number of basins")
     axes.legend(frameon=False)
