@@ -174,7 +174,7 @@ def _shares(planned: list[clones.Job], kills: int, draw: random.Random) -> dict[
 
 
 def _kill_job(job: clones.Job, needed: float, draw: random.Random) -> dict:
-    """Kill a job at a random share of the CPU time it needs; one that ends before is started again."""
+    """Kill a job at a random share of the CPU time it needs; one that ends before is started again, from nothing."""
     numbers = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT) if job.rule == "train" else ()
     number = draw.choice(numbers or (signal.SIGKILL,))
     missed = 0
@@ -187,6 +187,8 @@ def _kill_job(job: clones.Job, needed: float, draw: random.Random) -> dict:
         if jobs.complete(pid)[0]:
             break
         missed += 1  # it was done
+        if job.rule == "train":  # and would be done at once, without a moment in which to kill it
+            shutil.rmtree(job.arguments[job.arguments.index("--out") + 1])
     damage = reached = ""
     if job.rule == "train":
         run = Path(job.arguments[job.arguments.index("--out") + 1])
