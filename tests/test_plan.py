@@ -440,6 +440,19 @@ def test_growth_is_complete_in_every_preset(preset: str) -> None:
     assert [spec.image_shape[1], len(model.milestones(spec.steps))] in ([32, 3], [64, 4], [1024, 8])
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_control_of_growth_does_not_grow(preset: str) -> None:
+    """And differs from what does in nothing else: the same settings, and as many images."""
+    products = [p for p in plan.figure_products(preset, "growth_compared") if p.file == "grid.npy"]
+    grown, control = (plan.train_spec(plan.Run(preset, p.measured_on, p.model, 0)) for p in products)
+    with torch.device("meta"):
+        models = [build(spec.entry, spec.image_shape, spec.hparams) for spec in (grown, control)]
+    assert [phase.level for phase in models[1].phases] == [len(models[1].sides) - 1]
+    assert {**control.hparams, "start_side": None} == {**grown.hparams, "start_side": None}
+    seen = [model.span(spec.steps, spec.batch_size)[0] for model, spec in zip(models, (grown, control), strict=True)]
+    assert seen[0] == seen[1]
+
+
 def test_large_datasets_double_the_channels() -> None:
     """Paper B section 4.1.2; a preset's width is a factor on what a dataset asks for."""
     for name in ("imagenet32", "lsun_bedroom", "lsun_tower", "lsun_church_outdoor"):
