@@ -184,7 +184,7 @@ def team(sync_batch_norm: bool) -> Iterator[Alone]:
 class OwnRows(TorchFunctionMode):
     """While active, random draws are this process's rows of those for the whole batch, from torch's own generator.
 
-    Batch norm in training uses the statistics of the whole batch, if it is to be synchronised. NotImplementedError for
+    Batch norm in training uses the statistics of the whole batch, if it is to be synchronised. ValueError for
     random functions whose rows cannot be told: drawn as they are, they would be the same in every process.
     """
 
@@ -220,7 +220,10 @@ class OwnRows(TorchFunctionMode):
             return self._dropout(*args, **kwargs)
         if kwargs.get("generator") is None:
             if func in self.REFUSED:
-                raise NotImplementedError(f"{func.__name__} in the step of a run of several processes")
+                raise ValueError(
+                    f"expected noise by randn, rand, their _like, normal_, uniform_, exponential_ or random_ where "
+                    f"several processes train one run, found {func.__name__}; set processes to 1, or give it a generator"
+                )
             if func in self.SIZED:
                 shape = func(*args, **{**kwargs, "device": "meta"}).shape
                 options = {name: value for name, value in kwargs.items() if name != "size"}

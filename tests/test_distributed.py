@@ -167,7 +167,7 @@ def test_draws_without_rows_or_with_a_generator_are_left_alone() -> None:
 
 
 def test_draws_whose_rows_cannot_be_told_are_refused() -> None:
-    with distributed.OwnRows(1, 2, False), pytest.raises(NotImplementedError, match="randint in the step"):
+    with distributed.OwnRows(1, 2, False), pytest.raises(ValueError, match="found randint; set processes to 1"):
         torch.randint(5, (3,))
 
 
