@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dtri.report.cells import Product
 from dtri.report.records import read_arrays
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
         top, left = (i // columns) * (height + GAP), (i % columns) * (width + GAP)
         sheet[top : top + height, left : left + width] = image.transpose(1, 2, 0)  # one channel fills three
     return sheet
+
+
+def heading(product: Product, images: np.ndarray, what: str = "") -> str:
+    """System and `what` is shown of it, above the place, the size of images [..., H, W] and the seed."""
+    size = "x".join(str(side) for side in images.shape[-2:])
+    return f"{product.model_label}{what}\n{product.place}, {size}, seed {product.seed}"
 
 
 def show(axes: "Axes", images: np.ndarray, columns: int, title: str = "") -> None:

@@ -38,8 +38,7 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     for axes, product in zip(style.panels(drawn, len(shown), 2), shown, strict=True):
         if product.file == SAMPLES:
             made = grids.load(product.path, SHOWN)
-            size = "x".join(str(side) for side in made.shape[2:])
-            grids.show(axes, made, COLUMNS, f"{product.model_label}\n{product.place}, {size}, seed {product.seed}")
+            grids.show(axes, made, COLUMNS, grids.heading(product, made))
         else:
             originals, rebuilt = read_arrays(product.path, mapped=True)[:, : SHOWN // 2]
             rmse = float(np.sqrt(np.mean(((originals.astype(np.float64) - rebuilt) / 127.5) ** 2)))

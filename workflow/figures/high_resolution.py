@@ -28,7 +28,6 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     drawn = style.figure(8.2, 3.4 * len(shown) + 0.9, title)
     for axes, product in zip(style.panels(drawn, len(shown), 1), shown, strict=True):
         images = grids.load(product.path, SHOWN)
-        size = "x".join(str(side) for side in images.shape[2:])
-        grids.show(axes, images, COLUMNS, f"{product.model_label}\n{product.place}, {size}, seed {product.seed}")
+        grids.show(axes, images, COLUMNS, grids.heading(product, images))
     style.footer(drawn, label, CAPTION)
     return drawn

@@ -39,9 +39,7 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     for axes, product in zip(style.panels(drawn, len(shown), 2), shown, strict=True):
         frames = read_arrays(product.path, mapped=True)[:ROWS]
         images = frames.reshape(-1, *frames.shape[2:])
-        size = "x".join(str(side) for side in images.shape[2:])
-        between = "between test images" if product.file == INFERRED else "between prior samples"
-        heading = f"{product.model_label}, {between}\n{product.place}, {size}, seed {product.seed}"
-        grids.show(axes, images, frames.shape[1], heading)
+        between = ", between test images" if product.file == INFERRED else ", between prior samples"
+        grids.show(axes, images, frames.shape[1], grids.heading(product, images, between))
     style.footer(drawn, label, CAPTION)
     return drawn

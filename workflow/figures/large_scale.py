@@ -34,8 +34,7 @@ def draw(products: Sequence[Product], label: str, missing: Sequence[Missing] = (
     panels = style.panels(drawn, len(shown) + len(missing), 2)
     for axes, product in zip(panels, shown, strict=False):
         images = grids.load(product.path, 64)
-        size = "x".join(str(side) for side in images.shape[2:])
-        grids.show(axes, images, 8, f"{product.model_label}\n{product.place}, {size}, seed {product.seed}")
+        grids.show(axes, images, 8, grids.heading(product, images))
     for axes, gap in zip(panels[len(shown) :], missing, strict=True):
         axes.set_title(gap.place)
         axes.set_axis_off()

@@ -28,7 +28,6 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     drawn = style.figure(3.3 * columns + 0.4, 3.7 * -(-len(shown) // columns) + 0.8, title)
     for axes, product in zip(style.panels(drawn, len(shown), columns), shown, strict=True):
         images = grids.load(product.path, 64)
-        size = "x".join(str(side) for side in images.shape[2:])
-        grids.show(axes, images, 8, f"{product.model_label}\n{product.place}, {size}, seed {product.seed}")
+        grids.show(axes, images, 8, grids.heading(product, images))
     style.footer(drawn, label, CAPTION)
     return drawn
