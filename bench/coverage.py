@@ -85,7 +85,7 @@ def coverage(model: ProgressiveTriangle, x: Tensor) -> str:
     z = mu + (logvar / 2).exp() * torch.randn_like(mu)
     rebuilt = model.draw(z)
     reference = Gaussian.of(x.flatten(1))
-    prior, posterior = (distance(Gaussian.of(images.flatten(1)), reference) for images in (sampled, rebuilt))
+    prior, posterior = (distance(Gaussian.of(made.flatten(1)), reference) for made in (sampled, rebuilt))
     rmse = (rebuilt - x[:COMPARED]).square().mean().sqrt()
     variances = torch.linalg.eigvalsh(Gaussian.of(z).covariance)
     return (
