@@ -221,8 +221,8 @@ class OwnRows(TorchFunctionMode):
         if kwargs.get("generator") is None:
             if func in self.REFUSED:
                 raise ValueError(
-                    f"expected noise by randn, rand, their _like, normal_, uniform_, exponential_ or random_ where "
-                    f"several processes train one run, found {func.__name__}; set processes to 1, or give it a generator"
+                    "expected noise by randn, rand, their _like, normal_, uniform_, exponential_, random_ in a run of "
+                    f"several processes, found {func.__name__}; set processes to 1, or give it a generator"
                 )
             if func in self.SIZED:
                 shape = func(*args, **{**kwargs, "device": "meta"}).shape
