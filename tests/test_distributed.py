@@ -58,14 +58,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def outcome(folder: Path, rank: int = 0) -> dict:
     return torch.load(folder / f"outcome{rank}.pt", weights_only=True)
 

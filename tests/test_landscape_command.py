@@ -43,13 +43,9 @@ SETTINGS = Settings(
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch):
+def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DTRI_DEVICE", "cpu")
     monkeypatch.setattr("dtri.device.prepare", lambda *_: None)  # changes the whole process
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def spots(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

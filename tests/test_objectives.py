@@ -18,15 +18,6 @@ B, D = 5, 7
 LOG_2PI = math.log(2 * math.pi)
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
 def posterior() -> tuple[torch.Tensor, torch.Tensor, Independent]:
     mu, logvar = torch.randn(B, D, dtype=torch.float64), torch.randn(B, D, dtype=torch.float64)
     return mu, logvar, Independent(Normal(mu, (0.5 * logvar).exp()), 1)

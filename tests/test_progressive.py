@@ -22,14 +22,6 @@ QUICK = {"width": 0.02, "z_dim": 5, "fade_kimg": 0.006, "stable_kimg": 0.004, "b
 STARTS = [0, 2, 5, 7, 10, 12, 18]  # two iterations of 2 images, then three and two; of one image from 32 pixels on
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def quick(shape: tuple[int, int, int] = SHAPE, **changes) -> ProgressiveTriangle:
     torch.manual_seed(0)
     return build(ENTRY, shape, {**QUICK, **changes}).train()

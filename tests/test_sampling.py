@@ -17,15 +17,6 @@ N = 40_000
 SHAPE = (2, 4, 4)
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
-
-
 def gaussian_energy(x: Tensor) -> Tensor:
     return ((x - MEAN) / STD).square().sum(1) / 2
 
