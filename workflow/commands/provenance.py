@@ -2,12 +2,14 @@
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+SOURCES = (".py", ".smk", ".yaml")
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -15,19 +17,35 @@ def versions(*packages: str) -> dict[str, str]:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
 
 
-def provenance() -> dict[str, Any]:
-    """Git commit and whether tracked files differ from it (None outside a checkout), and the lock file's sha256."""
-    lock = ROOT / "requirements.lock"
+def provenance(root: Path = ROOT) -> dict[str, Any]:
+    """This checkout's git commit, whether its files differ from it, and the lock file's sha256.
+
+    Sources that git does not know yet count: a new module is code too. Commit and `dirty` are None where `root` is
+    no checkout itself, as sources unpacked below another repository are not.
+    """
+    lock, top = root / "requirements.lock", _git(root, "rev-parse", "--show-toplevel")
+    is_checkout = top is not None and Path(top).resolve() == root.resolve()
+    status = _git(root, "status", "--porcelain", "--untracked-files=all") if is_checkout else None
     return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": None if (status := _git("status", "--porcelain", "-uno")) is None else bool(status),
+        "commit": _git(root, "rev-parse", "--verify", "HEAD") if is_checkout else None,
+        "dirty": None if status is None else any(map(_differs, status.splitlines())),
         "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None,
     }
 
 
-def _git(*arguments: str) -> str | None:
+def _differs(line: str) -> bool:
+    """Whether a line of `git status --porcelain` is of a tracked file, or of a source that is not tracked yet."""
+    return not line.startswith("??") or line.rstrip('"').endswith(SOURCES)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git says of `root`, whichever repository the environment names; None where it fails."""
+    named = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in named}
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, env=environment, capture_output=True, timeout=20, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return os.fsdecode(done.stdout).strip()
