@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         seconds = _measure(arguments, Path(folder), where)
     if arguments.csv:
-        with arguments.csv.open("w", newline="") as file:
+        with arguments.csv.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["extractor", "images", "threads", "device", "way", "round", "seconds"])
             setup = [arguments.extractor, arguments.images, arguments.threads, device.describe(where)]

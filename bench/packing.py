@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     stacked = _stacked(arguments, where)
     _print(f"trunk iterations/s, {STACKED} seeds together", stacked)
     if arguments.csv:
-        with arguments.csv.open("w", newline="") as file:
+        with arguments.csv.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["model", "width", "batch_size", "threads", "device", "way", "round", "rate"])
             setup = [arguments.model, arguments.width, arguments.batch_size, arguments.threads, device.describe(where)]

@@ -323,7 +323,7 @@ def _print(rows: list[Row], agreement: list[str]) -> None:
 
 def _write(path: Path, rows: list[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(asdict(rows[0])), lineterminator="\n")
         writer.writeheader()
         for row in rows:
@@ -358,7 +358,7 @@ def _processor(where: torch.device) -> str:
     if where.type != "cpu":
         return name
     try:
-        flags = set(Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split())
+        flags = set(Path("/proc/cpuinfo").read_text("utf-8").partition("flags")[2].partition("\n")[0].split())
     except OSError:
         return f"{name}, instruction sets unknown"
     units = [unit for unit in ("amx_bf16", "avx512_bf16") if unit in flags]

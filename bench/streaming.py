@@ -33,7 +33,7 @@ import sys
 from pathlib import Path
 from workflow.commands import prepare
 prepare.main(sys.argv[1:])
-print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+print(Path("/proc/self/status").read_text("utf-8").split("VmHWM:")[1].split()[0])
 """
 
 

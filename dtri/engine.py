@@ -265,7 +265,7 @@ def fit(
             return
         line = {"event": event, "t": progress.t, "seconds": round(progress.seconds, 3), "attempt": progress.attempts}
         try:
-            with open(events_path, "a") as file:
+            with open(events_path, "a", encoding="utf-8") as file:
                 file.write(json.dumps({**line, **values, "time": round(time.time(), 3)}) + "\n")
         except OSError as error:  # of a full disk it names no file
             raise OSError(f"expected to write {events_path}, found: {error}") from error
@@ -411,7 +411,7 @@ def _restore(
 
 def _earlier_attempts(path: Path, run_id: str) -> int:
     """Starts of this run in its event log, which also knows those that died before they saved a state."""
-    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
     return sum('"event": "start"' in line and run_id in line for line in lines)
 
 

@@ -114,7 +114,7 @@ def _defaults(entry: str, kind: str) -> dict[str, tuple[str, Any]]:
         spec = None
     if not class_name or spec is None or spec.origin is None:
         raise ValueError(f"expected a model entry 'module:Class', found {entry!r}")
-    classes = [node for node in ast.parse(Path(spec.origin).read_text()).body if isinstance(node, ast.ClassDef)]
+    classes = [node for node in ast.parse(Path(spec.origin).read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
     if class_name not in {node.name for node in classes}:
         raise ValueError(f"no class {class_name} in {module} (has: {', '.join(node.name for node in classes)})")
     fields = next((node.body for node in classes if node.name == kind), [])

@@ -63,7 +63,7 @@ def _memory() -> dict[str, Read]:
     own = hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()[:16]
     path = ROOT / ".snakemake" / f"sources-{own}.json"
     try:
-        known = json.loads(path.read_text())
+        known = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         known = {}
     before = len(known)
@@ -73,7 +73,7 @@ def _memory() -> dict[str, Read]:
             with contextlib.suppress(OSError):
                 path.parent.mkdir(exist_ok=True)
                 partial = path.with_suffix(f".{os.getpid()}")
-                partial.write_text(json.dumps(known))
+                partial.write_text(json.dumps(known), "utf-8")
                 os.replace(partial, path)
 
     atexit.register(keep)

@@ -145,7 +145,7 @@ class PresetConfig(Strict):
 
 def _load(file: str, kind: type[Strict]) -> dict[str, Any]:
     path = CONFIG / file
-    entries = yaml.safe_load(path.read_text()) or {}
+    entries = yaml.safe_load(path.read_text("utf-8")) or {}
     if not isinstance(entries, dict):
         raise ValueError(f"expected a mapping in {path.name}, found {type(entries).__name__}")
     loaded = {}
@@ -612,7 +612,7 @@ def stale(record: Record, run: Run, metric: str) -> tuple[str, ...]:
 def changed_data(data: dict[str, str]) -> list[str]:
     """Which of the datasets, by name and data hash, are prepared otherwise here; one that is not here passes."""
     metas = {name: Path(dataset(name).folder) / "meta.json" for name in data}
-    contents = {name: json.loads(meta.read_text())["content"] for name, meta in metas.items() if meta.exists()}
+    contents = {name: json.loads(meta.read_text("utf-8"))["content"] for name, meta in metas.items() if meta.exists()}
     return [f"data {name}" for name, content in contents.items() if content != data[name]]
 
 
@@ -620,7 +620,7 @@ def _extractor_hash(run: Run) -> str:
     """sha256 of the feature network's weights on disk; "" where it is not there."""
     domain = preset(run.preset).extractor == "domain"
     known = Path(f"{dataset(dataset(run.dataset).classes_of).folder}/classifier.json" if domain else INCEPTION_RECORD)
-    return json.loads(known.read_text())["sha256"] if known.exists() else ""
+    return json.loads(known.read_text("utf-8"))["sha256"] if known.exists() else ""
 
 
 def runs(preset_name: str) -> Iterator[Run]:
@@ -960,7 +960,7 @@ def lock_run() -> None:
     global _lock
     path = Path(".snakemake/run.lock")
     path.parent.mkdir(exist_ok=True)
-    _lock = open(path, "w")  # noqa: SIM115 - held until the process ends
+    _lock = open(path, "w", encoding="utf-8")  # noqa: SIM115 - held until the process ends
     try:
         fcntl.flock(_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -247,7 +247,7 @@ def _attempt(url: str, part: _Part) -> bool:
 def _validator(url: str, part: _Part) -> str | None:
     """What the server has to confirm before the part of a file without a known md5 is continued; None: it is not."""
     try:
-        note = json.loads(part.note.read_text())
+        note = json.loads(part.note.read_text("utf-8"))
         return note["validator"] if note["url"] == url else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

@@ -216,7 +216,7 @@ def load(folder: Path) -> Dataset:
     if not path.is_file():
         raise FileNotFoundError(f"expected a prepared dataset in {folder}, found no meta.json there")
     try:
-        meta = json.loads(path.read_text())
+        meta = json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"expected JSON in {path}, found: {error}; delete it and give the command again") from error
     missing = [key for key in _META_KEYS if not isinstance(meta, dict) or key not in meta]

@@ -81,7 +81,7 @@ def read_sealed(path: Path, what: str) -> dict[str, Any]:
     FileNotFoundError, or ValueError naming the file when it is damaged or was changed.
     """
     try:
-        values = json.loads(Path(path).read_text())
+        values = json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"expected {what} in {path}, found no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -1,12 +1,19 @@
 """How a command reports a user's mistake: one line, a non-zero exit code, no traceback."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
 
 
 def run(main: Callable[[], int]) -> int:
-    """Exit code of `main`; expected errors become one line on stderr and code 2 (DTRI_TRACEBACK=1 shows all)."""
+    """Exit code of `main`; expected errors become one line on stderr and code 2 (DTRI_TRACEBACK=1 shows all).
+
+    What the terminal's encoding lacks is printed as an escape sequence.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return main()
     except (ValueError, OSError, LookupError) as error:

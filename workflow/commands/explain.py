@@ -86,7 +86,7 @@ class Speed:
 def dry_run(targets: list[str]) -> list[Job]:
     """The jobs that Snakemake would run; ValueError with its message when it cannot plan."""
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--", *targets]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     text = done.stdout + done.stderr
     if done.returncode:
         raise ValueError(_complaint(text))
@@ -148,7 +148,7 @@ def differences(job: Job) -> Iterator[str]:
         yield f"code {made['code']} -> {new}: {_changed_modules(modules, made)}"
     for name, content in made["data"].items():
         meta = Path(plan.dataset(name).folder) / "meta.json"
-        if meta.exists() and (now := json.loads(meta.read_text())["content"]) != content:
+        if meta.exists() and (now := json.loads(meta.read_text("utf-8"))["content"]) != content:
             yield f"data {name} {content[:12]} -> {now[:12]}"
 
 

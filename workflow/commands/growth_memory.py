@@ -116,7 +116,7 @@ def _free(where: torch.device) -> float:
     """MiB free on the device; of the machine's memory for the CPU."""
     if where.type == "cuda":
         return torch.cuda.mem_get_info(where)[0] / MIB
-    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
     return int(lines["MemAvailable"].split()[0]) / 1024
 
 

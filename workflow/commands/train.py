@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
             held.enter_context(_exclusive(arguments.out))
             devices = held.enter_context(device.gpu_slots(where, spec.processes))
         else:
-            held.enter_context(redirect_stdout(held.enter_context(open(os.devnull, "w"))))
+            held.enter_context(redirect_stdout(held.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         where = team.place(devices)
         held.enter_context(recording.side_stream(where))
         return _train(spec, dataset, arguments, where, Stop(deadline), team)

@@ -78,7 +78,7 @@ def _prepared(path: Path) -> Iterator[Finding]:
 def _raw(path: Path, downloads: Path) -> Iterator[Finding]:
     """Raw files may be deleted once they are prepared; those that are there have to be the same."""
     try:
-        listed, kin = json.loads(path.read_text()), plan.dataset(path.parent.name).kin
+        listed, kin = json.loads(path.read_text("utf-8")), plan.dataset(path.parent.name).kin
     except ValueError as error:
         yield Finding("changed", path, str(error))
         return
@@ -166,7 +166,7 @@ def _table(path: Path) -> Finding:
         frame = tidy(table, preset, chosen.seeds, lambda cell, seed: plan.lookup(preset, cell, seed))
     except ValueError as error:
         return Finding("changed", path, str(error))
-    if render(table, frame, chosen.label, "csv") != path.read_text():
+    if render(table, frame, chosen.label, "csv") != path.read_text("utf-8"):
         return Finding("changed", path, "its records give another table now")
     return Finding("ok", path)
 

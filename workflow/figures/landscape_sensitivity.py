@@ -28,7 +28,7 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     if not shown:
         return style.nothing(title, label, CAPTION)
     product = shown[0]
-    with open(product.path, newline="") as file:
+    with open(product.path, newline="", encoding="utf-8") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     drawn = style.figure(7.2, 4.6, f"{title}\n{product.model_label}, {product.place}, seed {product.seed}")
     axes = drawn.subplots()
