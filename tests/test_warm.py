@@ -2,7 +2,9 @@
 
 import os
 import re
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -133,16 +135,100 @@ def test_a_killed_child_is_told_from_a_failed_one(holder: Holder, data: Path, tm
     assert job.wait() == -signal.SIGKILL
 
 
-def test_a_dead_server_takes_its_children_along(data: Path, tmp_path: Path):
+def test_a_job_outlives_its_server(data: Path, tmp_path: Path):
+    """The server dies with its children; the job continues by itself and ends in the same bytes."""
     holder = Holder()
-    job, child = training_job(holder, data, tmp_path / "run", steps=100_000)
+    job, child = training_job(holder, data, tmp_path / "run")
     os.kill(holder.server, signal.SIGKILL)
-    eventually(lambda: gone(child))
-    assert job.wait() == 1
-    assert "the process that ran train died" in job.stdout.read()
+    text = job.communicate()[0]
+    assert gone(child)
+    assert job.returncode == 0, text
+    assert "the process that ran train died, running it anew" in text
+    assert training.outputs(tmp_path / "run") == training.complete(data, tmp_path / "cold")
     alone = holder.job("train", *training.arguments(data, tmp_path / "alone", steps=5))  # the next one runs by itself
     assert alone.wait() == 0
     holder.stop()
+
+
+def test_a_signal_after_the_servers_death_ends_the_job(data: Path, tmp_path: Path):
+    holder = Holder()
+    job, _ = training_job(holder, data, tmp_path / "run", steps=100_000)
+    os.kill(holder.server, signal.SIGSTOP)
+    job.send_signal(signal.SIGTERM)  # received by the client, and never by the child
+    time.sleep(0.2)
+    os.kill(holder.server, signal.SIGKILL)
+    assert job.wait() == -signal.SIGTERM
+    holder.stop()
+
+
+def started(monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a server was started, which must not raise."""
+    monkeypatch.setenv(warm.VARIABLE, "")
+    monkeypatch.setattr(warm, "_held", [])
+    warm.start()
+    return bool(os.environ[warm.VARIABLE])
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+
+
+@pytest.mark.parametrize("missing", ["a short path", "a folder", "sockets", "processes", "pipes"])
+def test_without_a_server_jobs_are_ordinary(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    folder = tmp_path
+    if missing == "a short path":
+        folder = tmp_path / ("long" * 25)
+        folder.mkdir()
+    monkeypatch.setattr(warm.tempfile, "tempdir", str(folder / "gone" if missing == "a folder" else folder))
+    if missing == "sockets":
+        monkeypatch.delattr(socket, "AF_UNIX")
+    if missing == "processes":
+        monkeypatch.setattr(warm.subprocess, "Popen", refuse)
+    if missing == "pipes":
+        monkeypatch.setattr(os, "pipe", refuse)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    assert not started(monkeypatch)
+    assert "jobs start one by one" in capsys.readouterr().err
+    assert list(folder.iterdir()) == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_client_without_sockets_runs_its_command(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(warm.VARIABLE, "/somewhere")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.delattr(socket, "AF_UNIX")
+    assert warm._ask("train", []) is None
+
+
+@pytest.mark.parametrize("request_text", [b'{"command": "train", "argu', b'{"command": "nothing"}'])
+def test_a_server_that_cannot_fork_sends_the_client_away(
+    request_text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Also when the request was cut. The server goes on with its other jobs."""
+    monkeypatch.setattr(warm, "get_context", refuse)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener, open(os.devnull, "rb") as null:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        server = warm.Server.__new__(warm.Server)
+        server.listener, server.jobs = listener, []
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        client.connect(str(tmp_path / "s"))
+        socket.send_fds(client, [request_text], [null.fileno()] * 3)
+        server._accept()
+        assert client.recv(16) == b""
+        assert server.jobs == []
+        client.close()
+
+
+def test_a_server_without_descriptors_takes_no_more_clients(tmp_path: Path):
+    server = warm.Server.__new__(warm.Server)
+    server.selector = selectors.DefaultSelector()
+    server.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # never listens: accept fails
+    server.selector.register(server.listener, selectors.EVENT_READ)
+    server._accept()
+    assert len(server.selector.get_map()) == 0
 
 
 def test_the_server_ends_with_snakemake_and_the_last_job(data: Path, tmp_path: Path):

@@ -7,7 +7,8 @@ jobs of a small run need less for their work. Where Snakemake runs on this machi
 libraries of others, once and when a job first needs them; each child imports the code of this project anew. The client
 hands over arguments, environment, folder and standard streams, forwards signals and ends as the child ends. Whoever
 kills the client kills the child; when the server dies, so do its children. Without a server (by hand, under Slurm, on a
-system other than Linux) the client runs the command itself.
+system other than Linux, where none could be started) the client runs the command itself, and again where the server
+dies before it has answered: every command can be killed and given again.
 """
 
 import contextlib
@@ -23,11 +24,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 VARIABLE = "DTRI_WARM"  # where the server listens
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 TORCH, RANKING, PLOTS = ("torch", "safetensors.torch"), ("sklearn.metrics",), ("pandas", "matplotlib.pyplot", "seaborn")
@@ -53,25 +56,38 @@ _held: list[object] = []  # what keeps the server alive: it ends when this proce
 
 
 def start() -> None:
-    """Start a server for the jobs of this process; they find it by an environment variable."""
+    """Start a server for the jobs of this process; they find it by an environment variable.
+
+    Nothing depends on it: where it cannot be started, jobs are ordinary processes.
+    """
     if sys.platform != "linux":
         return
-    folder = Path(tempfile.mkdtemp(prefix="dtri-warm-"))  # readable by this user alone
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="dtri-warm-"))  # readable by this user alone
+        _start(folder)
+    except (OSError, AttributeError) as error:  # no socket: a long TMPDIR, too many processes, a sandbox
+        print(f"jobs start one by one, each importing its libraries: {error}", file=sys.stderr)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(folder: Path) -> None:
     reader, writer = os.pipe()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener, open(reader, "rb") as alive:
+    with open(reader, "rb") as alive, open(writer, "wb") as held, ExitStack() as opened:
+        listener = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         listener.bind(str(folder / "socket"))
         listener.listen(128)
-        command = [sys.executable, "-m", "workflow.warm", "--serve", str(folder), str(listener.fileno())]
-        _held.append(
-            subprocess.Popen(
-                command,
-                stdin=alive,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[listener.fileno()],
-                start_new_session=True,  # so that Ctrl-C reaches jobs through their clients, once
-            )
+        server = subprocess.Popen(
+            [sys.executable, "-m", "workflow.warm", "--serve", str(folder), str(listener.fileno())],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            stdin=alive,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,  # so that Ctrl-C reaches jobs through their clients, once
         )
-    _held.append(open(writer, "wb"))  # noqa: SIM115 - closed by the end of the process
+        _held.extend((server, os.fdopen(os.dup(held.fileno()), "wb")))  # closed by the end of the process
     os.environ[VARIABLE] = str(folder / "socket")
 
 
@@ -83,15 +99,26 @@ def main(argv: list[str]) -> int:
     server = _ask(command, arguments)
     if server is None:
         return _run(command, arguments)
-    for number in FORWARDED:
-        signal.signal(number, lambda number, _: server.send(bytes([number])))
+    received: list[int] = []
+
+    def forward(number: int, _frame: object) -> None:
+        received.append(number)
+        with contextlib.suppress(OSError):
+            server.send(bytes([number]))
+
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
     try:
         answer = server.recv(16)
     except OSError:
         answer = b""
+    for number, handler in before.items():
+        signal.signal(number, handler)
     if not answer:
-        print(f"error: the process that ran {command} died", file=sys.stderr)
-        return 1
+        if received:
+            signal.signal(received[0], signal.SIG_DFL)
+            os.kill(os.getpid(), received[0])
+        print(f"the process that ran {command} died, running it anew", file=sys.stderr, flush=True)
+        return _run(command, arguments)
     code = int(answer)
     if code < 0:
         if -code in FORWARDED:
@@ -106,11 +133,11 @@ def _ask(command: str, arguments: list[str]) -> socket.socket | None:
     if not path or "SLURM_JOB_ID" in os.environ:  # a job of a cluster must be its own process, within its limits
         return None
     request = {"command": command, "arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
-    server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server.connect(path)
         socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2])
-    except OSError:
+    except (OSError, AttributeError):
         return None
     return server
 
@@ -154,31 +181,39 @@ class Server:
         self.abandoned = True
 
     def _accept(self) -> None:
-        client, _ = self.listener.accept()
+        try:
+            client, _ = self.listener.accept()
+        except OSError:  # no descriptors left: those who come later run by themselves
+            self.selector.unregister(self.listener)
+            self.listener.close()
+            return
         client.settimeout(10)
+        streams: list[int] = []
         try:
             message, streams, *_ = socket.recv_fds(client, REQUEST_BYTES, 3)
             request = json.loads(message)
-        except (OSError, ValueError):
+            client.settimeout(None)
+            for name in LIBRARIES.get(request["command"], ()):
+                try:
+                    importlib.import_module(name)
+                except Exception:  # the child says so
+                    break
+            child = get_context("fork").Process(target=self._work, args=(request, streams, client))
+            child.start()
+        except (OSError, ValueError):  # a cut request, no process left: the client runs it
             client.close()
             return
-        client.settimeout(None)
-        for name in LIBRARIES.get(request["command"], ()):
-            try:
-                importlib.import_module(name)
-            except ImportError:
-                break  # the child says so
-        child = get_context("fork").Process(target=self._work, args=(request, streams))
+        finally:
+            for stream in streams:
+                os.close(stream)
         job = Job(child, client)
-        self.selector.register(client, selectors.EVENT_READ, lambda: self._heard(job))
-        child.start()
-        for stream in streams:
-            os.close(stream)
         self.jobs.append(job)
+        self.selector.register(client, selectors.EVENT_READ, lambda: self._heard(job))
         self.selector.register(child.sentinel, selectors.EVENT_READ, lambda: self._ended(job))
 
-    def _work(self, request: dict, streams: list[int]) -> None:
+    def _work(self, request: dict, streams: list[int], client: socket.socket) -> None:
         """In the child: leave the server behind, take over what the client handed over, and run its command."""
+        client.close()
         for key in list(self.selector.get_map().values()):
             if key.fd:
                 os.close(key.fd)
@@ -188,8 +223,10 @@ class Server:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
-        for stream in (sys.stdout, sys.stderr):
-            stream.reconfigure(line_buffering=stream.isatty())
+        for name in ("stdout", "stderr"):  # those of the server know another kind of file behind them
+            old = getattr(sys, name)
+            new = open(old.fileno(), "w", 1, encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115
+            setattr(sys, name, new)
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
