@@ -1,6 +1,7 @@
 """Fingerprints: what a person would call "the same code" hashes alike, and nothing else does."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -195,3 +196,18 @@ def test_the_command_says_what_it_cannot_list(modules: tuple[str, ...], said: st
     assert done.stdout == ""
     assert done.stderr.startswith(said)
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("damage", ["not JSON", "[]", '{"a": null}', "", "one digest changed"])
+def test_a_damaged_memory_is_made_anew(damage: str, tmp_path: Path) -> None:
+    """What was read of sources is kept on the disk between processes; never believed unless it is whole."""
+    for name in ("workflow/__init__.py", "workflow/fingerprint.py", "baselines/__init__.py", "baselines/vae.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    command = [sys.executable, "-m", "workflow.fingerprint", "baselines.vae"]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    (memory,) = (tmp_path / ".snakemake").glob("sources-*.json")
+    text, digest = memory.read_text(), first.split()[0]
+    assert digest in text
+    memory.write_text(text.replace(digest, digest[::-1]) if damage == "one digest changed" else damage)
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == first

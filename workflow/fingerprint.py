@@ -57,13 +57,14 @@ def _read(module: str, root: Path) -> Read:
 def _memory() -> dict[str, Read]:
     """What was read before of sources, by their sha256; kept on the disk, since parsing all takes most of a second.
 
-    Of this file's own code and this Python alone: either may read otherwise. A memory that cannot be read or written is
-    done without.
+    Of this file's own code and this Python alone: either may read otherwise. A memory that cannot be read or written, or
+    was damaged, is done without.
     """
     own = hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()[:16]
     path = ROOT / ".snakemake" / f"sources-{own}.json"
     try:
-        known = json.loads(path.read_text("utf-8"))
+        checksum, _, text = path.read_text("utf-8").partition("\n")
+        known = json.loads(text) if checksum == hashlib.sha256(text.encode()).hexdigest() else {}
     except (OSError, ValueError):
         known = {}
     before = len(known)
@@ -73,7 +74,8 @@ def _memory() -> dict[str, Read]:
             with contextlib.suppress(OSError):
                 path.parent.mkdir(exist_ok=True)
                 partial = path.with_suffix(f".{os.getpid()}")
-                partial.write_text(json.dumps(known), "utf-8")
+                text = json.dumps(known)
+                partial.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}", "utf-8")
                 os.replace(partial, path)
 
     atexit.register(keep)
