@@ -19,7 +19,7 @@ try:
     plan.configure(config)
     for word in sys.argv[1:]:
         plan.check_target(word)
-except ValueError as error:
+except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
 
 # Jobs run with this interpreter, wherever snakemake was started from; device and offline mode reach them as they are.

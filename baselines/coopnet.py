@@ -15,6 +15,7 @@ many steps as the code's test takes (`sampler: {steps: 0}` measures the generato
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ class Hparams:
 
 @dataclass(frozen=True)
 class Sampler:
-    steps: int = 10  # of the revision; code, at test. 0: the generator alone
+    steps: Annotated[int, "may be 0"] = 10  # of the revision; code, at test. 0: the generator alone
     scale: float = 0.002  # as `langevin_scale`; code
 
 

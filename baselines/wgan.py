@@ -19,6 +19,7 @@ Left open by papers A and B: which of the two they quote; A's FID on CIFAR-10 fi
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ from dtri.objectives import gradient_penalty
 
 @dataclass(frozen=True)
 class Hparams:
-    lipschitz: str = "clip"  # how f is kept Lipschitz: "clip" (WGAN) or "penalty" (WGAN-GP)
+    lipschitz: Literal["clip", "penalty"] = "clip"  # how f is kept Lipschitz: "clip" (WGAN) or "penalty" (WGAN-GP)
     z_dim: int = 100  # reference code, nz
     width: float = 1.0  # multiplies all channels; presets may lower it
     lr: float = 5e-5  # Algorithm 1, both networks; WGAN-GP: 1e-4

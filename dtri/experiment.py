@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import math
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -126,7 +127,11 @@ def _defaults(entry: str, kind: str) -> dict[str, tuple[str, Any]]:
 
 
 def check_hparams(entry: str, overrides: dict[str, Any]) -> None:
-    """ValueError on a name that `Hparams` does not have, a value of another type, or a sign its default excludes."""
+    """ValueError on a name that `Hparams` does not have, or a value that its field excludes.
+
+    A value has the type and the sign of its default, is finite, and one of the choices of a `Literal`. An `int` of a
+    positive default is positive; `Annotated[int, "may be 0"]` lifts that.
+    """
     _check("hyperparameter", entry, hparam_defaults(entry), overrides)
 
 
@@ -144,12 +149,30 @@ def _check(what: str, entry: str, known: dict[str, tuple[str, Any]], overrides: 
         if isinstance(default, tuple):
             if not isinstance(value, list | tuple) or len(value) != len(default):
                 raise ValueError(f"expected {annotation} for {where}, found {value!r}")
-            continue
-        kinds = (int, float) if isinstance(default, float) else (type(default),)
-        if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
-            raise ValueError(f"expected {annotation} for {where}, found {value!r}")
-        if isinstance(default, int | float) and value < 0 <= default:
-            raise ValueError(f"expected a non-negative {annotation} for {where}, found {value!r}")
+            for expected, one in zip(default, value, strict=True):
+                _check_one(type(expected).__name__, expected, one, f"every one of {where}")
+        else:
+            _check_one(annotation, default, value, where)
+
+
+def _check_one(annotation: str, default: Any, value: Any, where: str) -> None:
+    """ValueError where the type of `value` is another than that of `default`, or its sign, or where it is no choice."""
+    if annotation.startswith("Literal"):
+        if value not in ast.literal_eval(annotation.removeprefix("Literal")):
+            raise ValueError(f"expected {annotation.removeprefix('Literal')} for {where}, found {value!r}")
+        return
+    kind = type(default).__name__
+    kinds = (int, float) if isinstance(default, float) else (type(default),)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
+        raise ValueError(f"expected {kind} for {where}, found {value!r}")
+    if isinstance(default, bool | str):
+        return
+    if not math.isfinite(value):
+        raise ValueError(f"expected a finite {kind} for {where}, found {value!r}")
+    if annotation == "int" and value < 1 <= default:
+        raise ValueError(f"expected a positive int for {where}, found {value!r}")
+    if value < 0 <= default:
+        raise ValueError(f"expected a non-negative {kind} for {where}, found {value!r}")
 
 
 def build(entry: str, image_shape: tuple[int, int, int], overrides: dict[str, Any]) -> "Model":

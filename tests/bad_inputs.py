@@ -276,15 +276,70 @@ CONFIGURATIONS = {
     "unknown hyperparameter of a model": ("models", "gamma_every: 90}", "gama_every: 90}", ("'gama_every'",)),
     "negative batch of a model": ("models", "batch_size: 100", "batch_size: -100", ("greater than 0", "-100")),
     "misspelled key of a model": ("models", "steps: 750000", "stpes: 750000", ("divergence_triangle.", "stpes")),
-    "misspelled argument of a sampler": ("models", "{steps: 400}", "{stpes: 400}", ("igebm on digits", "'stpes'")),
-    "a sampler without chains": ("models", "label: VAE", "label: VAE\n  sampler: {steps: 9}", ("vae on", ": none")),
-    "unknown file of a model": ("models", "baselines.vae:VAE", "baselines.wae:VAE", ("vae on", "'baselines.wae:VAE'")),
+    "misspelled argument of a sampler": ("models", "{steps: 400}", "{stpes: 400}",
+        ("igebm.datasets.digits", "'stpes'")),
+    "a sampler without chains": ("models", "label: VAE", "label: VAE\n  sampler: {steps: 9}",
+        ("vae.sampler", ": none")),
+    "unknown file of a model": ("models", "baselines.vae:VAE", "baselines.wae:VAE",
+        ("vae.entry", "'baselines.wae:VAE'")),
     "two kinds of dataset": ("datasets", "any_shape: true", "any_shape: true\n  image_shape: [1, 2, 3]", ("one of",)),
     "image shape of two numbers": ("datasets", "[3, 32, 32]", "[32, 32]", ("cifar10.image_shape",)),
     "test set of no shape": ("datasets", "any_shape: true", "any_shape: true\n  test_only: true", ("test_only",)),
     "dataset without a module": ("datasets", "  module: dtri.data.cifar10\n", "", ("cifar10", "expected module")),
     "batch statistics": ("datasets", "reference: test}\n\nceleba", "batch_statistics: true}\n\nceleba", ("`also`",)),
     "a list of models": ("models", None, "- vae\n- dcgan\n", ("expected a mapping in models.yaml", "found list")),
+    "no presets": ("presets", None, "# none\n", ("at least one entry in presets.yaml", "found none")),
+    "the same model twice": ("models", None, "vae: {}\ndcgan: {}\nvae: {}\n", ("line 3", "'vae' once", "in line 1")),
+    "the same key twice": ("datasets", "test_only: true\n\n", "test_only: true\n  test_only: false\n\n",
+        ("'test_only' once",)),
+    "the same hyperparameter twice": ("models", "{width: 2.0, batch", "{width: 2.0, width: 3, batch",
+        ("'width' once",)),
+    "a tab": ("models", "vae:\n  label", "vae:\n\tlabel", ("models.yaml, line 107", "a tab")),
+    "no colon": ("presets", "max_samples: 1000\n", "max_samples 1000\n", ("YAML in presets.yaml, line 9",)),
+    "an unknown anchor": ("models", "digits_holdout: *digits", "digits_holdout: *digit",
+        ("models.yaml, line ", "'digit'")),
+    "an entry that contains itself": ("presets", None, "a: &a {b: *a}\n", ("presets.yaml, line 1", "contains itself")),
+    "text that is not UTF-8": ("models", None, "vae: {label: \udce9}\n", ("UTF-8 text in models.yaml",)),
+    "a Python object": ("presets", "width: 0.125", "width: !!python/name:os.system ", ("YAML in presets.yaml, line ",)),
+    "a number as a name": ("presets", "lite:\n", "1:\n", ("presets.yaml, line ", "text as a key", "'1'")),
+    "a name with a capital": ("presets", "lite:\n", "Lite:\n", ("presets.yaml, line ", "Lite", "a-z")),
+    "a reserved name": ("presets", "lite:\n", "data:\n", ("presets.yaml, line ", "data", "reference")),
+    "too few samples": ("presets", "max_samples: 1000\n", "max_samples: 5\n",
+        ("line 8", "demo.max_samples", "found 5")),
+    "too few samples of a dataset": ("datasets", "{n_samples: 1000,", "{n_samples: 9,", ("n_samples", "found 9")),
+    "too few reference images": ("datasets", "n_reference: 10000", "n_reference: 1", ("n_reference", "found 1")),
+    "a fraction of a seed": ("presets", "seeds: [0, 1, 2]", "seeds: [0, 0.5]", ("paper.seeds.1", "found 0.5")),
+    "true as a number": ("presets", "holdout: 50", "holdout: true", ("demo.max_steps.holdout", "found True")),
+    "a number in quotes": ("models", "steps: 750000", "steps: '750000'", ("steps", "found '750000'")),
+    "an infinite width": ("presets", "width: 0.125", "width: .inf", ("demo.width", "found '.inf'")),
+    "a hyperparameter that is no number": ("models", "&plus_28 {z_dim: 64", "&plus_28 {z_dim: .nan",
+        ("z_dim", "'.nan'")),
+    "no latents": ("models", "&digits {hparams: {z_dim: 10}}", "&digits {hparams: {z_dim: 0}}",
+        ("positive int", "found 0")),
+    "a choice that there is not": ("models", "kl_sign: plus", "kl_sign: plsu",
+        ("kl_sign", "'minus', 'plus'", "'plsu'")),
+    "a batch size that is text": ("models", "[50, 50, 50,", "[50, 50, many,", ("every one of", "'many'")),
+    "a batch that processes cannot share": ("models", "label: VAE", "label: VAE\n  processes: 3", ("divisible by 3",)),
+    "a stand-in that there is not": ("presets", "svhn: photos", "svhn: photo", ("demo.stand_ins.svhn", "'photo'")),
+    "a stand-in for nothing": ("presets", "svhn: photos", "svnh: photos", ("demo.stand_ins.svnh", "'svnh'")),
+    "a hold-out family as a stand-in": ("presets", "svhn: photos", "svhn: digits_holdout", ("hold-out family",)),
+    "a limit of an unknown model": ("presets", "wgan_gp: 1000", "wgan_pg: 1000",
+        ("max_steps.models.wgan_pg", "known:")),
+    "unknown override of a model": ("models", "mnist: {steps: 30000, hparams: {gamma_every: 600}}", "mnits: {steps: 3}",
+        ("mnits",)),
+    "a hold-out of nothing": ("datasets", "holdout_of: mnist", "holdout_of: mnits",
+        ("mnist_holdout.holdout_of", "'mnits'")),
+    "a hold-out without classes": ("datasets", "holdout_of: mnist", "holdout_of: celeba", ("with classes", "'celeba'")),
+    "a variant of nothing": ("datasets", "variant_of: celeba\n", "variant_of: celeb\n", ("variant_of", "'celeb'")),
+    "unknown module of a dataset": ("datasets", "dtri.data.svhn", "dtri.data.svnh",
+        ("svhn.module", "'dtri.data.svnh'")),
+    "unknown option of a dataset": ("datasets", "{crop: cover}", "{corp: cover}",
+        ("celeba_cover.options.corp", "known: crop")),
+    "no source images": ("datasets", "n_source: 708264", "n_source: 0", ("options.n_source", "found 0")),
+    "half a hash": ("datasets", "sha256: 440caec7", "sha256: 440", ("options.sha256", "64 hexadecimal digits")),
+    "images that are not square": ("datasets", "[3, 32, 32]", "[3, 32, 28]", ("cifar10.image_shape", "[3, 32, 28]")),
+    "two channels": ("datasets", "[3, 32, 32]", "[2, 32, 32]", ("1 or 3 channels", "[2, 32, 32]")),
+    "landscape without starts": ("presets", "from_samples: 8", "from_samples: -8", ("demo.landscape", "expected")),
 }  # fmt: skip
 
 
@@ -295,9 +350,10 @@ def spoiled(name: str, folder: Path) -> Iterator[None]:
     file, old, new, _ = CONFIGURATIONS[name]
     plan.CONFIG = shutil.copytree(before, folder / "config")
     path = plan.CONFIG / f"{file}.yaml"
-    text = path.read_text()
-    path.write_text(new if old is None else text.replace(old, new))
-    assert path.read_text() != text
+    text = path.read_text("utf-8")
+    spoiled = new if old is None else text.replace(old, new)
+    assert spoiled != text
+    path.write_text(spoiled, "utf-8", errors="surrogateescape")
     for cached in caches:
         cached.cache_clear()
     try:
@@ -308,8 +364,9 @@ def spoiled(name: str, folder: Path) -> Iterator[None]:
             cached.cache_clear()
 
 
-def all_specs() -> int:
-    """Plan every run of every preset."""
+def plan_everything() -> int:
+    """As Snakemake does before anything runs; and every run of every preset."""
+    plan.check_configuration()
     for preset in plan.presets():
         for planned in plan.runs(preset):
             plan.train_spec(planned)
@@ -336,7 +393,7 @@ def provoke(name: str, room: Path, folder: Path) -> str:
     with contextlib.chdir(folder):  # no results here
         if name in CONFIGURATIONS:
             with spoiled(name, folder):
-                return said(all_specs)
+                return said(plan_everything)
         (folder / "out").mkdir()
         command, *arguments = CASES[name][0](room, folder / "out")
         module = importlib.import_module(f"workflow.commands.{command}")

@@ -46,8 +46,9 @@ MAY_IMPORT = {
     "workflow.fingerprint": (),
     "workflow.plan": (
         *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells", "dtri.report.records"),
-        "workflow.fingerprint",
+        *("workflow.fingerprint", "workflow.settings_file"),
     ),
+    "workflow.settings_file": (),
     "workflow.warm": (),
     "workflow.tables": ("dtri.report.cells",),
     "workflow.figures": ("dtri.report", "workflow.tables"),

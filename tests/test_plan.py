@@ -696,8 +696,12 @@ def test_other_words_of_the_command_line_pass(word: str) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("kl_sign: plus", "kl_sgn: plus", "joint_vae_ebm_plus: unknown hyperparameter 'kl_sgn'.*known: kl_sign"),
-        ("gamma_every: 90}", "gamma_every: -90}", "divergence_triangle.datasets.celeba: expected a non-negative int"),
+        (
+            "kl_sign: plus",
+            "kl_sgn: plus",
+            "joint_vae_ebm_plus.hparams.kl_sgn: unknown hyperparameter 'kl_sgn'.*known: kl_sign",
+        ),
+        ("gamma_every: 90}", "gamma_every: -90}", "celeba.hparams.gamma_every: expected a positive int"),
         ("mnist_holdout: {", "minst_holdout: {", "divergence_triangle.datasets.minst_holdout: unknown dataset"),
     ],
 )
@@ -712,7 +716,7 @@ def test_a_mistake_in_the_models_is_named(
     monkeypatch.setattr(plan, "CONFIG", tmp_path)
     plan.models.cache_clear()
     try:
-        with pytest.raises(ValueError, match="models.yaml: " + message):
+        with pytest.raises(ValueError, match=r"models.yaml, line \d+: .*" + message):
             plan.check_configuration()
     finally:
         plan.models.cache_clear()
@@ -740,9 +744,12 @@ def test_only_figures_ask_for_the_landscape_model() -> None:
 @pytest.mark.parametrize(
     "edit, message",
     [
-        ("from_sample: 20", r"presets.yaml: demo.landscape.from_sample: .*found 20"),
-        ("from_samples: -20", r"presets.yaml: demo.landscape: .*expected two starts or more, none of a kind below 0"),
-        ("from_samples: many", r"presets.yaml: demo.landscape.from_samples: .*found 'many'"),
+        ("from_sample: 20", r"presets.yaml, line \d+: demo.landscape.from_sample: .*found 20"),
+        (
+            "from_samples: -20",
+            r"presets.yaml, line \d+: demo.landscape: .*expected two starts or more, none of a kind below 0",
+        ),
+        ("from_samples: many", r"presets.yaml, line \d+: demo.landscape.from_samples: .*found 'many'"),
     ],
 )
 def test_a_mistake_in_the_settings_names_file_and_key(edit: str, message: str, tmp_path, monkeypatch) -> None:

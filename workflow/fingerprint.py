@@ -57,8 +57,8 @@ def _read(module: str, root: Path) -> Read:
 def _memory() -> dict[str, Read]:
     """What was read before of sources, by their sha256; kept on the disk, since parsing all takes most of a second.
 
-    Of this file's own code and this Python alone: either may read otherwise. A memory that cannot be read or written, or
-    was damaged, is done without.
+    Of this file's own code and this Python alone: either may read otherwise. A memory that was damaged, or cannot be
+    read or written, is done without.
     """
     own = hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()[:16]
     path = ROOT / ".snakemake" / f"sources-{own}.json"

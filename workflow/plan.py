@@ -3,6 +3,7 @@
 Read while Snakemake parses: no torch, no pandas. Every spec handed to a rule is one canonical JSON text.
 """
 
+import ast
 import fcntl
 import importlib
 import json
@@ -11,19 +12,29 @@ import re
 import shlex
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from dtri.experiment import LATE, TrainSpec, canonical, check_hparams, check_sampler
 from dtri.landscape.settings import Settings as LandscapeSettings
-from dtri.report.cells import Cell, Found, Missing, Product, Table, Want, stand_in
+from dtri.report.cells import PAPER_NAMES, Cell, Found, Missing, Product, Table, Want, stand_in
 from dtri.report.records import Record
-from workflow.fingerprint import fingerprint
+from workflow import settings_file
+from workflow.fingerprint import fingerprint, imports, path_of
 
 CONFIG = Path(__file__).parent / "config"
 TABLES = ("table1", "table2", "table3", "table4")
@@ -34,13 +45,16 @@ FIGURES = (
     *LANDSCAPE,
 )
 GENERATION_METRICS = ("fid", "is", "kid", "prc")
+FEWEST_IMAGES = 10  # that sample quality is measured with: dtri.metrics.generation.IS_SPLITS
+RESERVED = ("data", "figures", "reference", "logs")  # folders below results/
+COUNTS = ("n", "limit", "n_source", "holdout")  # options of dataset modules
 SCORED_TRAIN_IMAGES = 10_000  # of the training split, for the last panel of A Fig. 3
 INCEPTION_RECORD = "results/data/inception.json"
 INCEPTION_WEIGHTS = "inception/weights-inception-2015-12-05-6726825d.pth"  # below the drop folder
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Comparison(Strict):
@@ -49,9 +63,9 @@ class Comparison(Strict):
     With `batch_statistics` the samples are drawn anew, batch norm using the statistics of each batch.
     """
 
-    n_samples: PositiveInt
+    n_samples: int = Field(ge=FEWEST_IMAGES)
     reference: Literal["train", "test"] = "train"
-    n_reference: PositiveInt | None = None
+    n_reference: int | None = Field(None, ge=FEWEST_IMAGES)
     batch_statistics: bool = False
 
 
@@ -128,7 +142,7 @@ class PresetConfig(Strict):
     seeds: tuple[int, ...] = Field(min_length=1)
     width: PositiveFloat = 1.0
     max_steps: MaxSteps | None = None
-    max_samples: PositiveInt | None = None
+    max_samples: int | None = Field(None, ge=FEWEST_IMAGES)
     stand_ins: dict[str, str | None] = Field(default_factory=dict)
     extractor: Literal["inception", "domain"]
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
@@ -144,30 +158,50 @@ class PresetConfig(Strict):
 
 
 def _load(file: str, kind: type[Strict]) -> dict[str, Any]:
-    path = CONFIG / file
-    entries = yaml.safe_load(path.read_text("utf-8")) or {}
-    if not isinstance(entries, dict):
-        raise ValueError(f"expected a mapping in {path.name}, found {type(entries).__name__}")
+    """Entries by name; ValueError naming file, line and key of the first that is impossible."""
+    source = settings_file.read(CONFIG / file)
+    if not source.entries:
+        raise ValueError(f"expected at least one entry in {source.name}, found none")
     loaded = {}
-    for name, entry in entries.items():
-        try:
-            loaded[name] = kind.model_validate(entry)
+    for name, entry in source.entries.items():
+        if not re.fullmatch("[a-z0-9_]+", name) or name in RESERVED:
+            raise ValueError(f"{source.where(name)}: expected a name of a-z, 0-9 and _ but {', '.join(RESERVED)}")
+        try:  # as JSON, in which a list may be a tuple, and true is no number
+            loaded[name] = kind.model_validate_json(json.dumps(entry), strict=True)
         except ValidationError as error:
             first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a misspelled key says more
-            key = ".".join(str(part) for part in (name, *first["loc"]))
             given = first.get("input")
             found = "" if isinstance(given, dict) else f", found {given!r}"  # of an entry the message says it
-            raise ValueError(f"{path.name}: {key}: {first['msg'].removeprefix('Value error, ')}{found}") from error
+            message = first["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{source.where(name, *first['loc'])}: {message}{found}") from error
     return loaded
 
 
 class Settings(Strict):
     """What a user may set by `--config key=value`: where and how jobs run, never what they compute."""
 
-    downloads: str = "downloads"
+    downloads: str = Field("downloads", min_length=1)
     device: Literal["auto", "cpu", "gpu"] | None = None
     offline: bool = False
     runs_per_gpu: PositiveInt = 1
+
+    @field_validator("downloads")
+    @classmethod
+    def _home(cls, folder: str) -> str:
+        """No shell expands the `~` of `downloads=~/raw`."""
+        expanded = os.path.expanduser(folder)
+        if expanded.startswith("~"):
+            raise ValueError(f"expected a folder, found no home of {folder.partition('/')[0]!r}")
+        if Path(expanded).exists() and not Path(expanded).is_dir():
+            raise ValueError("expected a folder, found a file")
+        return expanded
+
+    @field_validator("runs_per_gpu", mode="before")
+    @classmethod
+    def _whole(cls, runs: Any) -> Any:
+        if isinstance(runs, bool):
+            raise ValueError("expected a whole number")
+        return runs
 
 
 _settings = Settings()
@@ -182,7 +216,8 @@ def configure(config: dict[str, Any]) -> None:
         first = error.errors()[0]
         key, known = first["loc"][0], ", ".join(Settings.model_fields)
         raise ValueError(
-            f"--config {key}: {first['msg']}, found {first.get('input')!r} (known keys: {known})"
+            f"--config {key}: {first['msg'].removeprefix('Value error, ')}, found {first.get('input')!r} "
+            f"(known keys: {known})"
         ) from error
 
 
@@ -217,27 +252,105 @@ def model(name: str) -> ModelConfig:
 
 
 def check_configuration() -> None:
-    """ValueError naming file, key and what is known, when anything in the three files is unknown or impossible."""
-    for name, chosen in presets().items():
-        for capped in chosen.max_steps.models if chosen.max_steps else ():
-            try:
-                _known("model", capped, models())
-            except ValueError as error:
-                raise ValueError(f"presets.yaml: {name}.max_steps.models: {error}") from error
-    for name, data in datasets().items():
-        try:
-            if data.variant_of:
-                _known("dataset", data.variant_of, datasets())
-        except ValueError as error:
-            raise ValueError(f"datasets.yaml: {name}.variant_of: {error}") from error
-    for name, entry in models().items():
-        for family, override in {"": ModelOverride(), **entry.datasets}.items():
-            try:
-                if family:
-                    _known("dataset", family, datasets())
-                check_hparams(entry.entry, {**entry.hparams, **override.hparams})
-            except ValueError as error:
-                raise ValueError(f"models.yaml: {name}{'.datasets.' + family if family else ''}: {error}") from error
+    """ValueError naming file, line, key and what is known, when anything in the three files is unknown or impossible.
+
+    Whatever can be known without data and without building a model is said here, before anything is trained.
+    """
+    read = datasets(), models(), presets()
+    for entries, check in zip(read, (_check_dataset, _check_model, _check_preset), strict=True):
+        for name, entry in entries.items():
+            check(name, entry)
+
+
+@contextmanager
+def _at(file: str, *keys: str) -> Iterator[None]:
+    """Name file, line and key in front of what is said of an entry."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{settings_file.read(CONFIG / file).where(*keys)}: {error}") from error
+
+
+def _check_dataset(name: str, data: DatasetConfig) -> None:
+    at = partial(_at, "datasets.yaml", name)
+    if data.variant_of:
+        with at("variant_of"):
+            _known("dataset", data.variant_of, datasets())
+    if data.holdout_of:
+        with at("holdout_of"):
+            _known("dataset with classes", data.holdout_of, [n for n, d in datasets().items() if d.classes])
+        return
+    with at("module"):
+        known = known_options(data.module)
+    for option, value in data.options.items():
+        with at("options", option):
+            if known is not None and option not in known:
+                raise ValueError(f"unknown option {option!r} of {data.module} (known: {', '.join(known) or 'none'})")
+            if option in COUNTS and (type(value) is not int or value < 1):
+                raise ValueError(f"expected a positive whole number, found {value!r}")
+            if option == "sha256" and not re.fullmatch("[0-9a-f]{64}", str(value)):
+                raise ValueError(f"expected 64 hexadecimal digits, found {value!r}")
+    if data.image_shape:
+        with at("image_shape"):
+            channels, height, width = data.image_shape
+            if channels not in (1, 3) or height != width or height >> max(height.bit_length() - 3, 0) < 4:
+                raise ValueError(
+                    "expected 1 or 3 channels and a square whose side is 4 to 7 times a power of two, "
+                    f"found {list(data.image_shape)}"
+                )
+
+
+@cache
+def known_options(module: str) -> tuple[str, ...] | None:
+    """Options that a dataset module takes: what its source hands to `check_options`, or that of a module it imports.
+
+    None where neither does; ValueError where there is no such module.
+    """
+    path = path_of(module)
+    if path is None:
+        raise ValueError(f"expected a module with `prepare`, found {module!r}")
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "store.check_options":
+            known = node.args[1]
+            if isinstance(known, ast.Name):
+                known = next(
+                    n.value for n in tree.body if isinstance(n, ast.Assign) and known.id in map(ast.unparse, n.targets)
+                )
+            return ast.literal_eval(known)
+    reached = (known_options(name) for name in sorted(imports(module)) if name != "dtri.data.store")
+    return next((known for known in reached if known is not None), None)
+
+
+def _check_model(name: str, entry: ModelConfig) -> None:
+    with _at("models.yaml", name, "entry"):
+        check_hparams(entry.entry, {})
+    trainable = [n for n, d in datasets().items() if not d.any_shape and not d.test_only]
+    plain = next((n for n in trainable if n not in entry.datasets), trainable[0])
+    for family, override in {"": entry, **entry.datasets}.items():
+        keys = (name, "datasets", family) if family else (name,)
+        with _at("models.yaml", *keys):
+            _known("dataset", family or plain, trainable)
+        for kind, check in (("hparams", check_hparams), ("sampler", check_sampler)):
+            for argument, value in getattr(override, kind).items():
+                with _at("models.yaml", *keys, kind, argument):
+                    check(entry.entry, {argument: value})
+        on = family or plain
+        with _at("models.yaml", *keys):
+            _spec(Run(next(iter(presets())), f"{on}0" if datasets()[on].holdout_of else on, name, 0))
+
+
+def _check_preset(name: str, chosen: PresetConfig) -> None:
+    for capped in chosen.max_steps.models if chosen.max_steps else ():
+        with _at("presets.yaml", name, "max_steps", "models", capped):
+            _known("model", capped, models())
+    for paper, ours in chosen.stand_ins.items():
+        with _at("presets.yaml", name, "stand_ins", paper):
+            _known("dataset", paper, dict.fromkeys([*datasets(), *PAPER_NAMES]))
+            if ours is not None:
+                _known("dataset", ours, datasets())
+                if bool(datasets()[ours].holdout_of) != bool(datasets().get(paper, datasets()[ours]).holdout_of):
+                    raise ValueError(f"expected a hold-out family for a hold-out family alone, found {ours!r}")
 
 
 # Datasets: a configured name, `<family><digit>` of a hold-out family, or `<name>_<C>x<H>x<W>` where any shape goes.
@@ -342,9 +455,17 @@ def _overrides(entry: ModelConfig, data: Dataset) -> ModelOverride:
 
 def train_spec(run: Run) -> TrainSpec:
     """The run's specification: configuration of the model, overridden by dataset, capped by the preset."""
-    chosen, entry, data = preset(run.preset), model(run.model), dataset(run.dataset)
-    if not data.trainable:
+    preset(run.preset), model(run.model)
+    if not dataset(run.dataset).trainable:
         raise ValueError(f"dataset {run.dataset!r} is for out-of-distribution tests only, it has no training images")
+    try:
+        return _spec(run)
+    except ValueError as error:
+        raise ValueError(f"models.yaml: {run.model} on {dataset(run.dataset).family}: {error}") from error
+
+
+def _spec(run: Run) -> TrainSpec:
+    chosen, entry, data = preset(run.preset), model(run.model), dataset(run.dataset)
     overrides = _overrides(entry, data)
     steps = overrides.steps or entry.steps
     if chosen.max_steps:
@@ -352,24 +473,21 @@ def train_spec(run: Run) -> TrainSpec:
     hparams = {**entry.hparams, **overrides.hparams}
     if chosen.width != 1.0:
         hparams["width"] = chosen.width * hparams.get("width", 1.0)
-    try:
-        return TrainSpec(
-            dataset=run.dataset,
-            model=run.model,
-            entry=entry.entry,
-            image_shape=data.image_shape,
-            hparams=hparams,
-            steps=steps,
-            batch_size=overrides.batch_size or entry.batch_size,
-            seed=run.seed,
-            precision=chosen.precision,
-            threads=chosen.threads,
-            late_every=_late_every(steps) if data.digit is not None else 0,
-            processes=overrides.processes or entry.processes,
-            sync_batch_norm=entry.sync_batch_norm if overrides.sync_batch_norm is None else overrides.sync_batch_norm,
-        )
-    except ValueError as error:
-        raise ValueError(f"models.yaml: {run.model} on {data.family}: {error}") from error
+    return TrainSpec(
+        dataset=run.dataset,
+        model=run.model,
+        entry=entry.entry,
+        image_shape=data.image_shape,
+        hparams=hparams,
+        steps=steps,
+        batch_size=overrides.batch_size or entry.batch_size,
+        seed=run.seed,
+        precision=chosen.precision,
+        threads=chosen.threads,
+        late_every=_late_every(steps) if data.digit is not None else 0,
+        processes=overrides.processes or entry.processes,
+        sync_batch_norm=entry.sync_batch_norm if overrides.sync_batch_norm is None else overrides.sync_batch_norm,
+    )
 
 
 def _late_every(steps: int) -> int:

@@ -17,6 +17,7 @@ gradient of SSE is some hundred times that of a 1-Lipschitz f).
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ from dtri.objectives.schedules import exponential
 
 @dataclass(frozen=True)
 class Hparams:
-    kl_sign: str = "minus"  # "minus": Eqn 15, "Ours"; "plus": Eqn 17, "Ours(+)"
+    kl_sign: Literal["minus", "plus"] = "minus"  # "minus": Eqn 15, "Ours"; "plus": Eqn 17, "Ours(+)"
     z_dim: int = 100  # not stated; that of paper B
     width: float = 1.0  # multiplies all channels; presets may lower it
     lr_critic: float = 1e-4  # not stated; that of paper B's energy network
@@ -48,7 +49,7 @@ class Hparams:
     entropy_weight: float = 1e-3  # e, Eqn 17 only: 2 p, both entropies at the weight of the prior term
     logvar_range: tuple[float, float] = (-8.0, 4.0)  # keeps a collapsing or exploding V representable
     spectral_norm_last: bool = False  # not stated which layers; with it f stays too flat to rank images
-    z_layers: int = 2  # section 5: z is transformed before it meets x (0: section 3.5)
+    z_layers: Annotated[int, "may be 0"] = 2  # section 5: z is transformed before it meets x (0: section 3.5)
     clip_norm: float = 100.0  # paper B's script
     ema_decay: float = 0.999  # not stated; f wanders between iterations, its average does not (EGBAD tests so too)
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 def run(main: Callable[[], int]) -> int:
     """Exit code of `main`; expected errors become one line on stderr and code 2 (DTRI_TRACEBACK=1 shows all).
 
-    What the terminal's encoding lacks is printed as an escape sequence.
+    What the terminal's encoding lacks is printed as an escape sequence. No shell expands the `~` of `--option=~/x`.
     """
+    sys.argv = [_at_home(word) for word in sys.argv]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -22,3 +23,9 @@ def run(main: Callable[[], int]) -> int:
         text = str(error) if not isinstance(error, KeyError) else error.args[0]
         print(f"error: {' '.join(str(text).split())}", file=sys.stderr)
         return 2
+
+
+def _at_home(word: str) -> str:
+    """A word of the command line with the `~` of its value expanded."""
+    option, is_given, value = word.partition("=")
+    return f"{option}={os.path.expanduser(value)}" if is_given and option.startswith("--") else word

@@ -1,0 +1,103 @@
+"""A YAML file of settings, read so that nothing in it is taken for something else, and every key knows its line.
+
+Plain values are those of YAML 1.2's core schema, to which PyYAML (YAML 1.1) is held here: `1e-4` is a number, `010` is
+ten, `no` and `12:30` are text. A key that stands twice is an error. Not-a-number and infinity are text, and so are
+refused wherever a number is expected.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Keys = tuple[str | int, ...]  # from the top of a file to an entry
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, list] = {}  # noqa: RUF012 - as PyYAML wants it
+
+
+for tag, pattern, first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+", list("-+.0123456789")),
+    ("merge", r"<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), first)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(loader.construct_scalar(node)))
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """What a file holds by its top keys, and the line of every entry."""
+
+    name: str
+    entries: dict[str, Any]
+    lines: dict[Keys, int]
+
+    def where(self, *keys: str | int) -> str:
+        """File, line and key of an entry, for a message; the line is that of the innermost entry that is there."""
+        known = next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in self.lines), None)
+        line = f", line {self.lines[known]}" if known else ""
+        return f"{self.name}{line}: {'.'.join(map(str, keys))}"
+
+
+def read(path: Path) -> SettingsFile:
+    """ValueError naming file, line and key, where the text is no mapping of names; OSError where there is none."""
+    try:
+        loader = _Loader(path.read_bytes().decode("utf-8-sig"))
+        node = loader.get_single_node()
+        _check(node, path.name, ())
+        entries = {} if node is None else loader.construct_document(node)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected UTF-8 text in {path.name}, found {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or error
+        raise ValueError(f"expected YAML in {path.name}{line}, found: {problem}{_hint(str(problem))}") from error
+    if not isinstance(entries, dict):
+        raise ValueError(f"expected a mapping in {path.name}, found {type(entries).__name__}")
+    return SettingsFile(path.name, entries, dict(_lines(node, ())))
+
+
+def _hint(problem: str) -> str:
+    return " (a tab; YAML wants blanks)" if "\\t" in problem else ""
+
+
+def _check(node: yaml.Node | None, name: str, above: tuple[yaml.Node, ...]) -> None:
+    """ValueError for a key that stands twice or is no text, and for an entry that contains itself."""
+    if node in above:
+        raise ValueError(f"{name}, line {node.start_mark.line + 1}: expected no entry that contains itself")
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode) or not key.tag.endswith((":str", ":merge")):
+                found = f"{key.value!r}" if isinstance(key, yaml.ScalarNode) else "a list or a mapping"
+                raise ValueError(f"{name}, line {line}: expected text as a key, found {found}")
+            if key.value in seen:
+                first = seen[key.value]
+                raise ValueError(f"{name}, line {line}: expected {key.value!r} once, found it in line {first} too")
+            seen[key.value] = line
+            _check(value, name, (*above, node))
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _check(value, name, (*above, node))
+
+
+def _lines(node: yaml.Node | None, keys: Keys) -> Iterator[tuple[Keys, int]]:
+    """Of every entry below a node whose merges were carried out: the line where it is written."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*keys, key.value), key.start_mark.line + 1
+            yield from _lines(value, (*keys, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield (*keys, number), value.start_mark.line + 1
+            yield from _lines(value, (*keys, number))
