@@ -17,7 +17,7 @@ min_version("9.20")
 try:
     plan.check_configuration()
     plan.configure(config)
-    for word in sys.argv[1:]:
+    for word in sys.argv[1:] if workflow.modifier.is_main_snakefile() else ():  # a module's user has own targets
         plan.check_target(word)
 except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")

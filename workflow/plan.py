@@ -34,7 +34,7 @@ from dtri.landscape.settings import Settings as LandscapeSettings
 from dtri.report.cells import PAPER_NAMES, Cell, Found, Missing, Product, Table, Want, stand_in
 from dtri.report.records import Record
 from workflow import settings_file
-from workflow.fingerprint import fingerprint, imports, path_of
+from workflow.fingerprint import ROOT, fingerprint, imports, path_of
 
 CONFIG = Path(__file__).parent / "config"
 TABLES = ("table1", "table2", "table3", "table4")
@@ -1050,14 +1050,23 @@ def figure_labels(wildcards: Any) -> dict[str, str]:
 
 
 def shell_prefix(python: str) -> str:
-    """Shell text before every job: this interpreter first on the path, and the user's settings as variables."""
-    variables = {"DTRI_DOWNLOADS": _settings.downloads, "DTRI_OFFLINE": "1" if _settings.offline else ""}
+    """Shell text before every job: this interpreter and these sources first, wherever Snakemake was started from.
+
+    And the user's settings as variables. Braces are doubled, since Snakemake formats it.
+    """
+    sources = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    variables = {
+        "PYTHONPATH": sources,
+        "DTRI_DOWNLOADS": _settings.downloads,
+        "DTRI_OFFLINE": "1" if _settings.offline else "",
+    }
     if _settings.device:
         variables["DTRI_DEVICE"] = _settings.device
     if _settings.runs_per_gpu > 1:
         variables["DTRI_RUNS_PER_GPU"] = str(_settings.runs_per_gpu)
     exports = [f"export {name}={shlex.quote(value)}; " for name, value in variables.items()]
-    return "".join([f'export PATH={shlex.quote(str(Path(python).parent))}:"$PATH"; ', *exports])
+    text = "".join([f'export PATH={shlex.quote(str(Path(python).parent))}:"$PATH"; ', *exports])
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def outlive_warnings() -> None:

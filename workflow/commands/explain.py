@@ -85,8 +85,10 @@ class Speed:
 
 def dry_run(targets: list[str]) -> list[Job]:
     """The jobs that Snakemake would run; ValueError with its message when it cannot plan."""
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", "--", *targets]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    options = ["--snakefile", str(ROOT / "Snakefile"), "--dry-run", "--cores", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *options, "--", *targets], capture_output=True, text=True, errors="replace"
+    )
     text = done.stdout + done.stderr
     if done.returncode:
         raise ValueError(_complaint(text))
