@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from dtri.model import Model
+from dtri.networks.batch_norm import untracked
 from dtri.networks.convolutional import GaussianEncoder, Generator, ImageCritic, image_side
 from dtri.objectives import gaussian
 from dtri.objectives.reconstruction import sse
@@ -81,6 +82,11 @@ class DivergenceTriangle(Model):
         base = {"energy": h.lr_energy, "encoder": h.lr_encoder, "generator": h.lr_generator}
         return {name: exponential(lr, h.gamma, h.gamma_every, t) for name, lr in base.items()}
 
+    def latent_nll(self, z: Tensor, x_fake: Tensor) -> Tensor:
+        """-log q(z | x_fake), mean over the batch."""
+        with untracked(self.encoder):
+            return gaussian.nll(z, *self.encoder(x_fake)).mean()
+
     def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
         h = self.h
         z = torch.randn(len(x), h.z_dim, device=x.device)
@@ -94,7 +100,7 @@ class DivergenceTriangle(Model):
             mu, logvar = self.encoder(x)
             rec = sse(x, self.generate(gaussian.sample(mu, logvar))).mean()
             kl = gaussian.kl_standard(mu, logvar).mean() / h.z_dim
-            latent = gaussian.nll(z, *self.encoder(x_fake.detach())).mean()
+            latent = self.latent_nll(z, x_fake.detach())
             self.descend("encoder", h.rec_weight * (rec + kl) + h.latent_weight * latent, h.clip_norm)
 
         with self.only("generator"):
@@ -105,7 +111,7 @@ class DivergenceTriangle(Model):
                     z_x = gaussian.sample(*self.encoder(x))
                 rec = sse(x, self.generate(z_x)).mean()
                 adversarial = self.energy(x_fake).mean()
-                latent = gaussian.nll(z, *self.encoder(x_fake)).mean()
+                latent = self.latent_nll(z, x_fake)
                 self.descend("generator", h.rec_weight * rec + adversarial + h.latent_weight * latent, h.clip_norm)
 
         return {
