@@ -26,7 +26,7 @@ from workflow.commands import classifier, train
 
 DATA, HELD = "results/data/digits", "results/data/digits_holdout4"
 RUN, LATE = "results/demo/digits/vae/seed0", "results/demo/digits_holdout4/vae/seed0"
-COMPARISON = {"n_samples": 32, "reference": "train", "n_reference": 64, "batch_statistics": False}
+COMPARISON = {"n_samples": 32, "reference": "train", "n_reference": 64}
 WAYS = json.dumps({"comparisons": [COMPARISON], "sampler": {}})
 
 

@@ -44,27 +44,17 @@ class Strict(BaseModel):
 
 
 class Comparison(Strict):
-    """How many samples against which images of the dataset: the first `n_reference` of a split, or all.
-
-    With `batch_statistics` the samples are drawn anew, batch norm using the statistics of each batch.
-    """
+    """How many samples against which images of the dataset: the first `n_reference` of a split, or all."""
 
     n_samples: PositiveInt
     reference: Literal["train", "test"] = "train"
     n_reference: PositiveInt | None = None
-    batch_statistics: bool = False
 
 
 class GenerationProtocol(Comparison):
     """The comparison behind the tables' numbers, and others of the same samples that are reported beside it."""
 
     also: tuple[Comparison, ...] = ()
-
-    @model_validator(mode="after")
-    def _eval_mode(self) -> "GenerationProtocol":
-        if self.batch_statistics:
-            raise ValueError("expected batch_statistics below `also` only: the tables' numbers are of eval mode")
-        return self
 
 
 class DatasetConfig(Strict):
@@ -396,9 +386,9 @@ def comparisons(run: Run) -> list[Comparison]:
     return list(dict.fromkeys(capped))
 
 
-def n_samples(run: Run, batch_statistics: bool = False) -> int:
-    """As many as the largest comparison needs of those samples."""
-    return max((one.n_samples for one in comparisons(run) if one.batch_statistics == batch_statistics), default=0)
+def n_samples(run: Run) -> int:
+    """As many as the largest comparison needs."""
+    return max(one.n_samples for one in comparisons(run))
 
 
 # What each kind of job depends on: the command's modules, and the model's where a model is built.
@@ -788,10 +778,6 @@ def train_arguments(wildcards: Any) -> str:
 
 def sample_count(wildcards: Any) -> int:
     return n_samples(run_of(wildcards))
-
-
-def batch_sample_count(wildcards: Any) -> int:
-    return n_samples(run_of(wildcards), batch_statistics=True)
 
 
 def sampler_text(wildcards: Any) -> str:

@@ -6,7 +6,7 @@ rule sample:
         model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
     output:
         samples=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples.npy"),
-        batch_samples=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples_batch_statistics.npy"),
+        variants=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples_variants.npz"),
         grid="results/{preset}/{dataset}/{model}/seed{seed}/grid.npy",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/sample.log",
@@ -17,13 +17,11 @@ rule sample:
         runtime=240,
     params:
         n=plan.sample_count,
-        n_batch=plan.batch_sample_count,
         sampler=plan.sampler_text,
         code=plan.sample_code,
     shell:
         "python -m workflow.warm sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
-        " --threads {threads} --out {output.samples} --grid {output.grid} --n-batch-statistics {params.n_batch}"
-        " --out-batch-statistics {output.batch_samples} > {log} 2>&1"
+        " --threads {threads} --out {output.samples} --variants {output.variants} --grid {output.grid} > {log} 2>&1"
 
 
 rule interpolate:
