@@ -43,7 +43,7 @@ class Hparams:
     weight_decay: float = 5e-4  # paper section 4; script: generator only
     gamma: float = 0.998  # script, per epoch
     gamma_every: int = 500  # iterations per epoch: CIFAR-10 in batches of 100
-    rec_weight: float = 1.0  # script, on the summed squared error
+    elbo_weight: float = 1.0  # script, on the summed squared error and KL / d together
     latent_weight: float = 0.1  # script, on -log q(z | x_fake)
     clip_norm: float = 100.0  # script, each network by itself
     generator_steps: int = 1  # script; Algorithm 1, line 9: "optional: multiple-step update", used in section 4.3
@@ -101,7 +101,7 @@ class DivergenceTriangle(Model):
             rec = sse(x, self.generate(gaussian.sample(mu, logvar))).mean()
             kl = gaussian.kl_standard(mu, logvar).mean() / h.z_dim
             latent = self.latent_nll(z, x_fake.detach())
-            self.descend("encoder", h.rec_weight * (rec + kl) + h.latent_weight * latent, h.clip_norm)
+            self.descend("encoder", h.elbo_weight * (rec + kl) + h.latent_weight * latent, h.clip_norm)
 
         with self.only("generator"):
             for k in range(h.generator_steps):
@@ -112,7 +112,7 @@ class DivergenceTriangle(Model):
                 rec = sse(x, self.generate(z_x)).mean()
                 adversarial = self.energy(x_fake).mean()
                 latent = self.latent_nll(z, x_fake)
-                self.descend("generator", h.rec_weight * rec + adversarial + h.latent_weight * latent, h.clip_norm)
+                self.descend("generator", h.elbo_weight * rec + adversarial + h.latent_weight * latent, h.clip_norm)
 
         return {
             "energy_real": u_real.detach(),
