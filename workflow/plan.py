@@ -29,7 +29,16 @@ CONFIG = Path(__file__).parent / "config"
 TABLES = ("table1", "table2", "table3", "table4")
 LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
 FIGURES = (
-    *("samples", "reconstructions", "histograms", "ood_examples", "interpolation", "training_curves", "anomaly"),
+    *(
+        "systems",
+        "samples",
+        "reconstructions",
+        "histograms",
+        "ood_examples",
+        "interpolation",
+        "training_curves",
+        "anomaly",
+    ),
     *("growth", "growth_compared", "high_resolution", "large_scale"),
     *LANDSCAPE,
 )
@@ -399,6 +408,7 @@ COMMAND = {
     "classifier": "workflow.commands.classifier",
     "train": "workflow.commands.train",
     "sample": "workflow.commands.sample",
+    "grid": "workflow.commands.sample",
     "interpolate": "workflow.commands.interpolate",
     "growth": "workflow.commands.growth",
     "reconstruct": "workflow.commands.reconstruct",
@@ -414,7 +424,7 @@ COMMAND = {
 }
 
 
-BUILDS_MODEL = ("train", "sample", "interpolate", "growth", "reconstruct", "score", "landscape")
+BUILDS_MODEL = ("train", "sample", "grid", "interpolate", "growth", "reconstruct", "score", "landscape")
 # The job whose products a measurement reads: a record names the code of both, so that a copied one can be judged.
 MEASURES = {"generation": "sample", "auroc": "score", "auprc": "score"}
 WRITERS = {  # metric -> the job that writes its record
@@ -546,7 +556,8 @@ def figure_missing(preset_name: str, name: str) -> list[Missing]:
             continue
         else:
             reason = "not made yet"
-        gaps.append(Missing(want.dataset, want.model, reason))
+        label = models()[want.model].label if want.model in models() else want.model
+        gaps.append(Missing(want.dataset, want.model, reason, label))
     return gaps
 
 

@@ -25,8 +25,6 @@ from dtri.data import store
 from dtri.seeding import derive
 from workflow.commands.cli import run
 
-GRID = 64
-
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -35,7 +33,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="samples: .png or .npy")
     parser.add_argument("--seed", type=int, help="seed of the latents; default: the run's")
     parser.add_argument("--variants", type=Path, help="as many by other statistics of batch norm, .npz")
-    parser.add_argument("--grid", type=Path, help=f"the first {GRID} samples besides, .npy")
     parser.add_argument("--sampler", default="{}", help="arguments of Markov chains, JSON")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
     parser.add_argument("--threads", type=int, default=1)
@@ -56,9 +53,7 @@ def main(argv: list[str] | None = None) -> int:
             _save_png(samples, arguments.out)
             print(arguments.out)
         else:
-            _save(arguments.out, samples)
-        if arguments.grid:
-            _save(arguments.grid, samples[:GRID])
+            store.write_atomic(arguments.out, lambda file: store.write_array(file, samples))
         if arguments.variants:
             variants = {}
             for rule, other in trained.by_other_rules(arguments.model, where):
@@ -77,10 +72,6 @@ def _mapping(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON mapping for --sampler, found {text!r}")
     return value
-
-
-def _save(path: Path, images: np.ndarray) -> None:
-    store.write_atomic(path, lambda file: store.write_array(file, images))
 
 
 def _save_png(samples: np.ndarray, path: Path) -> None:

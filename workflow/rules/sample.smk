@@ -7,7 +7,6 @@ rule sample:
     output:
         samples=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples.npy"),
         variants=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples_variants.npz"),
-        grid="results/{preset}/{dataset}/{model}/seed{seed}/grid.npy",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/sample.log",
     threads: plan.threads
@@ -21,7 +20,27 @@ rule sample:
         code=plan.sample_code,
     shell:
         "python -m workflow.warm sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
-        " --threads {threads} --out {output.samples} --variants {output.variants} --grid {output.grid} > {log} 2>&1"
+        " --threads {threads} --out {output.samples} --variants {output.variants} > {log} 2>&1"
+
+
+rule grid:
+    input:
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+    output:
+        grid="results/{preset}/{dataset}/{model}/seed{seed}/grid.npy",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/grid.log",
+    threads: plan.threads
+    resources:
+        gpu=plan.gpus,
+        mem_mb=6000,
+        runtime=60,
+    params:
+        sampler=plan.sampler_text,
+        code=plan.sample_code,
+    shell:
+        "python -m workflow.warm sample --model {input.model} --n 64 --sampler {params.sampler:q}"
+        " --threads {threads} --out {output.grid} > {log} 2>&1"
 
 
 rule interpolate:
