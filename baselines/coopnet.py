@@ -8,7 +8,8 @@ to x_revised, and then
     generator   min  E SSE(x_revised, g(z)) / (2 s_g^2)
 Deviations: the generator is the divergence triangle's ("network structures similar to our model", paper B section
 4.1.1), with kernels of 4 instead of 5, ReLU instead of LeakyReLU and its initial weights; images are scaled as
-everywhere here, not each by its own extremes; real batches are shuffled; batch norm uses its averages at test.
+everywhere here, not each by its own extremes; real batches are shuffled; batch norm has standing statistics at
+test.
 Left open: networks at 32 px; whether the published FID and Inception Score are of revised samples: ours are, with as
 many steps as the code's test takes (`sampler: {steps: 0}` measures the generator alone).
 """

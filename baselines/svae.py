@@ -10,7 +10,7 @@ The reference code labels generated pairs 1: its logit is -a, low on data. It di
 maps' loss, lambda and the learning rate for CelebA.
 Deviations: networks similar to those of paper A, so that x and z meet before the last layers (the released critic is a
 sum h(x) + k(z)); a Gaussian prior and a Gaussian encoder in place of the uniform prior and of tanh and noise inputs;
-both kinds of pairs judged in one batch; batch norm uses its averages at evaluation.
+both kinds of pairs judged in one batch; statistics of each batch at evaluation are a variant, not the rule.
 Left open by papers A and B: everything; paper A cites "their optimal networks and hyper-parameters".
 """
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from dtri.model import Model
+from dtri.networks.batch_norm import untracked
 from dtri.networks.convolutional import GaussianEncoder, Generator
 from dtri.networks.joint_critic import JointCritic
 from dtri.objectives import gaussian, pairs
@@ -83,7 +84,8 @@ class SVAE(Model):
             a_real, a_fake = self.critic.both(x, z_x, x_fake, z)
             adversarial = pairs.logits(a_real, a_fake)
             cycle_x = l1_mean(x, self.generate(z_x))
-            cycle_z = l1_mean(z, gaussian.sample(*self.encoder(x_fake)))
+            with untracked(self.encoder):
+                cycle_z = l1_mean(z, gaussian.sample(*self.encoder(x_fake)))
             self.descend("maps", adversarial + h.cycle_weight * (cycle_x + cycle_z))
 
         return {

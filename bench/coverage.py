@@ -30,6 +30,7 @@ BASE = {
     "width": 0.25,
     "channel_base": 1024,
     "z_dim": 100,
+    "mirror": False,
     "batch_sizes": [BATCH] * 9,
     "fade_kimg": 2.0,
     "stable_kimg": 20.0,

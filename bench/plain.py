@@ -59,7 +59,7 @@ class PlainTriangle:
         rec = mse_loss(self.generator(z_x), x, reduction="sum") / len(x)
         kl = torch.mean(0.5 * (mu**2 + torch.exp(logvar) - 1 - logvar))
         latent = self._latent_nll(z, x_fake.detach())
-        loss_encoder = h.rec_weight * (rec + kl) + h.latent_weight * latent
+        loss_encoder = h.elbo_weight * (rec + kl) + h.latent_weight * latent
         self.optimizers["encoder"].zero_grad()
         loss_encoder.backward()
         clip_grad_norm_(self.encoder.parameters(), h.clip_norm)
@@ -69,7 +69,7 @@ class PlainTriangle:
         z_x = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
         rec = mse_loss(self.generator(z_x), x, reduction="sum") / len(x)
         latent = self._latent_nll(z, x_fake)
-        loss_generator = h.rec_weight * rec + self.energy(x_fake).mean() + h.latent_weight * latent
+        loss_generator = h.elbo_weight * rec + self.energy(x_fake).mean() + h.latent_weight * latent
         self.optimizers["generator"].zero_grad()
         loss_generator.backward()
         clip_grad_norm_(self.generator.parameters(), h.clip_norm)

@@ -6,11 +6,14 @@ where they run: the same seed gives the same noise on one device and for one bat
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dtri import images
 from dtri.model import Model, has
+from dtri.networks import batch_norm
 from dtri.seeding import derive
+
+BATCH = 100  # images whose statistics batch norm takes together, as in paper B's code
 
 
 def require(model: Model, corner: str) -> None:
@@ -21,7 +24,12 @@ def require(model: Model, corner: str) -> None:
 
 
 def at_once(model: Model) -> int:
-    """Images per batch at evaluation: 250 up to 64 pixels, above as many as have that many pixels, at least one."""
+    """Images per batch at evaluation: 250 up to 64 pixels, above as many as have that many pixels, at least one.
+
+    `BATCH` where batch norm takes the statistics of each batch.
+    """
+    if any(layer.training for layer in batch_norm.layers(model)):
+        return BATCH
     _, height, width = model.image_shape
     return max(1, min(250, 250 * 64 * 64 // (height * width)))
 
@@ -57,32 +65,6 @@ def sample(model: Model, n: int, seed: int, batch_size: int | None = None) -> np
     generator = torch.Generator(device).manual_seed(derive("chains", seed))
     parts = (model.sample(part.to(device), generator) for part in z.split(batch_size or at_once(model)))
     return torch.cat([images.to_uint8(part).cpu() for part in parts]).numpy()
-
-
-def batch_norms(model: Model) -> list[nn.Module]:
-    """The model's batch norm layers."""
-    return [module for module in model.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
-
-
-def sample_by_batch_statistics(model: Model, n: int, seed: int) -> np.ndarray:
-    """As `sample`, in batches of 100 whose own statistics batch norm uses, as the official code of paper B does.
-
-    Its running averages stay as they are.
-    """
-    if not n:
-        return np.empty((0, *model.image_shape), np.uint8)
-    layers = batch_norms(model)
-    before = [(layer.momentum, layer.num_batches_tracked.clone()) for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-        layer.train()
-    try:
-        return sample(model, n, seed, batch_size=100)
-    finally:
-        for layer, (momentum, count) in zip(layers, before, strict=True):
-            layer.momentum = momentum
-            layer.num_batches_tracked.copy_(count)
-            layer.eval()
 
 
 @torch.no_grad()

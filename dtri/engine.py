@@ -112,7 +112,7 @@ class Batches:
             order = torch.randperm(self.n, generator=generator)
             if self.resident is not None:
                 order = order.to(self.device)
-            self._orders = {epoch - 1: self._orders.get(epoch - 1), epoch: order}
+            self._orders = dict([*self._orders.items()][-1:]) | {epoch: order}  # a batch may straddle two epochs
         return self._orders[epoch]
 
     def indices(self, t: int) -> Tensor:

@@ -286,7 +286,6 @@ CONFIGURATIONS = {
     "image shape of two numbers": ("datasets", "[3, 32, 32]", "[32, 32]", ("cifar10.image_shape",)),
     "test set of no shape": ("datasets", "any_shape: true", "any_shape: true\n  test_only: true", ("test_only",)),
     "dataset without a module": ("datasets", "  module: dtri.data.cifar10\n", "", ("cifar10", "expected module")),
-    "batch statistics": ("datasets", "reference: test}\n\nceleba", "batch_statistics: true}\n\nceleba", ("`also`",)),
     "a list of models": ("models", None, "- vae\n- dcgan\n", ("expected a mapping in models.yaml", "found list")),
     "no presets": ("presets", None, "# none\n", ("at least one entry in presets.yaml", "found none")),
     "the same model twice": ("models", None, "vae: {}\ndcgan: {}\nvae: {}\n", ("line 3", "'vae' once", "in line 1")),

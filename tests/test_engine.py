@@ -153,6 +153,9 @@ def test_batches_depend_on_seed_and_t_alone():
     for t in (11, 0, 7, 3, 4):  # a fresh object, any order
         assert torch.equal(engine.Batches(stored, 3, seed=5, device=CPU)(t), order[t])
         assert torch.equal(forward(t), order[t])
+    backward = engine.Batches(stored, 3, seed=5, device=CPU)
+    for t in reversed(range(12)):
+        assert torch.equal(backward(t), order[t])
     other = engine.Batches(stored, 3, seed=6, device=CPU)
     assert not all(torch.equal(other.indices(t), forward.indices(t)) for t in range(3))
 

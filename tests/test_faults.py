@@ -26,7 +26,7 @@ from workflow.commands import classifier, train
 
 DATA, HELD = "results/data/digits", "results/data/digits_holdout4"
 RUN, LATE = "results/demo/digits/vae/seed0", "results/demo/digits_holdout4/vae/seed0"
-COMPARISON = {"n_samples": 32, "reference": "train", "n_reference": 64, "batch_statistics": False}
+COMPARISON = {"n_samples": 32, "reference": "train", "n_reference": 64}
 WAYS = json.dumps({"comparisons": [COMPARISON], "sampler": {}})
 
 
@@ -90,9 +90,9 @@ STAGES = {
     ),
     "sample": Stage(
         "sample",
-        on(RUN, "--n", "32", "--out", f"{RUN}/samples.npy", "--grid", f"{RUN}/grid.npy"),
+        on(RUN, "--n", "32", "--out", f"{RUN}/samples.npy", "--variants", f"{RUN}/samples_variants.npz"),
         (f"{RUN}/model.safetensors",),
-        (f"{RUN}/samples.npy", f"{RUN}/grid.npy"),
+        (f"{RUN}/samples.npy", f"{RUN}/samples_variants.npz"),
     ),
     "interpolate": Stage(
         "interpolate",
@@ -126,9 +126,9 @@ STAGES = {
         [
             *read(RUN, "--samples", f"{RUN}/samples.npy", "--data", DATA, "--spec", WAYS, "--extractor", "domain"),
             *("--weights", NETWORK[0], "--summary", NETWORK[1], "--cache", f"{DATA}/features"),
-            *("--out", f"{RUN}/metrics"),
+            *("--variants", f"{RUN}/samples_variants.npz", "--out", f"{RUN}/metrics"),
         ],
-        (*NETWORK, f"{RUN}/samples.npy", f"{RUN}/train.json"),
+        (*NETWORK, f"{RUN}/samples.npy", f"{RUN}/samples_variants.npz", f"{RUN}/train.json"),
         tuple(f"{RUN}/metrics/{name}_domain.json" for name in ("fid", "is", "kid", "prc")),
     ),
     "auroc": Stage(

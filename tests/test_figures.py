@@ -12,6 +12,7 @@ from dtri.report.cells import Missing, Product, Want, first_seeds
 from dtri.report.records import Record
 
 NAMES = (
+    "systems",
     "samples",
     "reconstructions",
     "histograms",
@@ -164,6 +165,7 @@ def texts(figure) -> str:
 @pytest.mark.parametrize(
     "name,axes",
     [
+        ("systems", 16),
         ("samples", 5),
         ("reconstructions", 8),
         ("histograms", 10),
@@ -197,6 +199,21 @@ def test_saved_files_are_small_and_identical_on_two_runs(name: str, products, tm
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
     assert 5_000 < first[1].stat().st_size < 500_000
+
+
+def test_every_system_of_the_tables_has_a_panel(products):
+    """Samples, below them test images and reconstructions where there are such, or why there are none."""
+    systems = module("systems")
+    assert {"meg", "bigan", "sngan", "igebm", "wake_sleep"} < set(systems.SYSTEMS)
+    wants = [want for want in systems.WANTS if want.model in ("vae", "dcgan", "bigan")]
+    gap = Missing("cifar10", "sngan", "not made yet", "SNGAN")
+    figure = systems.draw(products(wants), LABEL, [gap])
+    heights = {
+        axes.get_title().split("\n")[0]: axes.images[0].get_array().shape[0] for axes in figure.axes if axes.images
+    }
+    assert heights == {"label of vae": 6 * 33 - 2 + 8, "label of dcgan": 4 * 33 - 1, "label of bigan": 6 * 33 - 2 + 8}
+    assert "SNGAN\nCIFAR-10" in texts(figure)
+    assert "missing:\nnot made yet" in texts(figure)
 
 
 def test_large_datasets_that_are_missing_say_why(products):

@@ -12,7 +12,7 @@ from dtri import checkpoint, corners, engine, images
 from dtri.experiment import TrainSpec, build
 from dtri.models.divergence_triangle_progressive import Hparams, ProgressiveTriangle
 from dtri.networks.progressive import Conv, down, normalise_pixels, sides, up
-from tests.toys import noise_images, same, stopping_after
+from tests.toys import noise_images, same, still, stopping_after
 
 CPU = torch.device("cpu")
 ENTRY = "dtri.models.divergence_triangle_progressive:ProgressiveTriangle"
@@ -208,14 +208,41 @@ def test_equalised_learning_rate_and_pixel_norm():
 
 
 def test_reconstruction_weighs_the_same_at_every_level(monkeypatch):
-    """An error of the same size at each pixel costs the same, whatever the level: 3 x 32 x 32 times its square."""
-    model = quick()
-    for level in range(4):
+    """An error of the same size at each pixel costs the same, whatever the level: 3 x 32 x 32 times its square.
+
+    The curve shows the error itself, as those of all other systems do.
+    """
+    model = quick(latent_weight=0.0)
+    losses = still(model, monkeypatch)
+    for level, side in enumerate(model.sides):
         t = start(model, level, False)
         model.begin(t)
-        monkeypatch.setattr(model, "draw", lambda z: torch.full((len(z), 3, *[model.sides[model.now.level]] * 2), 0.5))
-        monkeypatch.setattr(model, "descend", lambda *_: None)
-        assert model.step(torch.zeros(2, *SHAPE), t)["rec"].item() == pytest.approx(3 * 32 * 32 * 0.25)
+        cost, curve = [], []
+        for grey in (0.0, 0.5):
+            drawn = torch.full((2, 3, side, side), grey)
+            monkeypatch.setattr(model, "draw", lambda z, drawn=drawn: drawn)
+            curve.append(model.step(torch.zeros(2, *SHAPE), t)["rec"].item())
+            cost.append(losses["encoder"].item())
+        assert cost[1] - cost[0] == pytest.approx(3 * 32 * 32 * 0.25, rel=1e-5)
+        assert curve == [0.0, pytest.approx(3 * side * side * 0.25)]
+
+
+def test_images_are_mirrored_by_seed_and_iteration():
+    """Half of them, each whole and left to right; the same at every repetition of an iteration, and none on request."""
+
+    def shown(mirror: bool, t: int) -> Tensor:
+        model, seen = quick(mirror=mirror, batch_sizes=[64] * 9, fade_kimg=1.0), []
+        model.energy_net.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+        stored = noise_images(64, SHAPE)
+        engine.Stepper(model, lambda t: torch.from_numpy(stored), 7, "fp32")(t)
+        return seen[0]
+
+    plain, once, again, other = shown(False, 0), shown(True, 0), shown(True, 0), shown(True, 1)
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+    kept = (once == plain).flatten(1).all(1)
+    assert torch.equal(once[~kept], plain[~kept].flip(3))
+    assert 16 < kept.sum() < 48
 
 
 # Optimisers and averages

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dtri import checkpoint, corners, experiment
+from dtri import checkpoint, corners, experiment, trained
 from dtri.data import store
 from dtri.experiment import TrainSpec
 from dtri.images import to_uint8
@@ -57,41 +57,35 @@ def draw(room: Path, out: Path, name: str, *options: str) -> np.ndarray:
 @pytest.mark.parametrize("name", ENTRIES)
 def test_samples(name: str, room: Path, tmp_path: Path) -> None:
     options = () if name == "vae" else ("--sampler", '{"steps": 4}')
-    samples = draw(room, tmp_path, name, *options, "--grid", str(tmp_path / "grid.npy"))
+    samples = draw(room, tmp_path, name, *options)
     assert samples.shape == (5, *SHAPE)
     assert samples.dtype == np.uint8
-    assert np.array_equal(np.load(tmp_path / "grid.npy"), samples)
     assert np.array_equal(draw(room, tmp_path, name, *options), samples)
     assert not np.array_equal(draw(room, tmp_path, name, *options, "--seed", "5"), samples)
 
 
-def test_samples_by_batch_statistics(room: Path, tmp_path: Path) -> None:
-    """In batches of 100 as in training, and the running averages stay; nothing where there is no batch norm."""
-    path = tmp_path / "batch.npy"
-    options = ("--n-batch-statistics", "130", "--out-batch-statistics", str(path))
-    draw(room, tmp_path, "igebm", "--sampler", '{"steps": 1}', *options)
-    assert np.load(path).shape == (0, *SHAPE)
-    draw(room, tmp_path, "vae", *options)
-    found = np.load(path)
+def test_variants_are_by_the_other_rules_of_batch_norm(room: Path, tmp_path: Path) -> None:
+    """The same latents by running averages and in batches of 100; nothing where the generator has no batch norm."""
+    path = tmp_path / "variants.npz"
+    draw(room, tmp_path, "igebm", "--sampler", '{"steps": 1}', "--variants", str(path))
+    assert np.load(path).files == []
+    samples = draw(room, tmp_path, "vae", "--n", "130", "--variants", str(path))
+    found = dict(np.load(path))
+    assert found.keys() == {"running", "batch"}
 
     model, spec = checkpoint.load_model(room / "vae.safetensors")
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    seed = derive("sample", "noise", "vae", spec.seed)
-    z = corners.latents(130, model.z_dim, seed)
-    assert np.array_equal(corners.sample_by_batch_statistics(model, 130, seed), found)
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert not any(module.training for module in model.modules())
-    evaluated = corners.decode(model, z)
-    assert not np.array_equal(found, evaluated)
+    z = corners.latents(130, model.z_dim, derive("sample", "noise", "vae", spec.seed))
+    assert np.array_equal(found["running"], corners.decode(model, z))
     model.generator.train()
     with torch.no_grad():
         expected = torch.cat([to_uint8(model.generate(part)) for part in z.split(100)]).numpy()
-    assert np.array_equal(found, expected)
+    assert np.array_equal(found["batch"], expected)
+    assert len({images.tobytes() for images in (samples, *found.values())}) == 3
 
 
 def test_arguments_of_the_chains_matter(room: Path, tmp_path: Path) -> None:
     plain = draw(room, tmp_path, "coopnet", "--sampler", '{"steps": 0}')
-    model, spec = checkpoint.load_model(room / "coopnet.safetensors")
+    model, spec = trained.load(room / "coopnet.safetensors")
     z = corners.latents(5, model.z_dim, derive("sample", "noise", "coopnet", spec.seed))
     assert np.array_equal(plain, corners.decode(model, z))
     assert not np.array_equal(draw(room, tmp_path, "coopnet"), plain)
@@ -107,7 +101,7 @@ def test_straight_lines_between_test_images(room: Path, tmp_path: Path) -> None:
     assert frames.shape == prior.shape == (8, 10, *SHAPE)
     ends = noise_images(20, SHAPE, seed=1)[:16]
     assert np.array_equal(frames[:, [0, -1]], np.stack([ends[:8], ends[8:]], 1))
-    model, spec = checkpoint.load_model(room / "vae.safetensors")
+    model, spec = trained.load(room / "vae.safetensors")
     mu, z = corners.encode(model, ends), corners.latents(16, model.z_dim, derive("sample", "noise", "vae", spec.seed))
     for shown, ends, columns in ((frames[:, 1:-1], mu, 8), (prior, z, 10)):
         for column, weight in enumerate(torch.linspace(0, 1, columns)):

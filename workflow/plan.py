@@ -40,7 +40,16 @@ CONFIG = Path(__file__).parent / "config"
 TABLES = ("table1", "table2", "table3", "table4")
 LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
 FIGURES = (
-    *("samples", "reconstructions", "histograms", "ood_examples", "interpolation", "training_curves", "anomaly"),
+    *(
+        "systems",
+        "samples",
+        "reconstructions",
+        "histograms",
+        "ood_examples",
+        "interpolation",
+        "training_curves",
+        "anomaly",
+    ),
     *("growth", "growth_compared", "high_resolution", "large_scale"),
     *LANDSCAPE,
 )
@@ -58,27 +67,17 @@ class Strict(BaseModel):
 
 
 class Comparison(Strict):
-    """How many samples against which images of the dataset: the first `n_reference` of a split, or all.
-
-    With `batch_statistics` the samples are drawn anew, batch norm using the statistics of each batch.
-    """
+    """How many samples against which images of the dataset: the first `n_reference` of a split, or all."""
 
     n_samples: int = Field(ge=FEWEST_IMAGES)
     reference: Literal["train", "test"] = "train"
     n_reference: int | None = Field(None, ge=FEWEST_IMAGES)
-    batch_statistics: bool = False
 
 
 class GenerationProtocol(Comparison):
     """The comparison behind the tables' numbers, and others of the same samples that are reported beside it."""
 
     also: tuple[Comparison, ...] = ()
-
-    @model_validator(mode="after")
-    def _eval_mode(self) -> "GenerationProtocol":
-        if self.batch_statistics:
-            raise ValueError("expected batch_statistics below `also` only: the tables' numbers are of eval mode")
-        return self
 
 
 class DatasetConfig(Strict):
@@ -514,9 +513,9 @@ def comparisons(run: Run) -> list[Comparison]:
     return list(dict.fromkeys(capped))
 
 
-def n_samples(run: Run, batch_statistics: bool = False) -> int:
-    """As many as the largest comparison needs of those samples."""
-    return max((one.n_samples for one in comparisons(run) if one.batch_statistics == batch_statistics), default=0)
+def n_samples(run: Run) -> int:
+    """As many as the largest comparison needs."""
+    return max(one.n_samples for one in comparisons(run))
 
 
 # What each kind of job depends on: the command's modules, and the model's where a model is built.
@@ -527,6 +526,7 @@ COMMAND = {
     "classifier": "workflow.commands.classifier",
     "train": "workflow.commands.train",
     "sample": "workflow.commands.sample",
+    "grid": "workflow.commands.sample",
     "interpolate": "workflow.commands.interpolate",
     "growth": "workflow.commands.growth",
     "reconstruct": "workflow.commands.reconstruct",
@@ -542,7 +542,7 @@ COMMAND = {
 }
 
 
-BUILDS_MODEL = ("train", "sample", "interpolate", "growth", "reconstruct", "score", "landscape")
+BUILDS_MODEL = ("train", "sample", "grid", "interpolate", "growth", "reconstruct", "score", "landscape")
 # The job whose products a measurement reads: a record names the code of both, so that a copied one can be judged.
 MEASURES = {"generation": "sample", "auroc": "score", "auprc": "score"}
 WRITERS = {  # metric -> the job that writes its record
@@ -674,7 +674,8 @@ def figure_missing(preset_name: str, name: str) -> list[Missing]:
             continue
         else:
             reason = "not made yet"
-        gaps.append(Missing(want.dataset, want.model, reason))
+        label = models()[want.model].label if want.model in models() else want.model
+        gaps.append(Missing(want.dataset, want.model, reason, label))
     return gaps
 
 
@@ -906,10 +907,6 @@ def train_arguments(wildcards: Any) -> str:
 
 def sample_count(wildcards: Any) -> int:
     return n_samples(run_of(wildcards))
-
-
-def batch_sample_count(wildcards: Any) -> int:
-    return n_samples(run_of(wildcards), batch_statistics=True)
 
 
 def sampler_text(wildcards: Any) -> str:

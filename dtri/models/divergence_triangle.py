@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from dtri.model import Model
+from dtri.networks.batch_norm import untracked
 from dtri.networks.convolutional import GaussianEncoder, Generator, ImageCritic, image_side
 from dtri.objectives import gaussian
 from dtri.objectives.reconstruction import sse
@@ -42,7 +43,7 @@ class Hparams:
     weight_decay: float = 5e-4  # paper section 4; script: generator only
     gamma: float = 0.998  # script, per epoch
     gamma_every: int = 500  # iterations per epoch: CIFAR-10 in batches of 100
-    rec_weight: float = 1.0  # script, on the summed squared error
+    elbo_weight: float = 1.0  # script, on the summed squared error and KL / d together
     latent_weight: float = 0.1  # script, on -log q(z | x_fake)
     clip_norm: float = 100.0  # script, each network by itself
     generator_steps: int = 1  # script; Algorithm 1, line 9: "optional: multiple-step update", used in section 4.3
@@ -81,6 +82,11 @@ class DivergenceTriangle(Model):
         base = {"energy": h.lr_energy, "encoder": h.lr_encoder, "generator": h.lr_generator}
         return {name: exponential(lr, h.gamma, h.gamma_every, t) for name, lr in base.items()}
 
+    def latent_nll(self, z: Tensor, x_fake: Tensor) -> Tensor:
+        """-log q(z | x_fake), mean over the batch."""
+        with untracked(self.encoder):
+            return gaussian.nll(z, *self.encoder(x_fake)).mean()
+
     def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
         h = self.h
         z = torch.randn(len(x), h.z_dim, device=x.device)
@@ -94,8 +100,8 @@ class DivergenceTriangle(Model):
             mu, logvar = self.encoder(x)
             rec = sse(x, self.generate(gaussian.sample(mu, logvar))).mean()
             kl = gaussian.kl_standard(mu, logvar).mean() / h.z_dim
-            latent = gaussian.nll(z, *self.encoder(x_fake.detach())).mean()
-            self.descend("encoder", h.rec_weight * (rec + kl) + h.latent_weight * latent, h.clip_norm)
+            latent = self.latent_nll(z, x_fake.detach())
+            self.descend("encoder", h.elbo_weight * (rec + kl) + h.latent_weight * latent, h.clip_norm)
 
         with self.only("generator"):
             for k in range(h.generator_steps):
@@ -105,8 +111,8 @@ class DivergenceTriangle(Model):
                     z_x = gaussian.sample(*self.encoder(x))
                 rec = sse(x, self.generate(z_x)).mean()
                 adversarial = self.energy(x_fake).mean()
-                latent = gaussian.nll(z, *self.encoder(x_fake)).mean()
-                self.descend("generator", h.rec_weight * rec + adversarial + h.latent_weight * latent, h.clip_norm)
+                latent = self.latent_nll(z, x_fake)
+                self.descend("generator", h.elbo_weight * rec + adversarial + h.latent_weight * latent, h.clip_norm)
 
         return {
             "energy_real": u_real.detach(),

@@ -9,9 +9,9 @@ fixed-size model (dtri/models/divergence_triangle.py, the authors' script), at t
     generator  min  (32 / S)^2 E SSE(x, g(z_x)) + E U(x_fake) + 0.1 E[-log q(z | x_fake)]
 The paper says no more. Chosen here:
   * The squared error weighs at every level as the script's at 32 pixels, so that its balance with U does not move.
-  * ProGAN's schedule, batch sizes, channels, equalised learning rate, pixel norm in g, fading of networks and of real
-    images, average of weights, and a new state of the optimisers whenever a level starts or its fading ends. Level
-    and alpha are functions of the images seen, which count the real images of all batches.
+  * ProGAN's schedule, batch sizes, channels, equalised learning rate, pixel norm in g, mirrored images, fading of
+    networks and of real images, average of weights, and a new state of the optimisers whenever a level starts or its
+    fading ends. Level and alpha are functions of the images seen, which count the real images of all batches.
   * Levels show means over squares of the full-size images, made where the model computes: one array serves all levels,
     and they differ from the prepared pyramid by its rounding alone (half a grey level).
   * From the script: tanh, clipped gradients (the only bound on U), and its learning rates' ratio of 1 to 3. Not its
@@ -46,6 +46,7 @@ class Hparams:
     fade_kimg: float = 800.0  # ProGAN, CelebA-HQ: thousands of real images while a level fades in
     stable_kimg: float = 800.0  # ProGAN, CelebA-HQ: and after that; the last level lasts until training ends
     batch_sizes: tuple[int, ...] = (16, 16, 16, 16, 16, 16, 14, 6, 3)  # ProGAN; by level, from the smallest
+    mirror: bool = True  # ProGAN, CelebA-HQ: each real image is reflected left to right with probability 1/2
     lr_energy: float = 3e-4  # a third of the others, as in the script
     lr_generator: float = 1e-3  # ProGAN
     lr_encoder: float = 1e-3  # that of the generator, as in the script
@@ -162,6 +163,8 @@ class ProgressiveTriangle(Model):
         h, grown = self.h, (self._now.level, self._fade)
         rec_weight = h.rec_weight * (h.rec_side / self.sides[self._now.level]) ** 2
         x = self.at_level(x)
+        if h.mirror:
+            x = mirrored(x)
         z = torch.randn(len(x), h.z_dim, device=x.device)
         x_fake = self.draw(z)
 
@@ -172,18 +175,18 @@ class ProgressiveTriangle(Model):
 
         with self.only("encoder"):
             mu, logvar = self.encoder(x, *grown)
-            rec = rec_weight * sse(x, self.draw(gaussian.sample(mu, logvar))).mean()
+            rec = sse(x, self.draw(gaussian.sample(mu, logvar))).mean()
             kl = gaussian.kl_standard(mu, logvar).mean() / h.z_dim
             latent = gaussian.nll(z, *self.encoder(x_fake.detach(), *grown)).mean()
-            self.descend("encoder", rec + kl + h.latent_weight * latent, h.clip_norm)
+            self.descend("encoder", rec_weight * rec + kl + h.latent_weight * latent, h.clip_norm)
 
         with self.only("generator"):
             with torch.no_grad():
                 z_x = gaussian.sample(*self.encoder(x, *grown))
-            rec = rec_weight * sse(x, self.draw(z_x)).mean()
+            rec = sse(x, self.draw(z_x)).mean()
             adversarial = self.energy_net(x_fake, *grown).mean()
             latent = gaussian.nll(z, *self.encoder(x_fake, *grown)).mean()
-            self.descend("generator", rec + adversarial + h.latent_weight * latent, h.clip_norm)
+            self.descend("generator", rec_weight * rec + adversarial + h.latent_weight * latent, h.clip_norm)
 
         return {
             "energy_real": u_real.detach(),
@@ -193,6 +196,11 @@ class ProgressiveTriangle(Model):
             "latent_nll": latent.detach(),
             "logvar": logvar.detach().mean(),
         }
+
+
+def mirrored(x: Tensor) -> Tensor:
+    """x: [B, C, H, W], each image reflected left to right with probability 1/2."""
+    return torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5, x.flip(3), x)
 
 
 def _phases(sides: list[int], h: Hparams) -> tuple[Phase, ...]:

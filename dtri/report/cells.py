@@ -136,6 +136,7 @@ class Missing:
     dataset: str
     model: str
     reason: str
+    model_label: str = ""
 
     @property
     def place(self) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dtri.report.cells import Product
+from dtri.report.cells import Missing, Product
 from dtri.report.records import read_arrays
 
 if TYPE_CHECKING:
@@ -47,3 +47,10 @@ def show(axes: "Axes", images: np.ndarray, columns: int, title: str = "") -> Non
     axes.imshow(tile(images, columns), interpolation="antialiased")
     axes.set_title(title)
     axes.set_axis_off()
+
+
+def missing(axes: "Axes", gap: Missing) -> None:
+    """An empty panel that says what is missing, and why."""
+    axes.set_title(f"{gap.model_label}\n{gap.place}")
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, f"missing:\n{gap.reason}", ha="center", va="center", wrap=True, transform=axes.transAxes)

@@ -14,7 +14,7 @@ from dtri.data import store
 from dtri.metrics import features, generation
 from dtri.report.records import AGAIN, read_arrays, read_sealed
 from workflow.commands.cli import run
-from workflow.commands.measuring import Measurement, variant
+from workflow.commands.measuring import BATCH_NORM, Measurement, variant
 
 METRICS = {"fid": "fid", "is": "inception_score", "kid": "kid", "prc": "precision"}
 
@@ -22,9 +22,7 @@ METRICS = {"fid": "fid", "is": "inception_score", "kid": "kid", "prc": "precisio
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", required=True, type=Path, help="uint8 [n, C, H, W], .npy")
-    parser.add_argument(
-        "--batch-samples", type=Path, help="those drawn with batch norm's batch statistics; may be empty"
-    )
+    parser.add_argument("--variants", type=Path, help="as many by other rules of batch norm, .npz; may be empty")
     parser.add_argument("--train", required=True, type=Path, help="train.json of the run")
     parser.add_argument("--data", required=True, type=Path, help="prepared dataset")
     parser.add_argument(
@@ -53,14 +51,16 @@ def main(argv: list[str] | None = None) -> int:
             path = arguments.out / f"{name}_{extractor.name}.json"
             job.record(path, name, None, protocol="not measured", extractor=extractor.label, **sizes)
         return 0
-    found = []  # (way, measurements)
-    for batch_statistics, path in ((False, arguments.samples), (True, arguments.batch_samples)):
-        chosen = [k for k, way in enumerate(ways) if way["batch_statistics"] == batch_statistics]
-        samples = read_arrays(path) if chosen else ()
-        if len(samples):
-            comparisons = [(ways[k]["n_samples"], references[k]) for k in chosen]
-            results = generation.measure_each(samples, comparisons, extractor, arguments.cache)
-            found += zip([ways[k] for k in chosen], results, strict=True)
+    drawn = {
+        "standing": read_arrays(arguments.samples),
+        **(read_arrays(arguments.variants) if arguments.variants else {}),
+    }
+    found = []  # (comparison, rule of batch norm, measurements): all by the tables' rule, the tables' one by all rules
+    for rule, samples in drawn.items():
+        chosen = len(ways) if rule == "standing" else 1
+        comparisons = [(way["n_samples"], reference) for way, reference in zip(ways[:chosen], references)]
+        results = generation.measure_each(samples, comparisons, extractor, arguments.cache)
+        found += [(way, rule, result) for way, result in zip(ways, results)]
     trained = read_sealed(arguments.summary, "the summary of a classifier") if arguments.summary else {}
     network = {"extractor_sha256": extractor.hash, "comparisons": ways}
     if trained:
@@ -72,47 +72,42 @@ def main(argv: list[str] | None = None) -> int:
         network["extractor_test_accuracy"] = trained["test_accuracy"]
     sampler = {"sampler": spec["sampler"]} if spec["sampler"] else {}
     for name, attribute in METRICS.items():
-        scores = [(way, getattr(result, attribute)) for way, result in found]
-        way, score = scores[0]
+        scores = [(way, rule, getattr(result, attribute)) for way, rule, result in found]
+        way, rule, score = scores[0]
         job.record(
             arguments.out / f"{name}_{extractor.name}.json",
             name,
             score.value,
             n_samples=score.n_samples,
             n_reference=score.n_reference,
-            protocol=_protocol(name, way, score, dataset.name),
+            protocol=_protocol(name, way, rule, score, dataset.name),
             extractor=extractor.label,
             extra={**score.extra, **network, **sampler, "variants": _variants(name, scores, dataset.name)},
         )
     return 0
 
 
-def _protocol(name: str, way: dict[str, Any], score: generation.Score, dataset: str) -> str:
+def _protocol(name: str, way: dict[str, Any], rule: str, score: generation.Score, dataset: str) -> str:
     against = "" if name == "is" else f" ({way['reference']} images of {dataset})"
-    mode = "with the statistics of batches of 100" if way["batch_statistics"] else "in eval mode"
-    return f"{score.protocol}{against}; BN {mode}"
+    return f"{score.protocol}{against}; {BATCH_NORM[rule][0]}"
 
 
 def _variants(
-    name: str, scores: list[tuple[dict[str, Any], generation.Score]], dataset: str
+    name: str, scores: list[tuple[dict[str, Any], str, generation.Score]], dataset: str
 ) -> dict[str, dict[str, Any]]:
     """The same metric measured otherwise than for the tables, by a name of the difference."""
     found: dict[str, dict[str, Any]] = {}
-    for way, score in scores[1:]:
+    for k, (way, rule, score) in enumerate(scores):
         against = "" if name == "is" else f" against {score.n_reference} {way['reference']} images"
-        label = f"{score.n_samples} samples{against}{', BN batch statistics' if way['batch_statistics'] else ''}"
-        protocol = _protocol(name, way, score, dataset)
-        found.setdefault(label, variant(score.value, score.n_samples, score.n_reference, protocol))
-        if name == "is" and way["batch_statistics"]:
-            found[f"{label}, one split"] = _one_split(score, "; BN with the statistics of batches of 100")
-    if name == "is":
-        found["one split"] = _one_split(scores[0][1], "; BN in eval mode")
+        label = BATCH_NORM[rule][1] or f"{score.n_samples} samples{against}"
+        if k > 0:
+            protocol = _protocol(name, way, rule, score, dataset)
+            found.setdefault(label, variant(score.value, score.n_samples, score.n_reference, protocol))
+        if name == "is" and way == scores[0][0]:  # as the official code of paper B takes it
+            protocol = f"one split of {score.n_samples} samples; {BATCH_NORM[rule][0]}"
+            one_split = variant(score.extra["one_split"], score.n_samples, 0, protocol)
+            found["one split" if k == 0 else f"{label}, one split"] = one_split
     return found
-
-
-def _one_split(score: generation.Score, ending: str) -> dict[str, Any]:
-    """The Inception Score as the official code of paper B takes it."""
-    return variant(score.extra["one_split"], score.n_samples, 0, f"one split of {score.n_samples} samples{ending}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from dtri import checkpoint, corners, device
+from dtri import corners, device, trained
 from dtri.data import store
 from dtri.seeding import derive
 from workflow.commands.cli import run
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     device.prepare(arguments.threads, "fp32")
     ends = store.load(arguments.data).images("test")[: 2 * ROWS]
     with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
-        model, spec = checkpoint.load_model(arguments.model, where)
+        model, spec = trained.load(arguments.model, where)
         seed = derive("sample", spec.dataset, spec.model, spec.seed)
         for path, between in ((arguments.out, ends), (arguments.prior, None)):
             frames = corners.interpolate(model, between, seed, ROWS)

@@ -14,7 +14,9 @@ from dtri.data import store
 from dtri.metrics import ranking
 from dtri.report.records import read_arrays
 from workflow.commands.cli import run
-from workflow.commands.measuring import Measurement, variant
+from workflow.commands.measuring import BATCH_NORM, Measurement, variant
+
+BN, _ = BATCH_NORM["standing"]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,7 +55,7 @@ def _auroc(scores, arguments: argparse.Namespace) -> None:
     job = _measurement(arguments, {against.name: against.content})
     other = read_arrays(arguments.against)
     n_id, n_ood = len(scores["energy"]), len(other["energy"])
-    protocol = f"AUROC, energy of {n_id} test images below that of {n_ood} of {against.name}; BN in eval mode"
+    protocol = f"AUROC, energy of {n_id} test images below that of {n_ood} of {against.name}; {BN}"
     path, metric = arguments.out[0], "auroc"
     if job.diverged:
         job.record(path, metric, None, n_samples=n_id, n_reference=n_ood, protocol=protocol)
@@ -72,7 +74,7 @@ def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None
     leaky = split == "test_leaky"
     metric = "auprc_leaky" if leaky else "auprc"
     composition = "leaky EGBAD split (test normals seen in training)" if leaky else "clean EGBAD split"
-    protocol = f"AUPRC (trapezoid), anomalies positive, energy as score, {composition}; BN in eval mode"
+    protocol = f"AUPRC (trapezoid), anomalies positive, energy as score, {composition}; {BN}"
     n_anomalies = int(labels.sum())
     sizes = {"n_samples": len(labels), "n_reference": n_anomalies}
     if job.diverged:

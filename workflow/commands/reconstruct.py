@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dtri import checkpoint, corners, device, images
+from dtri import corners, device, images, trained
 from dtri.data import store
 from dtri.metrics.reconstruction import SquaredError, mean_image_mse, random_pairs_mse
+from dtri.model import Model
 from dtri.seeding import derive
 from workflow.commands.cli import run
-from workflow.commands.measuring import Measurement, variant
+from workflow.commands.measuring import BATCH_NORM, Measurement, variant
 
 SHOWN = 64
-BATCH = 250
-PROTOCOL = "{metric} on [-1, 1], mean over all test images, channels and pixels; z = posterior mean; BN in eval mode"
+PROTOCOL = "{metric} on [-1, 1], mean over all test images, channels and pixels; z = posterior mean; {bn}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,34 +38,46 @@ def main(argv: list[str] | None = None) -> int:
     test = dataset.images("test")
     with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
         job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "numpy")
-        model, _ = checkpoint.load_model(arguments.model, where)
+        model, _ = trained.load(arguments.model, where)
         for corner in ("infer", "generate"):
             corners.require(model, corner)
-        error, shown = SquaredError(), []
-        for i in range(0, len(test), BATCH):
-            x = images.to_float(torch.from_numpy(test[i : i + BATCH].copy()).to(where))
-            y = corners.reconstruct(model, x)
-            error.add(x.cpu().numpy(), y.cpu().numpy())
-            if i < SHOWN:
-                shown.append(images.to_uint8(y).cpu().numpy())
+        error, shown = _reconstructed(model, test, where)
+        others = {
+            rule: _reconstructed(other, test, where)[0].mse
+            for rule, other in trained.by_other_rules(arguments.model, where)
+        }
     mean_image = mean_image_mse(test, dataset.images("train"))
     random_pairs = random_pairs_mse(test, derive("pairs", dataset.name))
     for metric, power, path in (("rmse", 0.5, arguments.rmse), ("mse", 1.0, arguments.mse)):
-        protocol = PROTOCOL.format(metric=metric.upper())
-        variants = {
-            name: variant(mse**power, error.n, error.n, f"{metric.upper()} {how}")
-            for name, mse, how in (
-                ("mean image", mean_image, "on [-1, 1] of answering with the mean training image"),
-                ("random pairs", random_pairs, "on [-1, 1] between unrelated test images"),
-                ("range [0, 1]", error.mse / 4, "on [0, 1], else as in the tables"),
-            )
-        }
+        protocol = PROTOCOL.format(metric=metric.upper(), bn=BATCH_NORM["standing"][0])
+        how = [
+            ("mean image", mean_image, f"{metric.upper()} on [-1, 1] of answering with the mean training image"),
+            ("random pairs", random_pairs, f"{metric.upper()} on [-1, 1] between unrelated test images"),
+            ("range [0, 1]", error.mse / 4, f"{metric.upper()} on [0, 1], else as in the tables"),
+            *(
+                (BATCH_NORM[rule][1], mse, PROTOCOL.format(metric=metric.upper(), bn=BATCH_NORM[rule][0]))
+                for rule, mse in others.items()
+            ),
+        ]
+        variants = {name: variant(mse**power, error.n, error.n, words) for name, mse, words in how}
         value = error.mse**power
         extra = {"variants": variants}
         job.record(path, metric, value, n_samples=error.n, n_reference=error.n, protocol=protocol, extra=extra)
-    pairs = np.stack([test[:SHOWN], np.concatenate(shown)[:SHOWN]])
+    pairs = np.stack([test[:SHOWN], shown])
     store.write_atomic(arguments.pairs, lambda file: store.write_array(file, pairs))
     return 0
+
+
+def _reconstructed(model: Model, test: np.ndarray, where: torch.device) -> tuple[SquaredError, np.ndarray]:
+    """The error over uint8 images [N, C, H, W], and the first reconstructions, uint8 as well."""
+    error, shown, n = SquaredError(), [], corners.at_once(model)
+    for i in range(0, len(test), n):
+        x = images.to_float(torch.from_numpy(test[i : i + n].copy()).to(where))
+        y = corners.reconstruct(model, x)
+        error.add(x.cpu().numpy(), y.cpu().numpy())
+        if i < SHOWN:
+            shown.append(images.to_uint8(y).cpu().numpy())
+    return error, np.concatenate(shown)[:SHOWN]
 
 
 if __name__ == "__main__":

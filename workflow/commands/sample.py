@@ -4,6 +4,9 @@
 
 A .png gets a grid of the samples, a .npy the images as uint8 [n, C, H, W]. Systems that sample by Markov chains take
 their arguments from --sampler, '{"steps": 30}' say; those it does not name are the model file's.
+
+Samples have standing statistics of batch norm. --variants gets an array by each other rule of dtri/trained.py, from the
+same latents; none where the generator has no batch norm.
 """
 
 import argparse
@@ -17,12 +20,10 @@ from typing import Any
 import numpy as np
 from torch import from_numpy
 
-from dtri import checkpoint, corners, device, experiment
+from dtri import corners, device, experiment, trained
 from dtri.data import store
 from dtri.seeding import derive
 from workflow.commands.cli import run
-
-GRID = 64
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,11 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--n", type=int, default=64, help="number of samples")
     parser.add_argument("--out", required=True, type=Path, help="samples: .png or .npy")
     parser.add_argument("--seed", type=int, help="seed of the latents; default: the run's")
-    parser.add_argument("--n-batch-statistics", type=int, default=0, help="samples drawn with batch norm in train mode")
-    parser.add_argument(
-        "--out-batch-statistics", type=Path, help="those, .npy; empty where the system has no batch norm"
-    )
-    parser.add_argument("--grid", type=Path, help=f"the first {GRID} samples besides, .npy")
+    parser.add_argument("--variants", type=Path, help="as many by other statistics of batch norm, .npz")
     parser.add_argument("--sampler", default="{}", help="arguments of Markov chains, JSON")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
     parser.add_argument("--threads", type=int, default=1)
@@ -48,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
     device.prepare(arguments.threads, "fp32")
     with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
-        model, spec = checkpoint.load_model(arguments.model, where)
+        model, spec = trained.load(arguments.model, where)
         experiment.set_sampler(model, spec.entry, sampler)
         seed = derive("sample", spec.dataset, spec.model, spec.seed if arguments.seed is None else arguments.seed)
         samples = corners.sample(model, arguments.n, seed)
@@ -56,12 +53,13 @@ def main(argv: list[str] | None = None) -> int:
             _save_png(samples, arguments.out)
             print(arguments.out)
         else:
-            _save(arguments.out, samples)
-        if arguments.grid:
-            _save(arguments.grid, samples[:GRID])
-        if arguments.out_batch_statistics:
-            n = arguments.n_batch_statistics if corners.batch_norms(model) else 0
-            _save(arguments.out_batch_statistics, corners.sample_by_batch_statistics(model, n, seed))
+            store.write_atomic(arguments.out, lambda file: store.write_array(file, samples))
+        if arguments.variants:
+            variants = {}
+            for rule, other in trained.by_other_rules(arguments.model, where):
+                experiment.set_sampler(other, spec.entry, sampler)
+                variants[rule] = corners.sample(other, arguments.n, seed)
+            store.write_atomic(arguments.variants, lambda file: np.savez(file, **variants))
     return 0
 
 
@@ -74,10 +72,6 @@ def _mapping(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON mapping for --sampler, found {text!r}")
     return value
-
-
-def _save(path: Path, images: np.ndarray) -> None:
-    store.write_atomic(path, lambda file: store.write_array(file, images))
 
 
 def _save_png(samples: np.ndarray, path: Path) -> None:

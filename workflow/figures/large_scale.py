@@ -36,8 +36,6 @@ def draw(products: Sequence[Product], label: str, missing: Sequence[Missing] = (
         images = grids.load(product.path, 64)
         grids.show(axes, images, 8, grids.heading(product, images))
     for axes, gap in zip(panels[len(shown) :], missing, strict=True):
-        axes.set_title(gap.place)
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, f"missing:\n{gap.reason}", ha="center", va="center", wrap=True, transform=axes.transAxes)
+        grids.missing(axes, gap)
     style.footer(drawn, label, CAPTION)
     return drawn

@@ -4,7 +4,7 @@
 rule generation:
     input:
         samples="results/{preset}/{dataset}/{model}/seed{seed}/samples.npy",
-        batch_samples="results/{preset}/{dataset}/{model}/seed{seed}/samples_batch_statistics.npy",
+        variants="results/{preset}/{dataset}/{model}/seed{seed}/samples_variants.npz",
         summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
         train="results/data/{dataset}/train.npy",
         test="results/data/{dataset}/test.npy",
@@ -27,8 +27,7 @@ rule generation:
         arguments=plan.generation_arguments,
         code=plan.generation_code,
     shell:
-        "python -m workflow.warm generation --samples {input.samples} --batch-samples {input.batch_samples}"
-        " --train {input.summary}"
+        "python -m workflow.warm generation --samples {input.samples} --variants {input.variants} --train {input.summary}"
         " --spec {params.spec:q} --code {params.code} {params.arguments} --threads {threads} > {log} 2>&1"
 
 

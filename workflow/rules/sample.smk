@@ -6,8 +6,7 @@ rule sample:
         model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
     output:
         samples=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples.npy"),
-        batch_samples=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples_batch_statistics.npy"),
-        grid="results/{preset}/{dataset}/{model}/seed{seed}/grid.npy",
+        variants=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples_variants.npz"),
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/sample.log",
     threads: plan.threads
@@ -17,13 +16,31 @@ rule sample:
         runtime=240,
     params:
         n=plan.sample_count,
-        n_batch=plan.batch_sample_count,
         sampler=plan.sampler_text,
         code=plan.sample_code,
     shell:
         "python -m workflow.warm sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
-        " --threads {threads} --out {output.samples} --grid {output.grid} --n-batch-statistics {params.n_batch}"
-        " --out-batch-statistics {output.batch_samples} > {log} 2>&1"
+        " --threads {threads} --out {output.samples} --variants {output.variants} > {log} 2>&1"
+
+
+rule grid:
+    input:
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+    output:
+        grid="results/{preset}/{dataset}/{model}/seed{seed}/grid.npy",
+    log:
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/grid.log",
+    threads: plan.threads
+    resources:
+        gpu=plan.gpus,
+        mem_mb=6000,
+        runtime=60,
+    params:
+        sampler=plan.sampler_text,
+        code=plan.sample_code,
+    shell:
+        "python -m workflow.warm sample --model {input.model} --n 64 --sampler {params.sampler:q}"
+        " --threads {threads} --out {output.grid} > {log} 2>&1"
 
 
 rule interpolate:

@@ -1,0 +1,29 @@
+"""Batch norm has two kinds of statistics: those of the batch at hand, and averages of them kept for evaluation."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+Layer = nn.BatchNorm1d | nn.BatchNorm2d
+
+
+def layers(network: nn.Module) -> list[Layer]:
+    """The batch norm layers of a network."""
+    return [module for module in network.modules() if isinstance(module, Layer)]
+
+
+@contextmanager
+def untracked(network: nn.Module) -> Iterator[None]:
+    """Passes by the statistics of the batch, as all in training, that do not enter the averages.
+
+    For an encoder's passes on generated images: it is evaluated on real ones.
+    """
+    before = [(layer, layer.momentum) for layer in layers(network)]
+    for layer, _ in before:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in before:
+            layer.momentum = momentum

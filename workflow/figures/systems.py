@@ -1,0 +1,66 @@
+"""Samples of every system that a table measures, and reconstructions by those that infer: what no number shows."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dtri.report import grids, style
+from dtri.report.cells import Missing, Product, Want, first_seeds
+from dtri.report.records import read_arrays
+from workflow.tables import table1, table2, table3, table4
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NAME = "systems"
+TITLE = "Every system"
+PAPER = "not in the papers"
+CAPTION = (
+    "The first 32 samples of one training run each, from as many latents, not selected; pixels as generated, no "
+    "contrast stretching. Below them, of systems that infer latents: eight test images above their reconstructions."
+)
+COLUMNS, ROWS, ACROSS = 8, 4, 4  # of samples in a panel; panels side by side
+SAMPLES, RECONSTRUCTIONS = "grid.npy", "reconstructions.npy"
+SHOWS_MISSING = True
+
+COMPARED = (cell for t in (table1, table2, table3) for cell in t.TABLE.cells if cell.dataset == "cifar10")
+HELD_OUT = table4.TABLE.cells[0].dataset  # the first digit
+SYSTEMS = {cell.model: HELD_OUT for cell in table4.TABLE.cells} | {cell.model: "cifar10" for cell in COMPARED}
+SYSTEMS = dict(sorted(SYSTEMS.items(), key=lambda item: item[1]))
+INFER = {cell.model for cell in table2.TABLE.cells} | {"bigan"}
+WANTS = (
+    *(Want(dataset, model, SAMPLES) for model, dataset in SYSTEMS.items()),
+    *(Want(dataset, model, RECONSTRUCTIONS) for model, dataset in SYSTEMS.items() if model in INFER),
+)
+
+
+def draw(products: Sequence[Product], label: str, missing: Sequence[Missing] = ()) -> "Figure":
+    """One panel per system: its images, or why there are none."""
+    title = f"{TITLE} ({PAPER})"
+    found = {(product.model, product.file): product for product in first_seeds(products)}
+    gaps = {gap.model: gap for gap in missing}
+    shown = [model for model in SYSTEMS if (model, SAMPLES) in found or model in gaps]
+    if not shown:
+        return style.nothing(title, label, CAPTION)
+    drawn = style.figure(10.2, 2.35 * -(-len(shown) // ACROSS) + 0.9, title)
+    for axes, model in zip(style.panels(drawn, len(shown), ACROSS), shown, strict=True):
+        if product := found.get((model, SAMPLES)):
+            images = grids.load(product.path, ROWS * COLUMNS)
+            axes.imshow(_sheet(images, found.get((model, RECONSTRUCTIONS))), interpolation="antialiased")
+            axes.set_title(grids.heading(product, images))
+            axes.set_axis_off()
+        else:
+            grids.missing(axes, gaps[model])
+    style.footer(drawn, label, CAPTION)
+    return drawn
+
+
+def _sheet(samples: np.ndarray, reconstructed: Product | None) -> np.ndarray:
+    """Samples above pairs of test images and reconstructions, with a white band between: uint8 [height, width, 3]."""
+    sheet = grids.tile(samples, COLUMNS)
+    if reconstructed is None:
+        return sheet
+    pairs = read_arrays(reconstructed.path, mapped=True)[:, :COLUMNS]
+    band = np.full((samples.shape[2] // 4, sheet.shape[1], 3), 255, np.uint8)
+    return np.concatenate([sheet, band, grids.tile(np.concatenate(pairs), COLUMNS)])
