@@ -10,7 +10,7 @@ The reference code labels generated pairs 1: its logit is -a, low on data. It di
 maps' loss, lambda and the learning rate for CelebA.
 Deviations: networks similar to those of paper A, so that x and z meet before the last layers (the released critic is a
 sum h(x) + k(z)); a Gaussian prior and a Gaussian encoder in place of the uniform prior and of tanh and noise inputs;
-both kinds of pairs judged in one batch; batch norm uses its averages at evaluation.
+batch norm uses its averages at evaluation.
 Left open by papers A and B: everything; paper A cites "their optimal networks and hyper-parameters".
 """
 
@@ -67,6 +67,10 @@ class SVAE(Model):
         """-a(x, mu(x)): the critic is trained to be high on data pairs. Not a density of x."""
         return -self.critic(x, self.infer(x))
 
+    def judge(self, x: Tensor, z_x: Tensor, x_fake: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B] on (x, z_x) and on (x_fake, z), each kind by its own batch statistics (cifar_R.py:111-112)."""
+        return self.critic(x, z_x), self.critic(x_fake, z)
+
     def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
         h = self.h
         z = torch.randn(len(x), h.z_dim, device=x.device)
@@ -76,11 +80,11 @@ class SVAE(Model):
 
         with self.only("critic"):
             for _ in range(h.critic_steps):
-                loss_critic = bce_critic(*self.critic.both(x, z_x.detach(), x_fake.detach(), z))
+                loss_critic = bce_critic(*self.judge(x, z_x.detach(), x_fake.detach(), z))
                 self.descend("critic", loss_critic)
 
         with self.only("maps"):
-            a_real, a_fake = self.critic.both(x, z_x, x_fake, z)
+            a_real, a_fake = self.judge(x, z_x, x_fake, z)
             adversarial = pairs.logits(a_real, a_fake)
             cycle_x = l1_mean(x, self.generate(z_x))
             cycle_z = l1_mean(z, gaussian.sample(*self.encoder(x_fake)))
