@@ -72,7 +72,7 @@ class ALI(Model):
         return -self.critic(x, self.infer(x))
 
     def judge(self, x: Tensor, z_x: Tensor, x_fake: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits on (x, z_x) and on (x_fake, z), [B] each; all are one batch (ali/bricks.py:45-49, `get_predictions`)."""
+        """Logits [B] on (x, z_x) and on (x_fake, z), judged as one batch (ali/bricks.py:45-49)."""
         a_real, a_fake = self.critic(torch.cat([x, x_fake]), torch.cat([z_x, z])).chunk(2)
         return a_real, a_fake
 

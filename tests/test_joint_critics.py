@@ -8,6 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from baselines import ali, alice, bigan, svae
 from dtri import anomaly
 from dtri.model import Model
+from dtri.networks.additive_critic import AdditiveCritic
 from dtri.networks.joint_critic import JointCritic
 from dtri.objectives import gaussian, pairs
 from dtri.objectives.absolute import l1_mean, l1_norm
@@ -36,7 +37,7 @@ def loud(model: Model) -> Model:
     return model
 
 
-def layers(critic: JointCritic, kind: type[nn.Module]) -> list[nn.Module]:
+def layers(critic: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
     return [layer for layer in critic.modules() if isinstance(layer, kind)]
 
 
@@ -166,7 +167,7 @@ def test_alice_without_cycles_is_ali_up_to_the_form_of_one_term(monkeypatch):
     """The same critic loss for the same networks and batches; the maps' terms pull every logit the same way."""
     ours = build("alice", cycle_weight=0.0)
     theirs = build("ali", critic_batch_norm=True)
-    ours.load_state_dict(theirs.state_dict())
+    ours.encoder, ours.generator, ours.critic = theirs.encoder, theirs.generator, theirs.critic
     monkeypatch.setattr(ali.ALI, "judge", alice.ALICE.judge)
     x = image_batch(8, SHAPE)
     found = {}
@@ -195,8 +196,9 @@ def test_svae_is_linear_in_the_logits(name, factor):
     for scale in (1.0, 1e3, 1e4):
         model = build(name)
         with torch.no_grad():
-            model.critic.head.weight.mul_(scale)
-            model.critic.head.bias.mul_(scale)
+            for last in (model.critic.h[-1], model.critic.k[-1]):
+                last.weight.mul_(scale)
+            model.critic.h[-1].bias.mul_(scale)
         torch.manual_seed(5)
         for group in (group for optimizer in model.optimizers.values() for group in optimizer.param_groups):
             group["lr"] = 0.0
@@ -327,3 +329,39 @@ def test_dropout_falls_on_every_hidden_linear_layer():
     assert not torch.equal(critic(*pair), critic(*pair))
     critic.eval()
     assert torch.equal(critic(*pair), critic(*pair))
+
+
+# The released critic of ALICE and SVAE
+
+
+def additive() -> AdditiveCritic:
+    torch.manual_seed(1)
+    return AdditiveCritic(SHAPE, 10, 0.05)
+
+
+def test_the_released_critic_is_a_sum():
+    """What a latent adds does not depend on the image, nor the reverse."""
+    critic = additive().eval()
+    x, z = image_batch(8, SHAPE), torch.randn(8, 10)
+    with torch.no_grad():
+        grid = torch.stack([critic(x, one.expand(8, -1)) for one in z])  # [z, x]
+    assert grid.std(0).min() > 0
+    assert grid.std(1).min() > 0
+    assert torch.allclose(grid - grid[:1], (grid - grid[:1])[:, :1].expand(8, 8), atol=1e-6)
+
+
+def test_the_released_critic_sees_noise_beside_both_inputs():
+    critic = additive().train()
+    pair = image_batch(8, SHAPE), torch.randn(8, 10)
+    assert (critic.h[0].in_channels, critic.k[0].in_features) == (2, 30)
+    assert not torch.equal(critic(*pair), critic(*pair))
+    drawn = critic.noise(torch.zeros(10_000))
+    assert (drawn.min() + 1).abs() < 0.01
+    assert (drawn.max() - 1).abs() < 0.01
+    critic.eval()
+    assert torch.equal(critic(*pair), critic(*pair))
+
+
+def test_the_released_critic_normalises_every_convolution():
+    critic = additive()
+    assert len(layers(critic, nn.BatchNorm2d)) == len(layers(critic, nn.Conv2d)) == 3
