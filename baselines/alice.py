@@ -8,9 +8,8 @@ posterior:
 The means are over all elements. The critic moves first, `critic_steps` times on the same pairs, then the maps.
 The reference code labels generated pairs 1: its logit is -a, low on data. At lambda = 0 this is ALI up to the form of
 the maps' adversarial term.
-Critic: cifar/cifar_model.py:29, a sum h(x) + k(z) that sees noise beside x and z; cifar/cifar_R.py:112-113, each kind of
-pair judged in a call of its own. Without the noise, or with the joint network of "Ours", the critic is sure within a few
-hundred iterations and its sigmoid has no gradient left (results/reference/critics, `python -m bench.critics`).
+Critic: cifar/cifar_model.py:29, a sum h(x) + k(z) that sees noise beside x and z; cifar/cifar_R.py:112-113, each kind
+of pair judged in a call of its own.
 Deviations: other convolutions, similar to those of paper A; a Gaussian prior and a Gaussian encoder in place of the
 uniform prior and of tanh and noise inputs to both maps; at evaluation, batch norm uses its averages and the critic's
 noise is 0, where the code uses batch statistics and draws.
