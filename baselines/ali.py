@@ -71,6 +71,11 @@ class ALI(Model):
         """-a(x, mu(x)): the critic is trained to be high on data pairs. Not a density of x."""
         return -self.critic(x, self.infer(x))
 
+    def judge(self, x: Tensor, z_x: Tensor, x_fake: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B] on (x, z_x) and on (x_fake, z), judged as one batch (ali/bricks.py:45-49)."""
+        a_real, a_fake = self.critic(torch.cat([x, x_fake]), torch.cat([z_x, z])).chunk(2)
+        return a_real, a_fake
+
     def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
         z = torch.randn(len(x), self.h.z_dim, device=x.device)
         x_fake = self.generate(z)
@@ -78,12 +83,12 @@ class ALI(Model):
         z_x = gaussian.sample(mu, logvar)
 
         with self.only("maps"):
-            a_real, a_fake = self.critic.both(x, z_x, x_fake, z)
+            a_real, a_fake = self.judge(x, z_x, x_fake, z)
             loss_maps = pairs.swapped_labels(a_real, a_fake)
             self.descend("maps", loss_maps)
 
         with self.only("critic"):
-            loss_critic = bce_critic(*self.critic.both(x, z_x.detach(), x_fake.detach(), z))
+            loss_critic = bce_critic(*self.judge(x, z_x.detach(), x_fake.detach(), z))
             self.descend("critic", loss_critic)
 
         return {

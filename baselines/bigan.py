@@ -11,7 +11,7 @@ reaches the other's weights. Weights are averaged for evaluation.
 The paper writes the score's cross-entropy at (x, E(x)); the code, and so ours, takes it at (x_r, E(x)). With a sum over
 pixels beside one cross-entropy the score is nearly all reconstruction error; `anomaly_scores` has parts and variants.
 Deviations: networks similar to those of paper A in place of the paper's own for 28 px (slopes 0.1, two fully connected
-layers in G), both kinds of pairs judged in one batch, dropout behind the convolutions of the critic and not between
+layers in G), dropout behind the convolutions of the critic and not between
 them, the same images for both updates (the code's second batch is another).
 Left open by the paper's code: the number of epochs.
 """
@@ -98,18 +98,22 @@ class BiGAN(Model):
             "cross_entropy": cross_entropy,
         }
 
+    def judge(self, x: Tensor, z_x: Tensor, x_fake: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B] on (x, z_x) and on (x_fake, z), each kind by its own batch statistics (run_mnist.py:99-100)."""
+        return self.critic(x, z_x), self.critic(x_fake, z)
+
     def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
         z_dim = self.h.z_dim
         with torch.no_grad():
             z = torch.randn(len(x), z_dim, device=x.device)
             z_x, x_fake = self.infer(x), self.generate(z)
         with self.only("critic"):
-            loss_critic = bce_critic(*self.critic.both(x, z_x, x_fake, z))
+            loss_critic = bce_critic(*self.judge(x, z_x, x_fake, z))
             self.descend("critic", loss_critic)
 
         with self.only("maps"):
             z = torch.randn(len(x), z_dim, device=x.device)
-            a_real, a_fake = self.critic.both(x, self.infer(x), self.generate(z), z)
+            a_real, a_fake = self.judge(x, self.infer(x), self.generate(z), z)
             loss_maps = pairs.swapped_labels(a_real, a_fake)
             self.descend("maps", loss_maps)
 

@@ -1,6 +1,7 @@
 """SVAE: symmetric variational auto-encoder (AS-VAE), both Kullback-Leibler divergences of the joint densities.
 
-Paper: L. Chen, Dai, Pu, Zhou, Li, Su, C. Chen & Carin (AISTATS 2018). Reference code: the authors' Symmetric-VAE.
+Paper: L. Chen, Dai, Pu, Zhou, Li, Su, C. Chen & Carin (AISTATS 2018). Reference code:
+LiqunChen0606/Symmetric-VAE.
 Objective, with logits a high on data pairs, z_x ~ N(mu(x), diag V(x)), x_fake = G(z), z_fake ~ its posterior:
     critic  min  E softplus(-a(x, z_x)) + E softplus(a(x_fake, z))
     maps    min  E a(x, z_x) - E a(x_fake, z) + lambda (mean|x - G(z_x)| + mean|z - z_fake|)
@@ -8,9 +9,11 @@ With the best critic a = log q - log p, the first two terms of the maps are KL(q
 The means are over all elements. The critic moves first, `critic_steps` times on the same pairs, then the maps.
 The reference code labels generated pairs 1: its logit is -a, low on data. It differs from ALICE's in the logits of the
 maps' loss, lambda and the learning rate for CelebA.
-Deviations: networks similar to those of paper A, so that x and z meet before the last layers (the released critic is a
-sum h(x) + k(z)); a Gaussian prior and a Gaussian encoder in place of the uniform prior and of tanh and noise inputs;
-both kinds of pairs judged in one batch; statistics of each batch at evaluation are a variant, not the rule.
+Critic: src/cifar_model.py, byte for byte ALICE's, a sum h(x) + k(z) that sees noise beside x and z; src/cifar_R.py:
+111-112, each kind of pair judged in a call of its own.
+Deviations: other convolutions, similar to those of paper A; a Gaussian prior and a Gaussian encoder in place of the
+uniform prior and of tanh and noise inputs to both maps; at evaluation, statistics of each batch are a variant, not the
+rule, and the critic's noise is 0, where the code draws it.
 Left open by papers A and B: everything; paper A cites "their optimal networks and hyper-parameters".
 """
 
@@ -22,9 +25,9 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from dtri.model import Model
+from dtri.networks.additive_critic import AdditiveCritic
 from dtri.networks.batch_norm import untracked
 from dtri.networks.convolutional import GaussianEncoder, Generator
-from dtri.networks.joint_critic import JointCritic
 from dtri.objectives import gaussian, pairs
 from dtri.objectives.absolute import l1_mean
 from dtri.objectives.adversarial import bce_critic
@@ -47,7 +50,7 @@ class SVAE(Model):
         self.image_shape, self.z_dim, self.h = image_shape, h.z_dim, h
         self.generator = Generator(image_shape, h.z_dim, h.width)
         self.encoder = GaussianEncoder(image_shape, h.z_dim, h.width, batch_norm=True)
-        self.critic = JointCritic(image_shape, h.z_dim, h.width, spectral_norm=False, batch_norm=True)
+        self.critic = AdditiveCritic(image_shape, h.z_dim, h.width)
 
     @cached_property
     def optimizers(self) -> dict[str, Optimizer]:
@@ -68,6 +71,10 @@ class SVAE(Model):
         """-a(x, mu(x)): the critic is trained to be high on data pairs. Not a density of x."""
         return -self.critic(x, self.infer(x))
 
+    def judge(self, x: Tensor, z_x: Tensor, x_fake: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B] on (x, z_x) and on (x_fake, z), each kind by its own batch statistics (cifar_R.py:111-112)."""
+        return self.critic(x, z_x), self.critic(x_fake, z)
+
     def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
         h = self.h
         z = torch.randn(len(x), h.z_dim, device=x.device)
@@ -77,11 +84,11 @@ class SVAE(Model):
 
         with self.only("critic"):
             for _ in range(h.critic_steps):
-                loss_critic = bce_critic(*self.critic.both(x, z_x.detach(), x_fake.detach(), z))
+                loss_critic = bce_critic(*self.judge(x, z_x.detach(), x_fake.detach(), z))
                 self.descend("critic", loss_critic)
 
         with self.only("maps"):
-            a_real, a_fake = self.critic.both(x, z_x, x_fake, z)
+            a_real, a_fake = self.judge(x, z_x, x_fake, z)
             adversarial = pairs.logits(a_real, a_fake)
             cycle_x = l1_mean(x, self.generate(z_x))
             with untracked(self.encoder):

@@ -8,6 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from baselines import ali, alice, bigan, svae
 from dtri import anomaly
 from dtri.model import Model
+from dtri.networks.additive_critic import AdditiveCritic
 from dtri.networks.joint_critic import JointCritic
 from dtri.objectives import gaussian, pairs
 from dtri.objectives.absolute import l1_mean, l1_norm
@@ -36,14 +37,21 @@ def loud(model: Model) -> Model:
     return model
 
 
-def layers(critic: JointCritic, kind: type[nn.Module]) -> list[nn.Module]:
+def layers(critic: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
     return [layer for layer in critic.modules() if isinstance(layer, kind)]
 
 
 def logits_of(model: Model) -> list[tuple[Tensor, Tensor]]:
-    """Fills with (a_real, a_fake) of every batch of pairs that the critic judges."""
+    """Fills with (a_real, a_fake) of every update."""
     seen: list[tuple[Tensor, Tensor]] = []
-    model.critic.register_forward_hook(lambda critic, pair, a: seen.append(a.detach().chunk(2)))
+    judge = model.judge
+
+    def watched(*judged: Tensor) -> tuple[Tensor, Tensor]:
+        logits = judge(*judged)
+        seen.append(tuple(a.detach() for a in logits))
+        return logits
+
+    model.judge = watched
     return seen
 
 
@@ -120,27 +128,47 @@ def test_losses_of_a_step(name, cycle_weight, monkeypatch):
 
 @every_system
 def test_pairs_that_the_critic_sees(name, monkeypatch):
-    """The first half (x, E(x)), the second (G(z), z), one drawn z per pair."""
+    """(x, E(x)) before (G(z), z), one drawn z per pair, in each update; ALI's in one batch."""
     monkeypatch.setattr(gaussian, "sample", lambda mu, logvar: mu)
     model = build(name)
-    inputs = []
-    model.critic.register_forward_hook(lambda critic, pair, a: inputs.append([part.detach() for part in pair]))
+    batches = []
+    model.critic.register_forward_hook(lambda critic, pair, a: batches.append([part.detach() for part in pair]))
     still(model, monkeypatch)
     x = image_batch(8, SHAPE)
     model.step(x, 0)
-    assert len(inputs) == 2
-    for seen, z in inputs:
+    assert [len(seen) for seen, _ in batches] == ([16] * 2 if name == "ali" else [8] * 4)
+    images, latents = (torch.cat(parts).chunk(2) for parts in zip(*batches))  # one chunk per update
+    for seen, z in zip(images, latents):
         assert torch.equal(seen[:8], x)
         assert torch.allclose(z[:8], model.infer(x), atol=1e-5)
         assert torch.allclose(seen[8:], model.generate(z[8:]), atol=1e-5)
-    assert torch.equal(inputs[0][1][8:], inputs[1][1][8:]) == (name != "bigan")  # EGBAD draws anew for the maps
+    assert torch.equal(latents[0][8:], latents[1][8:]) == (name != "bigan")  # EGBAD draws anew for the maps
+
+
+@every_system
+def test_statistics_of_the_two_kinds(name):
+    """Two calls, each of one kind of pairs, except ALI's one batch."""
+    model = build(name, **({"critic_batch_norm": True} if name == "ali" else {}))
+    x, z_x, x_fake, z = image_batch(8, SHAPE), torch.randn(8, 10), -torch.ones(8, *SHAPE), torch.randn(8, 10)
+
+    def alike() -> bool:
+        torch.manual_seed(5)
+        judged = model.judge(x, z_x, x_fake, z)
+        torch.manual_seed(5)
+        apart = model.critic(x, z_x), model.critic(x_fake, z)
+        return all(torch.allclose(a, b, atol=1e-6) for a, b in zip(judged, apart))
+
+    assert alike() == (name != "ali")
+    model.eval()
+    assert alike()
 
 
 def test_alice_without_cycles_is_ali_up_to_the_form_of_one_term(monkeypatch):
-    """The same critic loss at the same weights; the maps' adversarial terms pull every logit the same way."""
+    """The same critic loss for the same networks and batches; the maps' terms pull every logit the same way."""
     ours = build("alice", cycle_weight=0.0)
     theirs = build("ali", critic_batch_norm=True)
-    ours.load_state_dict(theirs.state_dict())
+    ours.encoder, ours.generator, ours.critic = theirs.encoder, theirs.generator, theirs.critic
+    monkeypatch.setattr(ali.ALI, "judge", alice.ALICE.judge)
     x = image_batch(8, SHAPE)
     found = {}
     for name, model in (("alice", ours), ("ali", theirs)):
@@ -168,8 +196,9 @@ def test_svae_is_linear_in_the_logits(name, factor):
     for scale in (1.0, 1e3, 1e4):
         model = build(name)
         with torch.no_grad():
-            model.critic.head.weight.mul_(scale)
-            model.critic.head.bias.mul_(scale)
+            for last in (model.critic.h[-1], model.critic.k[-1]):
+                last.weight.mul_(scale)
+            model.critic.h[-1].bias.mul_(scale)
         torch.manual_seed(5)
         for group in (group for optimizer in model.optimizers.values() for group in optimizer.param_groups):
             group["lr"] = 0.0
@@ -217,7 +246,10 @@ def test_critic_steps(name, monkeypatch):
     players, inputs = [], []
     descend = model.descend
     monkeypatch.setattr(model, "descend", lambda player, loss: (players.append(player), descend(player, loss)))
-    model.critic.register_forward_hook(lambda critic, pair, a: inputs.append([part.detach() for part in pair]))
+    judge = model.judge
+    monkeypatch.setattr(
+        model, "judge", lambda *pairs: (inputs.append([part.detach() for part in pairs]), judge(*pairs))[1]
+    )
     model.step(image_batch(8, SHAPE), 0)
     assert players == ["critic"] * 3 + ["maps"]
     assert all(torch.equal(part, again) for other in inputs[1:] for part, again in zip(inputs[0], other))
@@ -231,7 +263,7 @@ def gap(model: Model, data: Tensor) -> float:
     z = torch.randn(len(data), model.z_dim, generator=torch.Generator().manual_seed(3))
     model.eval()
     with torch.no_grad():
-        real, fake = model.critic.both(data, model.infer(data), model.generate(z), z)
+        real, fake = model.judge(data, model.infer(data), model.generate(z), z)
     model.train()
     return (real.mean() - fake.mean()).item()
 
@@ -299,13 +331,37 @@ def test_dropout_falls_on_every_hidden_linear_layer():
     assert torch.equal(critic(*pair), critic(*pair))
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
-def test_both_kinds_of_pairs_share_the_statistics_of_one_batch(batch_norm):
-    critic = JointCritic(SHAPE, 10, 0.05, spectral_norm=False, batch_norm=batch_norm).train()
-    x, z, y, w = image_batch(6, SHAPE), torch.randn(6, 10), -torch.ones(6, *SHAPE), torch.randn(6, 10)
-    together, apart = critic.both(x, z, y, w), (critic(x, z), critic(y, w))
-    alike = all(torch.allclose(a, b, atol=1e-6) for a, b in zip(together, apart))
-    assert alike != batch_norm
+# The released critic of ALICE and SVAE
+
+
+def additive() -> AdditiveCritic:
+    torch.manual_seed(1)
+    return AdditiveCritic(SHAPE, 10, 0.05)
+
+
+def test_the_released_critic_is_a_sum():
+    """What a latent adds does not depend on the image, nor the reverse."""
+    critic = additive().eval()
+    x, z = image_batch(8, SHAPE), torch.randn(8, 10)
+    with torch.no_grad():
+        grid = torch.stack([critic(x, one.expand(8, -1)) for one in z])  # [z, x]
+    assert grid.std(0).min() > 0
+    assert grid.std(1).min() > 0
+    assert torch.allclose(grid - grid[:1], (grid - grid[:1])[:, :1].expand(8, 8), atol=1e-6)
+
+
+def test_the_released_critic_sees_noise_beside_both_inputs():
+    critic = additive().train()
+    pair = image_batch(8, SHAPE), torch.randn(8, 10)
+    assert (critic.h[0].in_channels, critic.k[0].in_features) == (2, 30)
+    assert not torch.equal(critic(*pair), critic(*pair))
+    drawn = critic.noise(torch.zeros(10_000))
+    assert (drawn.min() + 1).abs() < 0.01
+    assert (drawn.max() - 1).abs() < 0.01
     critic.eval()
-    together, apart = critic.both(x, z, y, w), (critic(x, z), critic(y, w))
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(together, apart))
+    assert torch.equal(critic(*pair), critic(*pair))
+
+
+def test_the_released_critic_normalises_every_convolution():
+    critic = additive()
+    assert len(layers(critic, nn.BatchNorm2d)) == len(layers(critic, nn.Conv2d)) == 3

@@ -63,8 +63,3 @@ class JointCritic(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         return self.head(self.features(x, z)).flatten().float()  # [B]
-
-    def both(self, x: Tensor, z_x: Tensor, x_fake: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """f on the pairs (x, z_x) and on (x_fake, z), judged as one batch, so that batch norm sees both alike."""
-        f_real, f_fake = self(torch.cat([x, x_fake]), torch.cat([z_x, z])).chunk(2)
-        return f_real, f_fake
