@@ -64,6 +64,14 @@ class JointCritic(nn.Module):
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         return self.head(self.features(x, z)).flatten().float()  # [B]
 
+    @torch.no_grad()
+    def exchanged(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """f(x, z) and f(x, z'), [B] each, z' the latents of another image, by the same weights: how much f uses z."""
+        h_x = self.x_branch(self.trunk(x)).repeat(2, 1)
+        h_z = self.z_branch(torch.cat([z, z.roll(1, 0)]))
+        f, f_other = self.head(self.joint(torch.cat([h_x, h_z], dim=1))).flatten().float().chunk(2)
+        return f, f_other
+
     def both(self, x: Tensor, z_x: Tensor, x_fake: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """f on the pairs (x, z_x) and on (x_fake, z), judged as one batch, so that batch norm sees both alike."""
         f_real, f_fake = self(torch.cat([x, x_fake]), torch.cat([z_x, z])).chunk(2)
