@@ -11,9 +11,9 @@ Weights are averaged as in every run: by the engine's warm-up the average of ite
 
 Rule of selection, written before any result. The last 1,000 training images are never trained on: the first half are
 the data, the second half is corrupted (`CORRUPTIONS`); no set of Table 3 takes part. The score of a run is its mean
-AUROC over corruptions and over checkpoints of the later half of the training (iterations 200 and 300). A setting is recommended beside the
-default where the 95 % t-interval of its paired difference in score (same seed) from the default lies above 0, and its
-mean RMSE is at most .01 higher; among several the one with the largest mean score.
+AUROC over corruptions and over checkpoints of the later half of the training (iterations 200 and 300). A setting is
+recommended beside the default where the 95 % t-interval of its paired difference in score (same seed) from the default
+lies above 0, and its mean RMSE is at most .01 higher; among several the one with the largest mean score.
 
 The hypothesis: a critic learns to prefer high frequencies while samples have less of them than data. Then AUROC on
 uniform noise is below one half where the power of the generated images that the critic sees is below data's, and near
