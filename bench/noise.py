@@ -27,25 +27,30 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from dtri import device, engine, experiment, images
 from dtri.models.joint_vae_ebm import JointVAEEBM
 from dtri.objectives import dependence
+from dtri.report import style
 from dtri.seeding import derive
 from workflow.commands.cli import run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ENTRY = "dtri.models.joint_vae_ebm:JointVAEEBM"
 BATCH, STEPS, EVERY, COMPARED = 32, 300, 100, 500
 KEYS = ["width", "noise", "lr_critic", "seed"]
 DEFAULT = (0.0, 1e-4)  # noise, lr_critic
 REPORTED = {"uniform": "uniform_3x32x32", "textures": "dtd10_3x32x32", "faces": "celeba10k_faces_3x32x32"}
-
 Corruption = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
@@ -113,6 +118,19 @@ CORRUPTIONS: dict[str, Corruption] = {
     "patches": patches,
     "jpeg": jpeg,
 }
+
+
+HEAD = f"""# "Ours": noise on generated images and the critic's learning rate
+
+Written by `python -m bench.noise` from `study.csv`. CIFAR-10 (JPEG copies), {STEPS} iterations of {BATCH} images.
+Mean ± standard deviation over seeds of each run's mean over iterations after {STEPS // 2}.
+
+* `score`: mean AUROC over {len(CORRUPTIONS)} corruptions of held-out training images, the only column that selects
+* `difference`: its paired difference from noise {DEFAULT[0]:g}, lr_critic {DEFAULT[1]:g}, with a 95 % t-interval
+* `uniform`, `textures`, `faces`: AUROC of test images against the sets of Table 3
+* `use_of_z`: mean change of f when latents are exchanged among images over the standard deviation of f
+* `at_bound`: share of log variances beyond their lower bound
+* `power`: high-frequency power of the generated images that the critic sees over data's"""
 
 
 def high_frequency_power(x: np.ndarray) -> float:
@@ -217,6 +235,7 @@ def main(argv: list[str] | None = None) -> int:
                     continue
                 rows = pd.DataFrame(train(arguments.width, noise, lr_critic, seed, sets))
                 rows.to_csv(table, mode="a", header=not table.exists(), index=False, float_format="%.5g")
+                report(table)
                 print(f"width {arguments.width}, noise {noise}, lr_critic {lr_critic}, seed {seed}: done", flush=True)
     return 0
 
@@ -226,6 +245,91 @@ def done(table: Path) -> set[tuple[float, float, float, int]]:
     if not table.exists():
         return set()
     return set(pd.read_csv(table)[KEYS].itertuples(index=False, name=None))
+
+
+def report(table: Path) -> None:
+    """`study.md` and `study.png` beside the table of all rows."""
+    rows = tidied(pd.read_csv(table))
+    summary = summarised(rows)
+    table.with_suffix(".md").write_text(f"{HEAD}\n\n{summary.to_markdown(index=False)}\n\n{correlations(rows)}\n")
+    drawn = draw(rows)
+    drawn.savefig(table.with_suffix(".png"), dpi=110, metadata={"Software": None})
+
+
+def tidied(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with `score`, the mean AUROC over corruptions, and `power`, of what the critic sees over data's."""
+    score = rows[[f"auroc_{name}" for name in CORRUPTIONS]].mean(axis=1)
+    power = (rows.power_samples + rows.noise**2 * high_frequency_share(32)) / rows.power_data
+    return rows.assign(score=score, power=power)
+
+
+def high_frequency_share(side: int) -> float:
+    """`high_frequency_power` of white noise of variance 1, expected."""
+    frequencies = np.fft.fftfreq(side)
+    return float((np.hypot(frequencies[:, None], frequencies) > 0.25).mean())
+
+
+def summarised(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line per setting: mean and standard deviation over seeds of the averages of runs after half of the time."""
+    late = rows[rows.t > STEPS / 2].groupby(KEYS, as_index=False).mean()
+    lines = []
+    for (width, noise, lr_critic), runs in late.groupby(KEYS[:-1]):
+        default = late[(late.width == width) & (late.noise == DEFAULT[0]) & (late.lr_critic == DEFAULT[1])]
+        paired = runs.merge(default, on="seed", suffixes=("", "_default"))
+        line = {"width": f"1/{1 / width:.0f}", "noise": f"{noise:g}", "lr_critic": f"{lr_critic:g}", "seeds": len(runs)}
+        line["score"] = spread(runs.score)
+        line["difference"] = interval(paired.score - paired.score_default)
+        for column in (*(f"auroc_{name}" for name in REPORTED), "rmse", "use_of_z", "at_bound", "power"):
+            line[column.removeprefix("auroc_")] = spread(runs[column])
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def spread(values: pd.Series) -> str:
+    return f"{values.mean():.3f} ± {values.std():.3f}"
+
+
+def interval(values: pd.Series) -> str:
+    """Mean and 95 % t-interval."""
+    if len(values) < 2:
+        return ""
+    half = student.ppf(0.975, len(values) - 1) * values.std() / math.sqrt(len(values))
+    return f"{values.mean():+.3f} [{values.mean() - half:+.3f}, {values.mean() + half:+.3f}]"
+
+
+def correlations(rows: pd.DataFrame) -> str:
+    """Spearman's rank correlation of AUROC on uniform noise with `power`, in all rows and in those without noise."""
+    found = []
+    for what, some in (("all checkpoints", rows), ("checkpoints without noise", rows[rows.noise == 0])):
+        rho = some.auroc_uniform.corr(some.power, method="spearman")
+        found.append(f"{rho:+.2f} over {len(some)} {what}")
+    return f"Rank correlation of AUROC on uniform noise with the power that the critic sees: {', '.join(found)}."
+
+
+def draw(rows: pd.DataFrame) -> "Figure":
+    """Against iterations, mean over seeds and a band of one standard deviation for every setting."""
+    drawn = style.figure(10, 3.6)
+    panels = {
+        "auroc_uniform": "AUROC, uniform noise",
+        "score": "AUROC, corrupted images (selection)",
+        "power": "high-frequency power: critic's fakes / data",
+    }
+    settings = rows.groupby(KEYS[:-1])
+    colours = style.palette(settings.ngroups)
+    for axes, (column, label) in zip(drawn.subplots(1, 3), panels.items(), strict=True):
+        for colour, ((width, noise, lr_critic), runs) in zip(colours, settings, strict=True):
+            over = runs.groupby("t")[column]
+            mean, deviation = over.mean(), over.std()
+            name = f"1/{1 / width:.0f}, noise {noise:g}, lr {lr_critic:g}"
+            axes.plot(mean.index, mean, color=colour, marker="o", markersize=3, label=name)
+            axes.fill_between(mean.index, mean - deviation, mean + deviation, color=colour, alpha=0.12, linewidth=0)
+        axes.axhline(1 if column == "power" else 0.5, color="grey", linestyle=":", linewidth=0.8)
+        axes.set(xlabel="iteration", title=label)
+        if column == "power":
+            axes.set_yscale("log")
+    handles, labels = axes.get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside right center", fontsize=7)
+    return drawn
 
 
 if __name__ == "__main__":
