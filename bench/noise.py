@@ -131,6 +131,7 @@ Mean ± standard deviation over seeds of each run's mean over iterations after {
 * `use_of_z`: mean change of f when latents are exchanged among images over the standard deviation of f
 * `at_bound`: share of log variances beyond their lower bound
 * `power`: high-frequency power of the generated images that the critic sees over data's"""
+BY_CORRUPTION = "AUROC of each corruption, the parts of `score`:"
 
 
 def high_frequency_power(x: np.ndarray) -> float:
@@ -250,10 +251,10 @@ def done(table: Path) -> set[tuple[float, float, float, int]]:
 def report(table: Path) -> None:
     """`study.md` and `study.png` beside the table of all rows."""
     rows = tidied(pd.read_csv(table))
-    summary = summarised(rows)
-    table.with_suffix(".md").write_text(f"{HEAD}\n\n{summary.to_markdown(index=False)}\n\n{correlations(rows)}\n")
-    drawn = draw(rows)
-    drawn.savefig(table.with_suffix(".png"), dpi=110, metadata={"Software": None})
+    tables = (summarised(rows), by_corruption(rows))
+    texts = (HEAD, tables[0].to_markdown(index=False), BY_CORRUPTION, tables[1].to_markdown(index=False))
+    table.with_suffix(".md").write_text("\n\n".join((*texts, correlations(rows))) + "\n")
+    draw(rows).savefig(table.with_suffix(".png"), dpi=110, metadata={"Software": None})
 
 
 def tidied(rows: pd.DataFrame) -> pd.DataFrame:
@@ -271,18 +272,34 @@ def high_frequency_share(side: int) -> float:
 
 def summarised(rows: pd.DataFrame) -> pd.DataFrame:
     """A line per setting: mean and standard deviation over seeds of the averages of runs after half of the time."""
-    late = rows[rows.t > STEPS / 2].groupby(KEYS, as_index=False).mean()
+    late = later(rows)
     lines = []
     for (width, noise, lr_critic), runs in late.groupby(KEYS[:-1]):
         default = late[(late.width == width) & (late.noise == DEFAULT[0]) & (late.lr_critic == DEFAULT[1])]
         paired = runs.merge(default, on="seed", suffixes=("", "_default"))
-        line = {"width": f"1/{1 / width:.0f}", "noise": f"{noise:g}", "lr_critic": f"{lr_critic:g}", "seeds": len(runs)}
-        line["score"] = spread(runs.score)
+        line = named(width, noise, lr_critic) | {"seeds": len(runs), "score": spread(runs.score)}
         line["difference"] = interval(paired.score - paired.score_default)
         for column in (*(f"auroc_{name}" for name in REPORTED), "rmse", "use_of_z", "at_bound", "power"):
             line[column.removeprefix("auroc_")] = spread(runs[column])
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def by_corruption(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line per setting: AUROC of each corruption, as in `summarised`."""
+    return pd.DataFrame(
+        named(*setting) | {name: spread(runs[f"auroc_{name}"]) for name in CORRUPTIONS}
+        for setting, runs in later(rows).groupby(KEYS[:-1])
+    )
+
+
+def later(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row per run: means over its checkpoints after half of the time."""
+    return rows[rows.t > STEPS / 2].groupby(KEYS, as_index=False).mean()
+
+
+def named(width: float, noise: float, lr_critic: float) -> dict[str, str]:
+    return {"width": f"1/{1 / width:.0f}", "noise": f"{noise:g}", "lr_critic": f"{lr_critic:g}"}
 
 
 def spread(values: pd.Series) -> str:
@@ -320,7 +337,7 @@ def draw(rows: pd.DataFrame) -> "Figure":
         for colour, ((width, noise, lr_critic), runs) in zip(colours, settings, strict=True):
             over = runs.groupby("t")[column]
             mean, deviation = over.mean(), over.std()
-            name = f"1/{1 / width:.0f}, noise {noise:g}, lr {lr_critic:g}"
+            name = ", ".join(f"{key} {value}" for key, value in named(width, noise, lr_critic).items())
             axes.plot(mean.index, mean, color=colour, marker="o", markersize=3, label=name)
             axes.fill_between(mean.index, mean - deviation, mean + deviation, color=colour, alpha=0.12, linewidth=0)
         axes.axhline(1 if column == "power" else 0.5, color="grey", linestyle=":", linewidth=0.8)

@@ -72,6 +72,9 @@ def test_differences_are_paired_by_seed(tmp_path):
     assert table.loc["0.1", "score"] == "0.600 ± 0.100"
     power = 0.5 + 0.01 * noise.high_frequency_share(32) / 0.02
     assert table.loc["0.1", "power"] == f"{power:.3f} ± 0.000"
+    assert set(noise.by_corruption(noise.tidied(rows(score))).set_index("noise").loc["0.1", "blur":]) == {
+        "0.600 ± 0.100"
+    }
     rows(score).to_csv(tmp_path / "study.csv", index=False)
     noise.report(tmp_path / "study.csv")
     assert "| 1/16" in (tmp_path / "study.md").read_text()
