@@ -9,7 +9,7 @@ import pytest
 from bench import noise
 from tests.toys import noise_images
 
-SHAPE = (3, 32, 32)
+SHAPE = (3, noise.SIDE, noise.SIDE)
 
 
 @pytest.mark.parametrize("name", noise.CORRUPTIONS)
@@ -21,13 +21,13 @@ def test_a_corruption_changes_every_image_in_the_same_way_at_every_call(name):
     assert (first != x).any((1, 2, 3)).all()
 
 
-@pytest.mark.parametrize("name, side", [("pixels", 1), ("patches", 8)])
+@pytest.mark.parametrize("name, side", [("pixels", 1), ("patches", 7)])
 def test_shuffled_images_keep_their_parts(name, side):
     x = noise_images(4, SHAPE)
     mixed = noise.CORRUPTIONS[name](x, np.random.default_rng(0))
 
     def parts(image: np.ndarray) -> list[bytes]:
-        places = range(0, 32, side)
+        places = range(0, noise.SIDE, side)
         return sorted(image[:, i : i + side, j : j + side].tobytes() for i in places for j in places)
 
     assert [parts(image) for image in mixed] == [parts(image) for image in x]
@@ -46,8 +46,8 @@ def test_blur_and_contrast():
 def test_power_of_known_images():
     assert noise.high_frequency_power(np.ones((2, *SHAPE))) == pytest.approx(0)
     white = 0.3 * np.random.default_rng(0).standard_normal((200, *SHAPE))
-    assert noise.high_frequency_power(white) == pytest.approx(0.09 * noise.high_frequency_share(32), rel=0.01)
-    slow, fast = (np.cos(2 * np.pi * k / 32 * np.arange(32)) * np.ones((1, *SHAPE)) for k in (4, 12))
+    assert noise.high_frequency_power(white) == pytest.approx(0.09 * noise.high_frequency_share(noise.SIDE), rel=0.01)
+    slow, fast = (np.cos(2 * np.pi * k / noise.SIDE * np.arange(noise.SIDE)) * np.ones((1, *SHAPE)) for k in (4, 12))
     assert noise.high_frequency_power(slow) == pytest.approx(0)
     assert noise.high_frequency_power(slow + fast) == pytest.approx(0.5)  # the variance of a cosine
 
@@ -70,7 +70,7 @@ def test_differences_are_paired_by_seed(tmp_path):
     table = noise.summarised(noise.tidied(rows(score))).set_index("noise")
     assert table.loc["0.1", "difference"] == "+0.200 [-0.048, +0.448]"
     assert table.loc["0.1", "score"] == "0.600 ± 0.100"
-    power = 0.5 + 0.01 * noise.high_frequency_share(32) / 0.02
+    power = 0.5 + 0.01 * noise.high_frequency_share(noise.SIDE) / 0.02
     assert table.loc["0.1", "power"] == f"{power:.3f} ± 0.000"
     assert set(noise.by_corruption(noise.tidied(rows(score))).set_index("noise").loc["0.1", "blur":]) == {
         "0.600 ± 0.100"
@@ -84,8 +84,8 @@ def test_differences_are_paired_by_seed(tmp_path):
 def test_the_command_measures_what_is_not_yet_there(tmp_path: Path, monkeypatch):
     for name in ("cifar10_jpeg", *noise.REPORTED.values()):
         (tmp_path / name).mkdir()
-        np.save(tmp_path / name / "train.npy", noise_images(60, SHAPE))
-        np.save(tmp_path / name / "test.npy", noise_images(20, SHAPE, 1))
+        np.save(tmp_path / name / "train.npy", noise_images(60, (3, 32, 32)))
+        np.save(tmp_path / name / "test.npy", noise_images(20, (3, 32, 32), 1))
     for name, value in {"BATCH": 4, "STEPS": 2, "EVERY": 1, "COMPARED": 10}.items():
         monkeypatch.setattr(noise, name, value)
     call = ["--data", str(tmp_path), "--to", str(tmp_path / "study"), "--seeds", "0", "--noise", "0", "0.1"]
