@@ -174,6 +174,46 @@ def test_joint_critic_sees_pairs(monkeypatch):
     assert torch.equal(fake, fake_again)
 
 
+def fakes_of(noise: float, monkeypatch) -> tuple[Model, list[Tensor], list[Tensor]]:
+    """The generated images that critic and generator judge in a step, and its z: the model, [x_fake], [z]."""
+    model = build("joint_vae_ebm", noise=noise)
+    pairs: list[tuple[Tensor, Tensor]] = []
+    model.critic.register_forward_hook(lambda critic, pair, f: pairs.append(tuple(part.detach() for part in pair)))
+    still(model, monkeypatch)
+    torch.manual_seed(5)
+    model.step(images(64), 0)
+    return model, [pairs[1][0], pairs[3][0]], [pairs[1][1], pairs[3][1]]
+
+
+def test_noise_of_eqn_18(monkeypatch):
+    """x_fake = g(z) + sigma e, one draw for critic and generator; e is white and independent of z."""
+    model, (fake, fake_again), (z, _) = fakes_of(0.3, monkeypatch)
+    assert torch.equal(fake, fake_again)
+    e = (fake - model.generate(z).detach()) / 0.3
+    assert e.mean().item() == pytest.approx(0, abs=0.02)
+    assert e.std().item() == pytest.approx(1, abs=0.02)
+    assert (e[:, :, 1:] * e[:, :, :-1]).mean().item() == pytest.approx(0, abs=0.02)
+    assert torch.equal(fake, fakes_of(0.3, monkeypatch)[1][0])  # a function of the seed
+
+
+def test_by_default_images_have_no_noise(monkeypatch):
+    """The text below Eqn 18: x_fake is taken from the generator directly."""
+    assert joint_vae_ebm.Hparams().noise == 0
+    model, (fake, _), (z, _) = fakes_of(joint_vae_ebm.Hparams().noise, monkeypatch)
+    assert torch.allclose(fake, model.generate(z), atol=1e-6)
+
+
+@pytest.mark.parametrize("blind_to, low, high", [("z", 0, 0), ("x", 0.9, 1.4)])
+def test_a_step_reports_how_much_f_uses_z(blind_to, low, high, monkeypatch):
+    """0 where f is f(x); where it is f(z), about the 1.13 of a normal distribution."""
+    model = build("joint_vae_ebm")
+    weight = model.critic.joint[0].parametrizations.weight.original  # its inputs are x's features, then z's
+    x_features, z_features = weight.detach().chunk(2, dim=1)
+    (z_features if blind_to == "z" else x_features).zero_()
+    still(model, monkeypatch)
+    assert low <= model.step(images(64), 0)["use_of_z"].item() <= high
+
+
 # Divergence triangle
 
 

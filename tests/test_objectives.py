@@ -8,9 +8,9 @@ from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from dtri.networks.convolutional import spectrally_normalised
+from dtri.networks.convolutional import GaussianEncoder, softly_bounded, spectrally_normalised
 from dtri.networks.joint_critic import JointCritic
-from dtri.objectives import adversarial, gaussian
+from dtri.objectives import adversarial, dependence, gaussian
 from dtri.objectives.reconstruction import sse
 from dtri.objectives.schedules import exponential
 
@@ -147,3 +147,49 @@ def test_layers_of_the_joint_critic_are_normalised(last: bool):
     if not last:
         assert sigmas.pop(critic.head) != pytest.approx(1.0, abs=0.05)
     assert list(sigmas.values()) == pytest.approx([1.0] * len(sigmas), abs=1e-2)
+
+
+# Bound on log variances
+
+
+def test_a_soft_bound_is_the_identity_inside_and_has_a_gradient_everywhere():
+    v = torch.linspace(-20, 16, 200, requires_grad=True)
+    bounded = softly_bounded(v, -8.0, 4.0)
+    assert bounded.min() > -8
+    assert bounded.max() < 4 + 1e-4
+    inside = (v > -3) & (v < -1)
+    assert (bounded - v)[inside].abs().max() < 0.02
+    assert torch.allclose(bounded[[0, -1]], torch.tensor([-8.0, 4.0]), atol=1e-4)
+    bounded.sum().backward()
+    assert v.grad.min() > 0
+
+
+@pytest.mark.parametrize("bias", [-12.0, 9.0])
+def test_an_encoder_beyond_its_bound_can_come_back(bias: float):
+    """As with a plain clamp, log V is held; unlike with one, its layer still learns."""
+    encoder = GaussianEncoder((1, 28, 28), 4, 0.05, logvar_range=(-8.0, 4.0))
+    with torch.no_grad():
+        encoder.logvar.bias.fill_(bias)
+    _, logvar = encoder(torch.randn(3, 1, 28, 28))
+    logvar.sum().backward()
+    assert logvar.min() >= -8
+    assert logvar.max() <= 4 + 1e-4
+    assert encoder.logvar.weight.grad.abs().max() > 0
+    assert encoder.logvar.bias.grad.min() > 0
+
+
+# What a critic of pairs uses
+
+
+def test_share_of_latents_in_a_critic():
+    x, z = torch.randn(2, 50_000, generator=torch.Generator().manual_seed(0))
+    other = z.roll(1)
+    assert dependence.share(x, x) == 0
+    assert dependence.share(z, other).item() == pytest.approx(2 / math.sqrt(math.pi), rel=0.02)
+    assert dependence.share(x + z, x + other).item() == pytest.approx(math.sqrt(2 / math.pi), rel=0.02)
+    assert dependence.share(7 * z - 3, 7 * other - 3) == pytest.approx(dependence.share(z, other).item())
+
+
+def test_share_of_a_constant_is_finite():
+    assert dependence.share(torch.ones(5), torch.ones(5)) == 0
+    assert dependence.share(torch.ones(1), torch.ones(1)) == 0

@@ -10,7 +10,8 @@ q = q_data(x) N(z; mu_phi(x), V_phi(x)), p = N(z; 0, I) N(x; g_theta(z), sigma^2
 The entropies of KL(q||p) and KL(q||pi) cancel in Eqn 15 and double in Eqn 17 (r = 1 / 2 sigma^2, p = a = 1, e = 2).
 Left open by the paper, and chosen here: every number in `Hparams`, the networks (joint critic: dtri/networks/
 joint_critic.py; encoder with batch norm on all layers but the first), sigma through r, and the entropy: with the
-spectrally normalised critic nothing in Eqn 15 holds V up, so log V is clamped. Weights are averaged for evaluation.
+spectrally normalised critic nothing in Eqn 15 holds V up, so log V is bounded, softly. Weights are averaged for
+evaluation. Eqn 18 prints x_fake = g(z) + sigma e; the text below it takes x_fake = g(z), which is the default.
 Deviations: the weights r, p, a differ (sigma^2 I and equal weights would leave the critic without influence: the
 gradient of SSE is some hundred times that of a 1-Lipschitz f).
 """
@@ -26,7 +27,7 @@ from torch.optim import Adam, Optimizer
 from dtri.model import Model
 from dtri.networks.convolutional import GaussianEncoder, Generator
 from dtri.networks.joint_critic import JointCritic
-from dtri.objectives import gaussian
+from dtri.objectives import dependence, gaussian
 from dtri.objectives.reconstruction import sse
 from dtri.objectives.schedules import exponential
 
@@ -36,6 +37,7 @@ class Hparams:
     kl_sign: Literal["minus", "plus"] = "minus"  # "minus": Eqn 15, "Ours"; "plus": Eqn 17, "Ours(+)"
     z_dim: int = 100  # not stated; that of paper B
     width: float = 1.0  # multiplies all channels; presets may lower it
+    noise: float = 0.0  # standard deviation of e in x_fake; Eqn 18 prints sigma e, the text below it drops the term
     lr_critic: float = 1e-4  # not stated; that of paper B's energy network
     lr_generator: float = 3e-4  # not stated; paper B
     lr_encoder: float = 3e-4  # not stated; paper B
@@ -47,7 +49,7 @@ class Hparams:
     prior_weight: float = 5e-4  # p; r / 100, the ratio of paper B's script
     energy_weight: float = 1.0  # a; Eqn 20, 21
     entropy_weight: float = 1e-3  # e, Eqn 17 only: 2 p, both entropies at the weight of the prior term
-    logvar_range: tuple[float, float] = (-8.0, 4.0)  # keeps a collapsing or exploding V representable
+    logvar_range: tuple[float, float] = (-8.0, 4.0)  # soft; keeps a collapsing or exploding V representable
     spectral_norm_last: bool = False  # not stated which layers; with it f stays too flat to rank images
     z_layers: Annotated[int, "may be 0"] = 2  # section 5: z is transformed before it meets x (0: section 3.5)
     clip_norm: float = 100.0  # paper B's script
@@ -78,6 +80,11 @@ class JointVAEEBM(Model):
     def generate(self, z: Tensor) -> Tensor:
         return self.generator(z)
 
+    def synthesise(self, z: Tensor) -> Tensor:
+        """x_fake = g(z) + noise e, e ~ N(0, I), of Eqn 18; without noise g(z) itself, and nothing is drawn."""
+        x_fake = self.generate(z)
+        return x_fake + self.h.noise * torch.randn_like(x_fake) if self.h.noise else x_fake
+
     def infer(self, x: Tensor) -> Tensor:
         return self.encoder(x)[0]
 
@@ -101,7 +108,7 @@ class JointVAEEBM(Model):
     def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
         h = self.h
         z = torch.randn(len(x), h.z_dim, device=x.device)
-        x_fake = self.generate(z)
+        x_fake = self.synthesise(z)
         with self.only("encoder"):
             mu, logvar = self.encoder(x)
             z_x = gaussian.sample(mu, logvar)
@@ -109,6 +116,7 @@ class JointVAEEBM(Model):
         with self.only("critic"):
             f_real = self.critic(x, z_x.detach()).mean()
             f_fake = self.critic(x_fake.detach(), z).mean()
+            use_of_z = dependence.share(*self.critic.exchanged(x, z_x))
             self.descend("critic", f_fake - f_real, h.clip_norm)
 
         with self.only("encoder"):
@@ -123,6 +131,7 @@ class JointVAEEBM(Model):
         return {
             "f_real": f_real.detach(),
             "f_fake": f_fake.detach(),
+            "use_of_z": use_of_z,
             "rec": rec.detach(),
             "prior": gaussian.prior_energy(mu, logvar).detach().mean(),
             "logvar": logvar.detach().mean(),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from dtri.networks.initialisation import dcgan_init
 
@@ -134,7 +135,7 @@ class ImageCritic(nn.Module):
 
 
 class GaussianEncoder(nn.Module):
-    """Images [B, C, H, W] in [-1, 1] -> (mu, logvar), each [B, d]; logvar is log sigma^2, clamped to `logvar_range`."""
+    """Images [B, C, H, W] in [-1, 1] -> (mu, logvar), each [B, d]; logvar is log sigma^2, held in `logvar_range`."""
 
     def __init__(
         self,
@@ -155,8 +156,18 @@ class GaussianEncoder(nn.Module):
         mu = self.mu(features).flatten(1).float()
         logvar = self.logvar(features).flatten(1).float()
         if self.logvar_range is not None:
-            logvar = logvar.clamp(*self.logvar_range)
+            logvar = softly_bounded(logvar, *self.logvar_range)
         return mu, logvar
+
+
+def softly_bounded(v: Tensor, low: float, high: float) -> Tensor:
+    """v held between `low` and about `high` by a smooth clamp, whose gradient is positive everywhere.
+
+    The bound of Chua et al. (2018, PETS) on log variances. At a distance d inside a bound v moves by log(1 + exp(-d)),
+    .007 for d = 5; at a distance d outside the gradient is about exp(-d).
+    """
+    v = high - softplus(high - v)
+    return low + softplus(v - low)
 
 
 def spectrally_normalised(module: nn.Module) -> nn.Module:
