@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -15,34 +14,29 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from dtri import files
 from dtri.experiment import TrainSpec, build, canonical
 from dtri.model import Model
 
 
 def replace_file(path: Path, write: Callable[[Path], Any], keep: Path | None = None) -> None:
-    """Call write(temporary path) and move the synced result over `path`; a killed process leaves the old file.
+    """files.replace for torch and safetensors, whose own errors of a full disk are no OSError.
 
-    `keep` receives what `path` was before. For files with one writer at a time (a run holds a lock). OSError naming
-    `path` when the disk is full or denies.
+    For files with one writer at a time (a run holds a lock): what a killed one left is removed.
     """
-    temporary = path.with_name(f".{path.name}.partial")  # one name, so that a kill leaves at most one behind
-    try:
-        write(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        if keep and path.exists():
-            os.replace(path, keep)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        cut = isinstance(error, RuntimeError) and "inline_container" in str(error)  # torch's word for a short write
-        if getattr(error, "filename", None) is not None or (isinstance(error, RuntimeError) and not cut):
-            raise
-        free = shutil.disk_usage(path.parent).free
-        reason = "not all of it could be written" if cut else error
-        raise OSError(f"expected to write {path}, found: {reason} ({free:,} bytes free on that disk)") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def written(temporary: Path) -> None:
+        try:
+            write(temporary)
+        except safetensors.SafetensorError as error:
+            raise OSError(str(error)) from error
+        except RuntimeError as error:
+            if "inline_container" not in str(error):  # torch's word for a short write
+                raise
+            raise OSError("not all of it could be written") from error
+
+    files.remove_partial(path)
+    files.replace(path, written, keep)
 
 
 def previous_path(path: Path) -> Path:

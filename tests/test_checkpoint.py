@@ -164,7 +164,7 @@ def test_a_full_disk_is_one_error_that_names_the_file(write, tmp_path):
 
 
 def test_leftovers_of_a_killed_write_are_replaced(tmp_path):
-    (tmp_path / ".file.partial").write_text("half of it, from a killed process, and rather long")
+    (tmp_path / ".file.0a1b2c3d.partial").write_text("half of it, from a killed process, and rather long")
     checkpoint.replace_file(tmp_path / "file", lambda temporary: temporary.write_text("new"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "new"

@@ -30,6 +30,7 @@ import PIL
 
 from dtri.data import image_folder, store
 from dtri.data.stream import Stream
+from dtri.files import remove_partial, write_atomic
 
 FILES: dict[str, store.RawFile] = {}  # the archive is named by an option
 _MODULE = "dtri.data.lsun"
@@ -157,12 +158,11 @@ def _unpacked(archive: Path) -> Path:
                     raise ValueError(f"expected the {_DATABASE} of {archive}, found another ({database}); delete it")
                 return database
             database.parent.mkdir(parents=True, exist_ok=True)
-            for left in database.parent.glob(f".{_DATABASE}.{'?' * 8}"):  # by a run that was killed
-                left.unlink()
+            remove_partial(database)
             store.check_space(database.parent, members[0].file_size, str(database))
             print(f"unpacking {database}, {members[0].file_size:,} bytes", flush=True)
             with file.open(members[0]) as packed:
-                store.write_atomic(database, lambda unpacked: shutil.copyfileobj(packed, unpacked, _CHUNK))
+                write_atomic(database, lambda unpacked: shutil.copyfileobj(packed, unpacked, _CHUNK))
     except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"expected a complete zip, found: {error} ({archive})") from error
     return database

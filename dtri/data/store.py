@@ -11,16 +11,16 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+
+from dtri.files import digest, remove_partial, write_atomic, write_json
 
 SPLITS = ("train", "test", "test_leaky")  # test_leaky: the EGBAD composition of the anomaly detection sets
 _PAGE = re.compile(rb"\s*(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|title|script|meta|\?xml)", re.IGNORECASE)
@@ -171,8 +171,7 @@ def save(arrays: Arrays, folder: Path, name: str) -> dict[str, Any]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for file in (*(f"{split}.npy" for split in SPLITS), "index.npz", "meta.json"):
-        for left in folder.glob(f".{file}.{'?' * 8}"):  # by a write that was killed
-            left.unlink()
+        remove_partial(folder / file)
     held = {split: images for split, images in arrays.splits.items() if isinstance(images, np.ndarray)}
     check_space(folder, sum(images.nbytes for images in held.values()), f"the images of {name}")
     # Hours of work: hashed before anything of the folder changes, so that a kill costs next to nothing.
@@ -191,7 +190,7 @@ def save(arrays: Arrays, folder: Path, name: str) -> dict[str, Any]:
             path.unlink(missing_ok=True)
     index = {split: arrays.indices[split] for split in SPLITS if split in arrays.splits}
     index |= {f"{split}_labels": arrays.labels[split] for split in SPLITS if split in arrays.labels}
-    write_atomic(folder / "index.npz", lambda file: np.savez(file, allow_pickle=False, **index))
+    write_atomic(folder / "index.npz", lambda file: np.savez(file, **index))
 
     files = sorted(["index.npz", *(f"{split}.npy" for split in arrays.splits)])
     hashes |= {file: digest(folder / file, "sha256") for file in files if file not in hashes}
@@ -324,12 +323,6 @@ def open_content(path: Path) -> BinaryIO:
     return gzip.open(path, "rb") if compressed else Path(path).open("rb")
 
 
-def digest(path: Path, algorithm: str) -> str:
-    """Hexadecimal digest of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
-
-
 def generator(seed: int) -> np.random.RandomState:
     """A stream that no NumPy release changes, from any non-negative seed."""
     return np.random.RandomState(np.random.MT19937(seed))
@@ -364,37 +357,6 @@ def check_space(folder: Path, n_bytes: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if n_bytes > free:
         raise OSError(f"expected {n_bytes:,} bytes of free disk space for {what}, found {free:,} ({folder})")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Sorted, indented JSON, written atomically."""
-    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    write_atomic(path, lambda file: file.write(text.encode()))
-
-
-def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """`write` into a temporary file of the same folder, sync it, rename it over `path`; nothing is left on failure.
-
-    OSError naming `path` when the disk is full or denies.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        # A full disk, a quota or a limit: such errors name no file.
-        free = shutil.disk_usage(path.parent).free
-        raise OSError(f"expected to write {path}, found: {error} ({free:,} bytes free on that disk)") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def write_array(file: BinaryIO, array: np.ndarray) -> None:

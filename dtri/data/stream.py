@@ -62,7 +62,7 @@ class Stream:
                 other.unlink()  # of other raw files or options
         if complete.is_file():
             return complete
-        with FileIO(os.open(partial, os.O_RDWR | os.O_CREAT, 0o644), "r+") as file:
+        with FileIO(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -4,7 +4,6 @@ Its penultimate layer gives the features of FID, KID, precision and recall, its 
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dtri import files
 from dtri.images import to_float
 from dtri.seeding import derive
 
@@ -123,20 +123,19 @@ def _checked(images: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> tuple[
 
 def save(classifier: Classifier, path: Path, metadata: dict[str, str]) -> None:
     """Write safetensors atomically; `metadata` travels in the header beside the image shape and the classes."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = {**metadata, "image_shape": list(classifier.image_shape), "n_classes": classifier.n_classes}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # One key only: the order of several is random, and the file's hash names the extractor.
-        state = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
-        save_file(state, temporary, {"classifier": json.dumps(header, sort_keys=True)})
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except SafetensorError as error:  # of a full disk, say
-        raise OSError(f"expected to write {path}, found: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    # One key only: the order of several is random, and the file's hash names the extractor.
+    header = {"classifier": json.dumps(header, sort_keys=True)}
+    state = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(state, temporary, header)
+        except SafetensorError as error:  # of a full disk, say
+            raise OSError(str(error)) from error
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    files.replace(path, write)
 
 
 def load(path: Path) -> Classifier:

@@ -6,13 +6,12 @@ rest.
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dtri.files import write_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,28 +109,3 @@ def read_arrays(path: Path, mapped: bool = False) -> "np.ndarray | np.lib.npyio.
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"expected complete arrays in {path}, found: {error}; {AGAIN}") from error
     return found
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write atomically: a temporary file in the same folder, synced, then renamed over `path`."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        free = shutil.disk_usage(path.parent).free  # a full disk or a quota: such errors name no file
-        raise OSError(f"expected to write {path}, found: {error} ({free:,} bytes free on that disk)") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)

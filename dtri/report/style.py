@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtri.report.records import write_bytes
+from dtri.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dtri.data.store import write_json
+from dtri.files import write_json
 from dtri.metrics.features import check_inception_weights
 from workflow.commands.cli import run
 

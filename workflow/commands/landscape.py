@@ -21,12 +21,12 @@ from torch import Tensor
 from dtri import checkpoint, corners, device, images, trained
 from dtri.data import store
 from dtri.experiment import canonical, digest
+from dtri.files import write_bytes, write_text
 from dtri.landscape import energy, mapping, tree
 from dtri.landscape.settings import Settings
 from dtri.metrics import classifier
 from dtri.metrics.purity import purity
 from dtri.model import Model
-from dtri.report.records import write_bytes, write_text
 from dtri.seeding import derive
 from workflow.commands.cli import run
 from workflow.commands.measuring import Measurement, variant

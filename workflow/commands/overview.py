@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from dtri.files import write_text
 from dtri.report.overview import overview
-from dtri.report.records import write_text
 from dtri.report.tidy import tidy
 from workflow import plan
 from workflow.commands.cli import run

@@ -15,8 +15,8 @@ import torch
 from dtri import anomaly, checkpoint, device, trained
 from dtri.data import store
 from dtri.experiment import TrainSpec
+from dtri.files import write_bytes
 from dtri.model import Model
-from dtri.report.records import write_bytes
 from workflow.commands.cli import run
 
 

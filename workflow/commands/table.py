@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dtri.report.records import write_text
+from dtri.files import write_text
 from dtri.report.render import render
 from dtri.report.tidy import tidy
 from workflow import plan

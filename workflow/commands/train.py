@@ -24,7 +24,8 @@ from filelock import FileLock, Timeout
 
 from dtri import checkpoint, device, distributed, engine, experiment, recording
 from dtri.data import store
-from dtri.report.records import write_sealed, write_text
+from dtri.files import write_text
+from dtri.report.records import write_sealed
 from workflow.commands.cli import run
 from workflow.commands.provenance import provenance, versions
 

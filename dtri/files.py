@@ -1,0 +1,90 @@
+"""Files that are either whole or as they were before, and their hashes. Everything that is written goes through here.
+
+Modes are those that the user's umask asks for, so that a group can share results and a private umask keeps them.
+"""
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+def replace(path: Path, write: Callable[[Path], Any], keep: Path | None = None) -> None:
+    """Call write(temporary path beside `path`), sync the result, rename it over `path`; a failure leaves nothing.
+
+    `keep` receives what `path` was before. OSError naming `path` when the disk is full or denies.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        temporary.open("xb").close()
+        mode = temporary.stat().st_mode
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        if temporary.stat().st_mode != mode:  # safetensors makes a file of its own, for its user alone
+            temporary.chmod(mode)
+        if keep and path.exists():
+            os.replace(path, keep)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # A full disk, a quota or a limit: such errors name no file.
+        free = shutil.disk_usage(path.parent).free
+        raise OSError(f"expected to write {path}, found: {error} ({free:,} bytes free on that disk)") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what killed writers of `path` left; for a process that is its only writer now."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}.partial"):
+        left.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """As `replace`, in a folder that is made where there is none; `write` takes an open file."""
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            write(file)
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    replace(path, fill)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    write_atomic(path, lambda file: file.write(content))
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Sorted, indented JSON."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """Hexadecimal digest of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """The rename outlives a power cut too, where the file system can promise that."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
