@@ -321,10 +321,19 @@ def test_dropout_and_batch_norm_where_their_papers_have_them():
         assert {layer.p for layer in layers(model.critic, nn.Dropout)} == {rate}
 
 
+@pytest.mark.parametrize("z_layers", [1, 2])
+def test_a_nonlinearity_follows_every_linear_layer_but_the_head(z_layers):
+    """Two linear layers in a row are one, of a smaller scale."""
+    critic = JointCritic(SHAPE, 10, 0.05, z_layers)
+    for branch in (critic.x_branch, critic.z_branch, critic.joint):
+        behind = [after for layer, after in zip(branch, [*branch, None][1:]) if isinstance(layer, nn.Linear)]
+        assert [type(after) for after in behind] == [nn.LeakyReLU] * len(behind)
+
+
 def test_dropout_falls_on_every_hidden_linear_layer():
     critic = JointCritic(SHAPE, 10, 0.05, spectral_norm=False, dropout=0.5).train()
     branches = (critic.x_branch, critic.z_branch, critic.joint)
-    assert [sum(isinstance(layer, nn.Dropout) for layer in branch) for branch in branches] == [2, 1, 2]
+    assert [sum(isinstance(layer, nn.Dropout) for layer in branch) for branch in branches] == [2, 2, 2]
     pair = image_batch(2, SHAPE), torch.randn(2, 10)
     assert not torch.equal(critic(*pair), critic(*pair))
     critic.eval()

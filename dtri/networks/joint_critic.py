@@ -15,10 +15,10 @@ from dtri.networks.initialisation import dcgan_init
 class JointCritic(nn.Module):
     """(x: [B, C, H, W] in [-1, 1], z: [B, d]) -> f: [B], one number per pair.
 
-    `z_layers` linear layers transform z before the concatenation (0 concatenates z itself). With `spectral_norm` every
-    layer is spectrally normalised, the last one only with `spectral_norm_last`: without, the scale of f is learned.
-    The discriminators of the baselines have none; they have `batch_norm` in the convolutions, except the first, or
-    `dropout` on the output of the convolutions and of every hidden linear layer.
+    `z_layers` linear layers, each activated, transform z before the concatenation (0 concatenates z itself). With
+    `spectral_norm` every layer is spectrally normalised, the last one only with `spectral_norm_last`: without, the
+    scale of f is learned. The discriminators of the baselines have none; they have `batch_norm` in the convolutions,
+    except the first, or `dropout` on the output of the convolutions and of every hidden linear layer.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class JointCritic(nn.Module):
         z_branch: list[nn.Module] = []
         z_out = z_dim
         for _ in range(z_layers):
-            z_branch += [*(activation if z_branch else ()), nn.Linear(z_out, hidden)]
+            z_branch += [nn.Linear(z_out, hidden), *activation]
             z_out = hidden
         self.z_branch = nn.Sequential(*z_branch)
         self.joint = nn.Sequential(
