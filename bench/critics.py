@@ -39,7 +39,7 @@ from workflow.commands.cli import run
 
 ENTRIES = {"alice": "baselines.alice:ALICE", "svae": "baselines.svae:SVAE"}
 ENTRIES |= {"bigan": "baselines.bigan:BiGAN", "ali": "baselines.ali:ALI"}
-WIDTH, BATCH, COMPARED, LAST = 0.125, 64, 2000, 50
+WIDTH, BATCH, COMPARED, LAST = 0.125, 32, 1000, 50
 SHOWN = 10  # samples, and pairs of image and reconstruction
 
 
@@ -99,6 +99,7 @@ VARIANTS = (
     Variant("alice", "joint network", joint_network),
     Variant("alice", "joint network with noise", joint_network_with_noise),
     Variant("alice", "lambda 1", hparams={"cycle_weight": 1.0}),
+    Variant("alice", "Xavier's weights in the critic", xavier_critic),
     Variant("svae", "as it is"),
     Variant("svae", "joint network", joint_network),
     Variant("bigan", "as it is"),
@@ -115,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--to", required=True, type=Path, help="folder of critics.csv, critics.png and every run's images"
     )
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=[v.title for v in VARIANTS], metavar="VARIANT")
     parser.add_argument("--z-dim", type=int, help="in place of each system's")
