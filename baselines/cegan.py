@@ -9,10 +9,13 @@ Objective, with a score s high on data and the energy U = softplus(-s) >= 0, or 
 The entropy of x_fake = G(u) is at least that of u less E[-log q(u | x_fake)]: the generator seeks low energies and,
 with weight r, a high entropy. The latents u are uniform on (-1, 1)^d; here u = 2 Phi(z) - 1 of a normal z. All three
 gradients are taken at the same weights: the generator moves first, the others by the images made before.
+The reference code's -log q takes one head h for log sigma in one term and for log sigma^2 in the other: sum h / 2 +
+sum ((u - mu) / e^h)^2 / 2 (cifar10/conv_cifar10_energy_gan.py lines 275-278). With h = (log V + log 2) / 2 this is half
+of our -log q plus d log 2 / 4, so that its weight 0.1 is r = 0.05 here.
 Deviations: networks similar to those of paper B (LeakyReLU for ReLU, no batch norm on the first layer of critic and
-encoder); the reference code's -log q takes one head for log sigma in one term and for log sigma^2 in the other, ours
-is consistent. On CelebA the reference code also decays r (0.5 to 0.1) and lowers the learning rate by steps, ours
-keeps r and lowers it linearly as on CIFAR-10.
+encoder, batch norm of the generator's first layer per channel). On CelebA the reference code also lowers its weight
+from 0.5 to 0.1, by a tenth per epoch, and the learning rates likewise after half of the epochs (celebA/
+conv_celeba_energy_gan.py lines 69-75 and 379-392); ours keeps r and lowers the rates linearly as on CIFAR-10.
 The encoder never sees data, so it is no map of this system.
 """
 
@@ -21,7 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.optim import Adam, Optimizer
 
@@ -42,10 +45,11 @@ class Hparams:
     beta2: float = 0.999  # reference code, its framework's default
     decay_from: int = 39_100  # reference code: 100 epochs of CIFAR-10 in batches of 128 ...
     decay_until: int = 78_200  # ... and 100 more, in which learning rates fall linearly to 0
-    entropy_weight: float = 0.1  # r; reference code
+    entropy_weight: float = 0.05  # r; half of the reference code's 0.1, see above
     score_weight: float = 0.01  # a; reference code
     weights_weight: float = 1e-5  # b; reference code, CIFAR-10; CelebA: 0
-    clip_norm: float = 500.0  # reference code, CIFAR-10, each network by itself
+    clip_norm: float = 500.0  # reference code, CIFAR-10, each network by itself; CelebA: none, 0 here
+    init_std: float = 0.02  # reference code, CIFAR-10, all layers; CelebA: 0.015
 
 
 def uniform(z: Tensor) -> Tensor:
@@ -60,6 +64,10 @@ class CEGAN(Model):
         self.generator = Generator(image_shape, h.z_dim, h.width)
         self.critic = ImageCritic(image_shape, h.width, batch_norm=True, last=256)
         self.encoder = GaussianEncoder(image_shape, h.z_dim, h.width, batch_norm=True)
+        with torch.no_grad():
+            for layer in self.modules():
+                if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                    layer.weight.mul_(h.init_std / 0.02)  # of which they were drawn
 
     @cached_property
     def optimizers(self) -> dict[str, Optimizer]:
@@ -88,23 +96,23 @@ class CEGAN(Model):
         return {name: left * lr for name, lr in base.items()}
 
     def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
-        h = self.h
+        h, clip_norm = self.h, self.h.clip_norm or None
         z = torch.randn(len(x), h.z_dim, device=x.device)
         u, x_fake = uniform(z), self.generate(z)
 
         with self.only("generator"):
             latent = gaussian.nll(u, *self.encoder(x_fake)).mean()
-            self.descend("generator", self.energy(x_fake).mean() + h.entropy_weight * latent, h.clip_norm)
+            self.descend("generator", self.energy(x_fake).mean() + h.entropy_weight * latent, clip_norm)
 
         with self.only("critic"):
             s_real, s_fake = self.critic(x), self.critic(x_fake.detach())
             u_real, u_fake = self.energy_of(s_real).mean(), self.energy_of(s_fake).mean()
             square = s_real.square().mean() + s_fake.square().mean()
-            self.descend("critic", u_real - u_fake + h.score_weight * square, h.clip_norm)
+            self.descend("critic", u_real - u_fake + h.score_weight * square, clip_norm)
 
         with self.only("encoder"):
             mu, logvar = self.encoder(x_fake.detach())
-            self.descend("encoder", h.entropy_weight * gaussian.nll(u, mu, logvar).mean(), h.clip_norm)
+            self.descend("encoder", h.entropy_weight * gaussian.nll(u, mu, logvar).mean(), clip_norm)
 
         return {
             "energy_real": u_real.detach(),

@@ -1,11 +1,11 @@
 """IGEBM: energy-based model trained by maximum likelihood with Langevin dynamics from a replay buffer.
 
 Paper: Du & Mordatch, "Implicit generation and modeling with energy-based models" (NeurIPS 2019, arXiv 1903.08689),
-Algorithm 1; "EBM" in paper A's Table 3. Reference code: openai/ebm_code_release.
+Algorithm 1; "EBM" in paper A's Table 3. Reference code: openai/ebm_code_release, its last version ("code" below).
 Objective: min E U(x) - E U(x_fake) + a E[ U(x)^2 + U(x_fake)^2 ]; x_fake are the ends of Langevin chains on U, which
 start where earlier ones ended or, now and then, from uniform noise.
-Deviations: dequantisation noise is centred on a grey level instead of added above it; the buffer keeps white pixels
-white (the code's conversion makes them black).
+Deviations: dequantisation noise is centred on a grey level instead of added above it (train.py lines 110-118). Before
+20 March 2019 the code made white pixels of the buffer black, before 11 March it had a buffer of 50,000 images.
 Left open: the number of iterations (ours: that of the checkpoint which the code's out-of-distribution test loads);
 networks at 64 px.
 """
@@ -33,7 +33,7 @@ class Hparams:
     step_size: float = 10.0  # README, step_lr; pixels in [0, 1]
     noise: float = 0.005  # code; pixels in [0, 1]
     gradient_clip: float = 0.01  # README, proj_norm, elementwise; pixels in [0, 1]
-    buffer_size: int = 10_000  # paper; the released code has 50,000
+    buffer_size: int = 10_000  # paper; code, train.py line 212
     reinit: float = 0.05  # code: share of chains that start from noise
     energy_l2: float = 1.0  # a; code
     lr: float = 3e-4  # code

@@ -22,6 +22,8 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from dtri.model import Model
+from dtri.networks import standard_cnn
+from dtri.networks.convolutional import image_side
 from dtri.networks.standard_cnn import StandardCritic, StandardGenerator, StatisticsNetwork
 from dtri.objectives import gradient_penalty
 from dtri.objectives.adversarial import bce_critic
@@ -42,9 +44,10 @@ class MEG(Model):
     def __init__(self, image_shape: tuple[int, int, int], h: Hparams):
         super().__init__()
         self.image_shape, self.z_dim, self.h = image_shape, h.z_dim, h
-        self.generator = StandardGenerator(image_shape, h.z_dim, h.width)
-        self.energy_net = StandardCritic(image_shape, h.width)
-        self.statistics = StatisticsNetwork(image_shape, h.z_dim, h.width)
+        design, channels = standard_cnn.MEG[image_side(image_shape)], image_shape[0]
+        self.generator = StandardGenerator(design, channels, h.z_dim, h.width)
+        self.energy_net = StandardCritic(design, channels, h.width)
+        self.statistics = StatisticsNetwork(design, channels, h.z_dim, h.width)
 
     @cached_property
     def optimizers(self) -> dict[str, Optimizer]:

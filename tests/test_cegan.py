@@ -56,10 +56,20 @@ def test_entropy_term_of_an_encoder_that_knows_nothing(monkeypatch):
             head.bias.fill_(-math.log(3.0) if head is model.encoder.logvar else 0.0)
     losses = still(model, monkeypatch)
     model.step(image_batch(400, SHAPE), 0)
-    nll = losses["encoder"].item() / 0.1
+    nll = losses["encoder"].item() / 0.05
     assert nll == pytest.approx(25 * (1 - math.log(3.0)), abs=0.6)
     above = nll + 25 * math.log(2 * math.pi) - 50 * math.log(2.0)
     assert above / 50 == pytest.approx(0.1765, abs=0.012)
+
+
+def test_entropy_weight_is_that_of_the_reference_code(monkeypatch):
+    """cegan_iclr2017, cifar10/conv_cifar10_energy_gan.py lines 275-278 and 315, at the head h that says the same V."""
+    model, u = build(), uniform(torch.randn(200, 10))
+    mu, logvar = torch.randn(200, 10), torch.randn(200, 10)
+    h = (logvar + math.log(2)) / 2
+    reference = 0.1 * (0.5 * h.sum(1) + 0.5 * ((u - mu) / h.exp()).square().sum(1))
+    ours = model.h.entropy_weight * gaussian.nll(u, mu, logvar)
+    assert torch.allclose(reference, ours + 0.1 * 10 / 4 * math.log(2), atol=1e-4, rtol=1e-4)
 
 
 def test_generator_seeks_entropy(monkeypatch):
@@ -86,7 +96,7 @@ def test_losses(bounded, monkeypatch):
     x_fake = model.generate(z)
     s_real, s_fake = model.critic(x), model.critic(x_fake)
     real, fake = (softplus(-s) if bounded else -s for s in (s_real, s_fake))
-    nll = 0.1 * gaussian.nll(2 * Normal(0.0, 1.0).cdf(z) - 1, *model.encoder(x_fake)).mean()
+    nll = 0.05 * gaussian.nll(2 * Normal(0.0, 1.0).cdf(z) - 1, *model.encoder(x_fake)).mean()
     square = s_real.square().mean() + s_fake.square().mean()
     assert torch.allclose(losses["critic"], real.mean() - fake.mean() + 0.01 * square, atol=1e-5)
     assert torch.allclose(losses["generator"], fake.mean() + nll, rtol=1e-4)
@@ -122,6 +132,24 @@ def test_weights_of_critic_and_generator_are_drawn_to_zero():
         "critic": 1.0,
         "encoder": 0,
     }
+
+
+@pytest.mark.parametrize("clip_norm, calls", [(500.0, 3), (0.0, 0)])
+def test_gradients_are_clipped_unless_the_norm_is_zero(clip_norm, calls, monkeypatch):
+    """None are on CelebA: celebA/conv_celeba_energy_gan.py line 67."""
+    clipped = []
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda params, norm: clipped.append(norm))
+    build(clip_norm=clip_norm).step(image_batch(8, SHAPE), 0)
+    assert clipped == [clip_norm] * calls
+
+
+@pytest.mark.parametrize("std", [0.02, 0.015])
+def test_initial_weights(std: float):
+    """In all layers: cifar10/conv_cifar10_energy_gan.py lines 58-59, celebA/conv_celeba_energy_gan.py lines 46-50."""
+    model = build(width=0.25, init_std=std)
+    for part in model.modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.ConvTranspose2d) and part.weight.numel() > 1000:
+            assert part.weight.std().item() == pytest.approx(std, rel=0.1)
 
 
 def test_learning_rates_fall_linearly_to_zero():

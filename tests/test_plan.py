@@ -691,6 +691,40 @@ def test_other_words_of_the_command_line_pass(word: str) -> None:
     plan.check_target(word)
 
 
+def asked(preset: str, model: str) -> list[plan.Run]:
+    """The runs of the first seed that tables 1 and 2 ask for."""
+    cells = [cell for name in ("table1", "table2") for cell in plan.table(name).cells if cell.model == model]
+    return list(dict.fromkeys(run for cell in cells if (run := plan.cell_run(preset, cell, 0))))
+
+
+@pytest.mark.parametrize("preset", ["demo", "lite", "paper"])
+def test_the_control_differs_from_ours_plus_by_the_equation_alone(preset: str) -> None:
+    runs = asked(preset, "joint_vae_ebm_control")
+    assert runs
+    for run in runs:
+        control, plus = plan.train_spec(run), plan.train_spec(replace(run, model="joint_vae_ebm_plus"))
+        assert control.hparams == {**plus.hparams, "kl_sign": "minus"}
+        assert replace(control, model=plus.model, hparams=plus.hparams) == plus
+    cells = [cell for name in ("table1", "table2") for cell in plan.table(name).cells]
+    assert all(cell.published is None for cell in cells if cell.model == "joint_vae_ebm_control")
+
+
+@pytest.mark.parametrize("model", ["joint_vae_ebm", "joint_vae_ebm_plus"])
+def test_weights_of_the_joint_models_go_by_the_number_of_pixel_values(model: str) -> None:
+    """r = 0.05 at 3x32x32 is 0.0125 at 3x64x64, for LSUN-bedroom as for CelebA; a, p and e fall with it."""
+    weights = {}
+    for run in asked("paper", model):
+        spec = plan.train_spec(run)
+        defaults = {name: default for name, (_, default) in hparam_defaults(spec.entry).items()}
+        named = {**defaults, **spec.hparams}
+        names = ("rec_weight", "prior_weight") + (
+            ("energy_weight", "entropy_weight") if model != "joint_vae_ebm" else ()
+        )
+        weights[spec.dataset] = [named[name] for name in names]
+    assert weights["cifar10"] == pytest.approx([4 * w for w in weights["celeba"]])
+    assert weights["lsun_bedroom"] == weights["celeba"]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [

@@ -7,13 +7,17 @@ q = q_data(x) N(z; mu_phi(x), V_phi(x)), p = N(z; 0, I) N(x; g_theta(z), sigma^2
     encoder    min  r SSE(x, g(z_x)) + p E ||z_x||^2 / 2 + a f(x, z_x)               (Eqn 15, 20: "Ours")
                min  r SSE(x, g(z_x)) + p E ||z_x||^2 / 2 - a f(x, z_x) - e H(q)      (Eqn 17: "Ours(+)")
     generator  min  r SSE(x, g(z_x)) - a f(x_fake, z)                                (Eqn 21)
-The entropies of KL(q||p) and KL(q||pi) cancel in Eqn 15 and double in Eqn 17 (r = 1 / 2 sigma^2, p = a = 1, e = 2).
+As published, r = 1 / (2 sigma^2) and p = a = 1: then the entropies of KL(q||p) and KL(q||pi) cancel in Eqn 15 and
+double in Eqn 17, e = 2. With KL(q||p) weighted p and KL(q||pi) weighted a, r is p / (2 sigma^2), Eqn 15 keeps
+(a - p) H(q) and Eqn 17 has e = a + p.
+Deviations: the weights differ (sigma^2 I and equal weights would leave the critic without influence: the gradient of
+SSE is some hundred times that of a 1-Lipschitz f), and the entropies do not follow them. "Ours" drops (a - p) H(q),
+which would draw V to zero; "Ours(+)" has e = 2 p = 0.02, a free choice, where a + p is 0.11. In these terms "Ours" has
+KL(q||p) times p = 5e-4 with sigma^2 = 0.005, paper B's script's; "Ours(+)" has it times 0.01 with sigma^2 = 0.1.
 Left open by the paper, and chosen here: every number in `Hparams`, the networks (joint critic: dtri/networks/
-joint_critic.py; encoder with batch norm on all layers but the first), sigma through r, and the entropy: with the
-spectrally normalised critic nothing in Eqn 15 holds V up, so log V is bounded, softly. Weights are averaged for
+joint_critic.py), on which layers of the encoder batch norm acts (all but the first), sigma, and what holds V up: with
+the spectrally normalised critic nothing in Eqn 15 does, so log V is bounded, softly. Weights are averaged for
 evaluation. Eqn 18 prints x_fake = g(z) + sigma e; the text below it takes x_fake = g(z), which is the default.
-Deviations: the weights r, p, a differ (sigma^2 I and equal weights would leave the critic without influence: the
-gradient of SSE is some hundred times that of a 1-Lipschitz f).
 """
 
 from dataclasses import dataclass
@@ -45,10 +49,10 @@ class Hparams:
     beta2: float = 0.999  # not stated; paper B
     gamma: float = 0.998  # not stated; paper B, per epoch
     gamma_every: int = 500  # iterations per epoch: CIFAR-10 in batches of 100
-    rec_weight: float = 0.05  # r = 1 / (2 sigma^2); sigma is not stated
+    rec_weight: float = 0.05  # r = p / (2 sigma^2), sigma^2 = 0.005; sigma is not stated
     prior_weight: float = 5e-4  # p; r / 100, the ratio of paper B's script
     energy_weight: float = 1.0  # a; Eqn 20, 21
-    entropy_weight: float = 1e-3  # e, Eqn 17 only: 2 p, both entropies at the weight of the prior term
+    entropy_weight: float = 1e-3  # e, Eqn 17 only: 2 p, a free choice (a + p would follow from the weights)
     logvar_range: tuple[float, float] = (-8.0, 4.0)  # soft; keeps a collapsing or exploding V representable
     spectral_norm_last: bool = False  # not stated which layers; with it f stays too flat to rank images
     z_layers: Annotated[int, "may be 0"] = 2  # section 5: z is transformed before it meets x (0: section 3.5)

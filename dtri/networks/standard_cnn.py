@@ -1,15 +1,18 @@
 """The "standard CNN" of SNGAN with MEG's versions of it: generator, critic, and MEG's critic of pairs.
 
-32 px: Miyato et al. (ICLR 2018), taken over by Kumar et al. (2019, MEG). 28 and 64 px: MEG's released code for MNIST
-and CelebA. Initial weights are those of MEG for MNIST: N(0, 0.02) in the generator, PyTorch's default in the others.
+SNGAN: Miyato et al. (ICLR 2018), Table 3, for 32 and 48 px. Its generator starts from an eighth of the side; so does
+ours at 64 px. 28 px has no eighth: ours starts from 7x7, the published networks without their widest layers.
+MEG: Kumar et al. (2019), ritheshkumar95/energy_based_generative_models, networks/{mnist,cifar,celeba}.py. Its 32 px
+networks are SNGAN's. Convolutions of all three networks start from N(0, 0.02) for MNIST and CIFAR-10 (mnist.py and
+cifar.py, `weights_init`) and from PyTorch's default for CelebA; linear layers always from the default.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from dtri.networks.convolutional import Conv, image_side, scaled
+from dtri.networks.convolutional import Conv, scaled
 from dtri.networks.initialisation import dcgan_init
 
 
@@ -20,39 +23,69 @@ class Up(Conv):
     extra: int = 0
 
 
-HALVING = tuple(conv for full in (64, 128, 256) for conv in (Conv(3, 1, 1, full), Conv(4, 2, 1, full)))
-CRITIC = {
-    28: tuple(Conv(5, 2, 2, full) for full in (64, 128, 256, 512)),
-    32: (*HALVING, Conv(3, 1, 1, 512)),
-    64: (*HALVING, Conv(3, 1, 1, 512), Conv(4, 2, 1, 512), Conv(3, 1, 1, 512)),
-}
-CORE = {28: 2, 32: 4, 64: 4}  # side of the critic's features and of the generator's first layer
-SLOPE = {28: 0.2, 32: 0.1, 64: 0.1}  # of LeakyReLU
+@dataclass(frozen=True)
+class Design:
+    """Generator and critic for one size of images: channels at full width.
 
-FIRST = 512  # channels of the generator's first layer
-DOUBLING = tuple(Up(4, 2, 1, full) for full in (256, 128, 64))
-GENERATOR = {
-    28: (Up(5, 2, 2, 256, 1), Up(5, 2, 2, 128), Up(5, 2, 2, 64, 1)),
-    32: DOUBLING,
-    64: (Up(4, 2, 1, 512), *DOUBLING),
+    The generator's linear layer has `first` channels of `core` x `core` values, batch norm and ReLU behind it if
+    `normalised`; `up` and then `last` follow. `down` are the critic's convolutions, `end` the side of their result and
+    `slope` that of their LeakyReLU. With `dcgan` the convolutions start as DCGAN's, else from PyTorch's default.
+    """
+
+    core: int
+    first: int
+    up: tuple[Up, ...]
+    down: tuple[Conv, ...]
+    end: int
+    last: tuple[int, int, int, int] = (3, 1, 1, 0)  # kernel, stride, padding, extra
+    slope: float = 0.1
+    normalised: bool = False
+    dcgan: bool = True
+
+
+def halving(*widths: int) -> tuple[Conv, ...]:
+    """At each width one convolution that keeps the size of the image and one that halves it."""
+    return tuple(conv for full in widths for conv in (Conv(3, 1, 1, full), Conv(4, 2, 1, full)))
+
+
+def doubling(*widths: int) -> tuple[Up, ...]:
+    return tuple(Up(4, 2, 1, full) for full in widths)
+
+
+PUBLISHED = Design(4, 512, doubling(256, 128, 64), (*halving(64, 128, 256), Conv(3, 1, 1, 512)), end=4)
+SNGAN = {  # by the side of the images
+    28: Design(7, 256, doubling(128, 64), (*halving(64, 128), Conv(3, 1, 1, 256)), end=7),
+    32: PUBLISHED,
+    64: replace(PUBLISHED, core=8, end=8),
 }
-GENERATOR_LAST = {28: (5, 2, 2, 1), 32: (3, 1, 1, 0), 64: (3, 1, 1, 0)}  # kernel, stride, padding, extra
+MEG = {
+    28: Design(
+        *(2, 512, (Up(5, 2, 2, 256, 1), Up(5, 2, 2, 128), Up(5, 2, 2, 64, 1))),
+        *(tuple(Conv(5, 2, 2, full) for full in (64, 128, 256, 512)), 2),
+        last=(5, 2, 2, 1),
+        slope=0.2,
+        normalised=True,
+    ),
+    32: PUBLISHED,
+    64: replace(
+        PUBLISHED,
+        up=doubling(512, 256, 128, 64),
+        down=(*PUBLISHED.down, Conv(4, 2, 1, 512), Conv(3, 1, 1, 512)),
+        dcgan=False,
+    ),
+}
 
 
 class StandardGenerator(nn.Module):
-    """z: [B, d] -> images [B, C, H, W] in [-1, 1]; linear, transposed convolutions, batch norm, ReLU, tanh.
+    """z: [B, d] -> images [B, C, H, W] in [-1, 1]; linear, transposed convolutions, batch norm, ReLU, tanh."""
 
-    The linear layer is neither normalised nor followed by ReLU, except at 28 px.
-    """
-
-    def __init__(self, image_shape: tuple[int, int, int], z_dim: int, width: float = 1.0):
+    def __init__(self, design: Design, image_channels: int, z_dim: int, width: float = 1.0):
         super().__init__()
-        side = image_side(image_shape)
-        self.core = CORE[side]
-        channels = scaled(FIRST, width)
+        self.core = design.core
+        channels = scaled(design.first, width)
         self.expand = nn.Linear(z_dim, channels * self.core**2)
-        layers: list[nn.Module] = [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)] if side == 28 else []
-        for up in GENERATOR[side]:
+        layers: list[nn.Module] = [nn.BatchNorm2d(channels), nn.ReLU(inplace=True)] if design.normalised else []
+        for up in design.up:
             out = scaled(up.channels, width)
             layers += [
                 nn.ConvTranspose2d(channels, out, up.kernel, up.stride, up.padding, up.extra),
@@ -60,8 +93,10 @@ class StandardGenerator(nn.Module):
                 nn.ReLU(inplace=True),
             ]
             channels = out
-        layers += [nn.ConvTranspose2d(channels, image_shape[0], *GENERATOR_LAST[side]), nn.Tanh()]
-        self.layers = nn.Sequential(*layers).apply(dcgan_init)
+        layers += [nn.ConvTranspose2d(channels, image_channels, *design.last), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+        if design.dcgan:
+            self.layers.apply(dcgan_init)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(self.expand(z).unflatten(1, (-1, self.core, self.core)))
@@ -70,20 +105,21 @@ class StandardGenerator(nn.Module):
 class StandardTrunk(nn.Module):
     """Images [B, C, H, W] in [-1, 1] -> features [B, `features`]; convolutions with offsets, LeakyReLU, no norm."""
 
-    def __init__(self, image_shape: tuple[int, int, int], width: float = 1.0):
+    def __init__(self, design: Design, image_channels: int, width: float = 1.0):
         super().__init__()
-        side = image_side(image_shape)
         layers: list[nn.Module] = []
-        channels = image_shape[0]
-        for conv in CRITIC[side]:
+        channels = image_channels
+        for conv in design.down:
             out = scaled(conv.channels, width)
             layers += [
                 nn.Conv2d(channels, out, conv.kernel, conv.stride, conv.padding),
-                nn.LeakyReLU(SLOPE[side], inplace=True),
+                nn.LeakyReLU(design.slope, inplace=True),
             ]
             channels = out
         self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.features = channels * CORE[side] ** 2
+        if design.dcgan:
+            self.layers.apply(dcgan_init)
+        self.features = channels * design.end**2
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
@@ -92,9 +128,9 @@ class StandardTrunk(nn.Module):
 class StandardCritic(nn.Module):
     """Images [B, C, H, W] in [-1, 1] -> one number per image [B], with no output non-linearity."""
 
-    def __init__(self, image_shape: tuple[int, int, int], width: float = 1.0):
+    def __init__(self, design: Design, image_channels: int, width: float = 1.0):
         super().__init__()
-        self.trunk = StandardTrunk(image_shape, width)
+        self.trunk = StandardTrunk(design, image_channels, width)
         self.head = nn.Linear(self.trunk.features, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,15 +143,13 @@ class StatisticsNetwork(nn.Module):
     d linear features of x, computed once, meet each latent in two further layers.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], z_dim: int, width: float = 1.0):
+    def __init__(self, design: Design, image_channels: int, z_dim: int, width: float = 1.0):
         super().__init__()
         hidden = scaled(512, width)
-        self.trunk = StandardTrunk(image_shape, width)
+        self.trunk = StandardTrunk(design, image_channels, width)
         self.expand = nn.Linear(self.trunk.features, z_dim)
         self.joint = nn.Sequential(
-            nn.Linear(2 * z_dim, hidden),
-            nn.LeakyReLU(SLOPE[image_side(image_shape)], inplace=True),
-            nn.Linear(hidden, 1),
+            nn.Linear(2 * z_dim, hidden), nn.LeakyReLU(design.slope, inplace=True), nn.Linear(hidden, 1)
         )
 
     def forward(self, x: Tensor, z: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
