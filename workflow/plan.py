@@ -599,7 +599,7 @@ def stale(record: Record, run: Run, metric: str) -> tuple[str, ...]:
         differs.append("training code")
     if record.code != measure_code(metric, run.model):
         differs.append("measuring code")
-    if metric in GENERATION_METRICS and record.status == "done":
+    if metric in GENERATION_METRICS and (record.status == "done" or "diverged" in record.extra):
         if record.extra.get("sampler", {}) != sampler(run):
             differs.append("sampler")
         if record.extra.get("comparisons") != [one.model_dump() for one in comparisons(run)]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dtri import device
 from dtri.data import store
 from dtri.metrics import features, generation
 from dtri.report.records import AGAIN, read_arrays, read_sealed
@@ -36,41 +37,57 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--summary", type=Path, help="classifier.json of a domain extractor")
     parser.add_argument("--cache", required=True, type=Path, help="folder for features of the reference")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the feature network")
+    parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True, type=Path, help="folder of the records")
     arguments = parser.parse_args(argv)
 
-    torch.set_num_threads(arguments.threads)
+    with device.held(arguments.device, arguments.threads) as where:
+        return _measure(arguments, where)
+
+
+def _measure(arguments: argparse.Namespace, where: torch.device) -> int:
     spec = json.loads(arguments.spec)
     dataset = store.load(arguments.data)
-    extractor = replace(features.extractor(arguments.extractor, arguments.weights), precision=arguments.precision)
+    network = features.extractor(arguments.extractor, arguments.weights)
+    extractor = replace(network, precision=arguments.precision, device=where)
     ways = spec["comparisons"]
     references = [np.asarray(dataset.images(way["reference"])[: way["n_reference"]]) for way in ways]
-    job = Measurement(arguments.train, arguments.code, {}, "cpu", "torch", "torch-fidelity", "numpy")
+    job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "torch-fidelity", "numpy")
+    identity = {"extractor_sha256": extractor.hash, "comparisons": ways}
+    if spec["sampler"]:
+        identity["sampler"] = spec["sampler"]
+    drawn = {False: read_arrays(arguments.samples), True: ()}
+    if any(way["batch_statistics"] for way in ways):
+        drawn[True] = read_arrays(arguments.batch_samples)
+    asked = max(way["n_samples"] for way in ways if not way["batch_statistics"])
+    if len(drawn[False]) < asked:  # what is not finite is no image
+        job.diverge(f"{asked - len(drawn[False])} of {asked} samples are not finite")
     if job.diverged:
         for name in METRICS:
             sizes = {"n_samples": 0, "n_reference": len(references[0])}
             path = arguments.out / f"{name}_{extractor.name}.json"
-            job.record(path, name, None, protocol="not measured", extractor=extractor.label, **sizes)
+            job.record(path, name, None, protocol="not measured", extractor=extractor.label, extra=identity, **sizes)
         return 0
     found = []  # (way, measurements)
-    for batch_statistics, path in ((False, arguments.samples), (True, arguments.batch_samples)):
-        chosen = [k for k, way in enumerate(ways) if way["batch_statistics"] == batch_statistics]
-        samples = read_arrays(path) if chosen else ()
-        if len(samples):
+    for batch_statistics, samples in drawn.items():
+        chosen = [
+            k
+            for k, way in enumerate(ways)
+            if way["batch_statistics"] == batch_statistics and way["n_samples"] <= len(samples)
+        ]
+        if chosen:
             comparisons = [(ways[k]["n_samples"], references[k]) for k in chosen]
             results = generation.measure_each(samples, comparisons, extractor, arguments.cache)
             found += zip([ways[k] for k in chosen], results, strict=True)
     trained = read_sealed(arguments.summary, "the summary of a classifier") if arguments.summary else {}
-    network = {"extractor_sha256": extractor.hash, "comparisons": ways}
     if trained:
         if trained["sha256"] != extractor.hash:
             raise ValueError(
                 f"expected weights with sha256 {trained['sha256'][:12]} in {arguments.weights}, found "
                 f"{extractor.hash[:12]}; {AGAIN}"
             )
-        network["extractor_test_accuracy"] = trained["test_accuracy"]
-    sampler = {"sampler": spec["sampler"]} if spec["sampler"] else {}
+        identity["extractor_test_accuracy"] = trained["test_accuracy"]
     for name, attribute in METRICS.items():
         scores = [(way, getattr(result, attribute)) for way, result in found]
         way, score = scores[0]
@@ -82,7 +99,12 @@ def main(argv: list[str] | None = None) -> int:
             n_reference=score.n_reference,
             protocol=_protocol(name, way, score, dataset.name),
             extractor=extractor.label,
-            extra={**score.extra, **network, **sampler, "variants": _variants(name, scores, dataset.name)},
+            extra={
+                **score.extra,
+                **identity,
+                "warning": score.warning,
+                "variants": _variants(name, scores, dataset.name),
+            },
         )
     return 0
 

@@ -1,7 +1,6 @@
 """Reconstruct the test images: RMSE and MSE records, and a few pairs to look at."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 
 from dtri import checkpoint, corners, device, images
 from dtri.data import store
+from dtri.finite import Count
 from dtri.metrics.reconstruction import SquaredError, mean_image_mse, random_pairs_mse
 from dtri.seeding import derive
 from workflow.commands.cli import run
@@ -26,34 +26,43 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--train", required=True, type=Path, help="train.json of the run")
     parser.add_argument("--data", required=True, type=Path, help="prepared dataset")
     parser.add_argument("--code", required=True)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rmse", required=True, type=Path)
     parser.add_argument("--mse", required=True, type=Path)
-    parser.add_argument("--pairs", required=True, type=Path, help="uint8 [2, n, C, H, W]: originals, reconstructions")
+    parser.add_argument("--pairs", required=True, type=Path, help="uint8 [2, n, C, H, W]; n = 0: diverged")
     arguments = parser.parse_args(argv)
 
-    device.prepare(arguments.threads, "fp32")
     dataset = store.load(arguments.data)
     test = dataset.images("test")
-    with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
+    with device.held(arguments.device, arguments.threads) as where:
         job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "numpy")
         model, _ = checkpoint.load_model(arguments.model, where)
         for corner in ("infer", "generate"):
             corners.require(model, corner)
-        error, shown = SquaredError(), []
+        error, count, shown = SquaredError(), Count(), []
         for i in range(0, len(test), BATCH):
             x = images.to_float(torch.from_numpy(test[i : i + BATCH].copy()).to(where))
             y = corners.reconstruct(model, x)
+            count.add(y)
+            if count.bad:
+                continue
             error.add(x.cpu().numpy(), y.cpu().numpy())
             if i < SHOWN:
                 shown.append(images.to_uint8(y).cpu().numpy())
+    if count.bad:
+        job.diverge(f"{count.bad} of {count.rows} reconstructions are not finite")
+        print(f"{arguments.pairs}: diverged in reconstruction: {job.why}")
     mean_image = mean_image_mse(test, dataset.images("train"))
     random_pairs = random_pairs_mse(test, derive("pairs", dataset.name))
+    n = len(test)
     for metric, power, path in (("rmse", 0.5, arguments.rmse), ("mse", 1.0, arguments.mse)):
         protocol = PROTOCOL.format(metric=metric.upper())
+        if count.bad:
+            job.record(path, metric, None, n_samples=n, n_reference=n, protocol=protocol)
+            continue
         variants = {
-            name: variant(mse**power, error.n, error.n, f"{metric.upper()} {how}")
+            name: variant(mse**power, n, n, f"{metric.upper()} {how}")
             for name, mse, how in (
                 ("mean image", mean_image, "on [-1, 1] of answering with the mean training image"),
                 ("random pairs", random_pairs, "on [-1, 1] between unrelated test images"),
@@ -62,8 +71,9 @@ def main(argv: list[str] | None = None) -> int:
         }
         value = error.mse**power
         extra = {"variants": variants}
-        job.record(path, metric, value, n_samples=error.n, n_reference=error.n, protocol=protocol, extra=extra)
-    pairs = np.stack([test[:SHOWN], np.concatenate(shown)[:SHOWN]])
+        job.record(path, metric, value, n_samples=n, n_reference=n, protocol=protocol, extra=extra)
+    rebuilt = np.concatenate(shown)[:SHOWN] if not count.bad else test[:0]
+    pairs = np.stack([test[: len(rebuilt)], rebuilt])
     store.write_atomic(arguments.pairs, lambda file: store.write_array(file, pairs))
     return 0
 

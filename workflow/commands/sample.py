@@ -2,15 +2,17 @@
 
     python -m workflow.commands.sample --model results/demo/digits/vae/seed0/model.safetensors --n 64 --out grid.png
 
-A .png gets a grid of the samples, a .npy the images as uint8 [n, C, H, W]. Systems that sample by Markov chains take
-their arguments from --sampler, '{"steps": 30}' say; those it does not name are the model file's.
+A .png gets a grid of the samples, a .npy the images as uint8 [n, C, H, W]. Samples that are not finite are no images: a
+.npy has those that are, fewer than asked for, and then the grid beside it has none; a .png is refused. Systems that
+sample by Markov chains take their arguments from --sampler, '{"steps": 30}' say; those it does not name are the model
+file's.
 """
 
 import argparse
 import json
 import math
-import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch import from_numpy
 
 from dtri import checkpoint, corners, device, experiment
 from dtri.data import store
+from dtri.finite import NonFinite
 from dtri.seeding import derive
 from workflow.commands.cli import run
 
@@ -46,23 +49,32 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"expected a .png or .npy file for --out, found {arguments.out}")
     sampler = _mapping(arguments.sampler)
 
-    device.prepare(arguments.threads, "fp32")
-    with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
+    with device.held(arguments.device, arguments.threads) as where:
         model, spec = checkpoint.load_model(arguments.model, where)
         experiment.set_sampler(model, spec.entry, sampler)
         seed = derive("sample", spec.dataset, spec.model, spec.seed if arguments.seed is None else arguments.seed)
-        samples = corners.sample(model, arguments.n, seed)
         if arguments.out.suffix == ".png":
-            _save_png(samples, arguments.out)
+            _save_png(corners.sample(model, arguments.n, seed), arguments.out)
             print(arguments.out)
         else:
+            samples = _finite(arguments.out, lambda: corners.sample(model, arguments.n, seed))
             _save(arguments.out, samples)
-        if arguments.grid:
-            _save(arguments.grid, samples[:GRID])
+            if arguments.grid:
+                _save(arguments.grid, samples[: GRID if len(samples) == arguments.n else 0])
         if arguments.out_batch_statistics:
             n = arguments.n_batch_statistics if corners.batch_norms(model) else 0
-            _save(arguments.out_batch_statistics, corners.sample_by_batch_statistics(model, n, seed))
+            path = arguments.out_batch_statistics
+            _save(path, _finite(path, lambda: corners.sample_by_batch_statistics(model, n, seed)))
     return 0
+
+
+def _finite(path: Path, draw: Callable[[], np.ndarray]) -> np.ndarray:
+    """The samples that are finite; says how many are not."""
+    try:
+        return draw()
+    except NonFinite as error:
+        print(f"{path}: diverged in sampling: {error}")
+        return error.rest
 
 
 def _mapping(text: str) -> dict[str, Any]:
