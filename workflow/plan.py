@@ -744,12 +744,17 @@ def threads(wildcards: Any) -> int:
     return preset(wildcards.preset).threads
 
 
+def device(wildcards: Any) -> str:
+    """What jobs of this preset compute on, unless --config says otherwise."""
+    return preset(wildcards.preset).device
+
+
 def gpus(wildcards: Any) -> int:
     """1 where jobs of this preset compute on a GPU: asked for, or "auto" and this machine has one."""
-    device = _settings.device or preset(wildcards.preset).device
-    if device == "auto":
+    wanted = _settings.device or device(wildcards)
+    if wanted == "auto":
         return int(Path("/dev/nvidia0").exists())
-    return int(device == "gpu")
+    return int(wanted == "gpu")
 
 
 def train_threads(wildcards: Any) -> int:
@@ -782,8 +787,7 @@ def train_code(wildcards: Any) -> str:
 
 def train_arguments(wildcards: Any) -> str:
     run = run_of(wildcards)
-    device = preset(run.preset).device
-    return f"--data {dataset(run.dataset).folder} --preset {run.preset} --device {device} --out {run.folder}"
+    return f"--data {dataset(run.dataset).folder} --preset {run.preset} --out {run.folder}"
 
 
 def sample_count(wildcards: Any) -> int:

@@ -19,10 +19,12 @@ rule sample:
         n=plan.sample_count,
         n_batch=plan.batch_sample_count,
         sampler=plan.sampler_text,
+        device=plan.device,
         code=plan.sample_code,
     shell:
         "python -m workflow.warm sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
-        " --threads {threads} --out {output.samples} --grid {output.grid} --n-batch-statistics {params.n_batch}"
+        ""
+        " --device {params.device} --threads {threads} --out {output.samples} --grid {output.grid} --n-batch-statistics {params.n_batch}"
         " --out-batch-statistics {output.batch_samples} > {log} 2>&1"
 
 
@@ -43,9 +45,11 @@ rule interpolate:
         runtime=60,
     params:
         folder=plan.data_folder,
+        device=plan.device,
         code=plan.interpolate_code,
     shell:
-        "python -m workflow.warm interpolate --model {input.model} --data {params.folder} --threads {threads}"
+        "python -m workflow.warm interpolate --model {input.model} --data {params.folder}"
+        " --device {params.device} --threads {threads}"
         " --out {output.frames} --prior {output.prior} > {log} 2>&1"
 
 
@@ -65,9 +69,11 @@ rule growth:
         runtime=60,
     params:
         folder=plan.data_folder,
+        device=plan.device,
         code=plan.growth_code,
     shell:
-        "python -m workflow.warm growth --model {input.model} --data {params.folder} --threads {threads}"
+        "python -m workflow.warm growth --model {input.model} --data {params.folder}"
+        " --device {params.device} --threads {threads}"
         " --out {output.levels} > {log} 2>&1"
 
 
@@ -91,10 +97,12 @@ rule reconstruct:
         runtime=60,
     params:
         folder=plan.data_folder,
+        device=plan.device,
         code=plan.reconstruct_code,
     shell:
         "python -m workflow.warm reconstruct --model {input.model} --train {input.summary} --data {params.folder}"
-        " --code {params.code} --threads {threads} --rmse {output.rmse} --mse {output.mse} --pairs {output.pairs}"
+        " --code {params.code}"
+        " --device {params.device} --threads {threads} --rmse {output.rmse} --mse {output.mse} --pairs {output.pairs}"
         " > {log} 2>&1"
 
 
@@ -116,9 +124,11 @@ rule score:
         runtime=60,
     params:
         arguments=plan.score_arguments,
+        device=plan.device,
         code=plan.score_code,
     shell:
-        "python -m workflow.warm score --model {input.model} {params.arguments} --threads {threads}"
+        "python -m workflow.warm score --model {input.model} {params.arguments}"
+        " --device {params.device} --threads {threads}"
         " --out {output.scores} > {log} 2>&1"
 
 
@@ -142,10 +152,11 @@ rule score_holdout:
         runtime=60,
     params:
         folder=plan.data_folder,
+        device=plan.device,
         code=plan.score_code,
     shell:
         "python -m workflow.warm score --model {input.model} --late --data {params.folder} --split test test_leaky"
-        " --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
+        " --device {params.device} --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
 
 
 rule landscape:
@@ -172,9 +183,11 @@ rule landscape:
         folder=plan.data_folder,
         run=plan.run_folder,
         spec=plan.landscape_text,
+        device=plan.device,
         code=plan.landscape_code,
     shell:
         "python -m workflow.warm landscape --model {input.model} --train {input.summary} --data {params.folder}"
-        " --classifier {input.classifier} --spec {params.spec:q} --code {params.code} --threads {threads}"
+        " --classifier {input.classifier} --spec {params.spec:q} --code {params.code}"
+        " --device {params.device} --threads {threads}"
         " --state {params.run}/landscape.pt --out {output.arrays} --sensitivity {output.sensitivity}"
         " --record {output.record} > {log} 2>&1"
