@@ -24,7 +24,8 @@ rule sample:
     shell:
         "python -m workflow.warm sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
         ""
-        " --device {params.device} --threads {threads} --out {output.samples} --grid {output.grid} --n-batch-statistics {params.n_batch}"
+        " --device {params.device} --threads {threads} --out {output.samples} --grid {output.grid}"
+        " --n-batch-statistics {params.n_batch}"
         " --out-batch-statistics {output.batch_samples} > {log} 2>&1"
 
 
