@@ -1,19 +1,22 @@
 """What is made with a trained model's maps: samples, reconstructions, interpolations. All deterministic by seed.
 
 Latents are drawn on the CPU, so the same seed gives the same latents on any device. Noise of Markov chains is drawn
-where they run: the same seed gives the same noise on one device and for one batch size.
+where they run: the same seed gives the same noise on one device. Neither depends on how many images are made or in
+which batches: the first five of many are the five of few, up to rounding.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dtri import images
+from dtri import finite, images
 from dtri.model import Model, has
 from dtri.networks import batch_norm
+from dtri.sampling.per_image import PerImage
 from dtri.seeding import derive
 
 BATCH = 100  # images whose statistics batch norm takes together, as in paper B's code
+BLOCK = 64  # latents drawn at a time: torch's draws depend on their number
 
 
 def require(model: Model, corner: str) -> None:
@@ -35,36 +38,50 @@ def at_once(model: Model) -> int:
 
 
 def latents(n: int, z_dim: int, seed: int) -> Tensor:
-    """n draws from N(0, I), float32 [n, d], on the CPU."""
-    return torch.randn(n, z_dim, generator=torch.Generator().manual_seed(seed))
+    """n draws from N(0, I), float32 [n, d], on the CPU; the first of them are the same for every n."""
+    blocks = (
+        torch.randn(BLOCK, z_dim, generator=torch.Generator().manual_seed(derive("latents", seed, k)))
+        for k in range(-(-n // BLOCK))
+    )
+    return torch.cat([torch.empty(0, z_dim), *blocks])[:n]
 
 
 @torch.no_grad()
 def decode(model: Model, z: Tensor, batch_size: int | None = None) -> np.ndarray:
-    """z: [n, d] -> uint8 images [n, C, H, W]."""
+    """z: [n, d] -> uint8 images [n, C, H, W]; NonFinite where some are not finite."""
     device, parts = next(model.parameters()).device, z.split(batch_size or at_once(model))
-    return torch.cat([images.to_uint8(model.generate(part.to(device))).cpu() for part in parts]).numpy()
+    return images.stacked(model.generate(part.to(device)) for part in parts)
 
 
 @torch.no_grad()
 def encode(model: Model, stored: np.ndarray) -> Tensor:
-    """uint8 images [n, C, H, W] -> posterior means [n, d], on the CPU."""
+    """uint8 images [n, C, H, W] -> posterior means [n, d], on the CPU; NonFinite where some are not finite."""
     device, batch_size = next(model.parameters()).device, at_once(model)
     parts = (stored[i : i + batch_size] for i in range(0, len(stored), batch_size))
-    return torch.cat([model.infer(images.to_float(torch.from_numpy(part.copy()).to(device))).cpu() for part in parts])
+    means = [model.infer(images.to_float(torch.from_numpy(part.copy()).to(device))).cpu() for part in parts]
+    finite.check("posterior means", z := torch.cat(means))
+    return z
 
 
 @torch.no_grad()
 def sample(model: Model, n: int, seed: int, batch_size: int | None = None) -> np.ndarray:
-    """n samples from the model as uint8 [n, C, H, W]: ends of its Markov chains where it has such, else g(z)."""
+    """n samples from the model as uint8 [n, C, H, W]: ends of its Markov chains where it has such, else g(z).
+
+    NonFinite where some are not finite; its `rest` are the others.
+    """
     z = latents(n, model.z_dim, seed)
     if not has(model, "sample"):
         require(model, "generate")
         return decode(model, z, batch_size)
     device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(derive("chains", seed))
-    parts = (model.sample(part.to(device), generator) for part in z.split(batch_size or at_once(model)))
-    return torch.cat([images.to_uint8(part).cpu() for part in parts]).numpy()
+
+    def ends(part: Tensor, first: int) -> Tensor:
+        seeds = [derive("chain", seed, first + i) for i in range(len(part))]
+        with PerImage(seeds, device) as noise:
+            return model.sample(part.to(device), noise.generator)
+
+    size = batch_size or at_once(model)
+    return images.stacked(ends(z[first : first + size], first) for first in range(0, n, size))
 
 
 @torch.no_grad()

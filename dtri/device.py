@@ -12,7 +12,11 @@ from dtri import slots
 
 
 def choose(name: str = "auto") -> torch.device:
-    """ "auto" takes a GPU where there is one; "gpu" insists on it; "cpu" does not look. ValueError otherwise."""
+    """ "auto" takes a GPU where there is one; "gpu" insists on it; "cpu" does not look. ValueError otherwise.
+
+    DTRI_DEVICE, where it is set, stands above `name`.
+    """
+    name = os.environ.get("DTRI_DEVICE") or name
     if name not in ("auto", "cpu", "gpu"):
         raise ValueError(f"expected device auto, cpu or gpu, found {name!r}")
     if name == "gpu" and not torch.cuda.is_available():
@@ -26,8 +30,8 @@ def choose(name: str = "auto") -> torch.device:
 def gpu_slots(device: torch.device, count: int = 1, folder: Path | None = None) -> Iterator[list[torch.device]]:
     """Hold `count` of this machine's GPUs, each shared by at most DTRI_RUNS_PER_GPU (1) runs; waits for them.
 
-    The kernel frees them when the process dies. On the CPU, and under Slurm (which isolates devices itself), nothing
-    is held. ValueError when the machine has fewer GPUs.
+    The kernel frees them when the process dies. Under Slurm too: jobs within one allocation see the same GPUs; a job
+    with GPUs that no other sees never waits. On the CPU nothing is held. ValueError when the machine has fewer GPUs.
     """
     if device.type != "cuda":
         yield [device] * count
@@ -35,9 +39,6 @@ def gpu_slots(device: torch.device, count: int = 1, folder: Path | None = None) 
     names = [_uuid(gpu) for gpu in _gpus()]
     if count > len(names):
         raise ValueError(f"expected {count} GPUs for {count} processes of one run, found {len(names)}")
-    if "SLURM_JOB_ID" in os.environ:
-        yield [torch.device("cuda", gpu) for gpu in range(count)]
-        return
     folder = folder or Path(tempfile.gettempdir()) / f"dtri-gpu-{os.getuid()}"
     with slots.hold(names, count, int(os.environ.get("DTRI_RUNS_PER_GPU", "1")), folder) as held:
         yield [torch.device("cuda", gpu) for gpu in held]
@@ -48,6 +49,28 @@ def gpu_slot(device: torch.device) -> Iterator[torch.device]:
     """Hold one GPU as `gpu_slots` does; the CPU passes through."""
     with gpu_slots(device) as (held,):
         yield held
+
+
+@contextmanager
+def held(name: str, threads: int) -> Iterator[torch.device]:
+    """What an evaluation computes on, in full float32: the device chosen by `name`, held until the end."""
+    device = choose(name)
+    prepare(threads, "fp32")
+    with gpu_slot(device) as where:
+        yield where
+
+
+def backend(name: str) -> str:
+    """What processes on devices chosen by `name` exchange tensors with."""
+    return "cpu:gloo,cuda:nccl" if choose(name).type == "cuda" else "gloo"
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a GPU; of the machine for the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
 
 
 def _gpus() -> range:

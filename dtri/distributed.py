@@ -165,15 +165,17 @@ ALONE = Alone()
 
 
 @contextmanager
-def team(sync_batch_norm: bool) -> Iterator[Alone]:
-    """The processes that torchrun started, or this one alone. ValueError where they are not all on one machine."""
+def team(sync_batch_norm: bool, backend: str = "gloo") -> Iterator[Alone]:
+    """The processes that torchrun started, or this one alone. ValueError where they are not all on one machine.
+
+    `backend`: that of torch.distributed.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield ALONE
         return
     if os.environ.get("LOCAL_WORLD_SIZE") != str(world):
         raise ValueError(f"expected all {world} processes on one machine, found {os.environ.get('LOCAL_WORLD_SIZE')}")
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield Team(dist.get_rank(), world, sync_batch_norm)

@@ -43,7 +43,8 @@ class Outcome:
     """How a run ended: `status` "done" or "diverged"; `weights` are those of iteration `step`, all finite.
 
     `curve`: rows {"step": last iteration of the interval, term: mean over the interval, ...}. For a diverged run,
-    `bad_step` and `term` say where the first non-finite number was seen ("weights" when no loss showed it).
+    `bad_step` and `term` say where the first non-finite number was seen ("weights" or the model's "memory" when no loss
+    showed it).
     """
 
     status: str
@@ -307,8 +308,8 @@ def fit(
         now = time.monotonic()
         progress.seconds, clock = progress.seconds + max(0.0, now - clock), now
         bad = _absorb(progress, pending, interval, steps, team)
-        if checked and not bad and not _finite(model):
-            bad = progress.t, "weights"
+        if checked and not bad and (term := _non_finite(model, team)):
+            bad = progress.t, term
         bar.update(len(pending))
         pending = []
         if bad:
@@ -431,7 +432,13 @@ def _absorb(
     return None
 
 
-def _finite(model: Model) -> bool:
-    """Whether all weights and buffers (batch norm's averages, say) are finite."""
-    floats = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
-    return bool(torch.stack(torch._foreach_norm(floats, math.inf)).isfinite().all())
+def _non_finite(model: Model, team: Alone) -> str | None:
+    """Which are not finite: "weights", buffers such as batch norm's averages included, "memory" or None."""
+    tensors = {"weights": model.state_dict(), "memory": _memory(model)}
+    norms = {}
+    for name, named in tensors.items():
+        floats = [tensor for tensor in named.values() if tensor.is_floating_point()]
+        norms[name] = torch.stack(torch._foreach_norm(floats, math.inf)).max() if floats else torch.zeros(())
+    found = [name for name, norm in norms.items() if not norm.isfinite()]
+    # Each process has its own memory, and all have to end.
+    return (found[0] if found else "memory") if team.agreed("due" if found else None) else None

@@ -14,7 +14,7 @@ import pytest
 from workflow.fingerprint import ROOMS, closure, imports, path_of
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = ("dtri.images", "dtri.seeding")
+LEAVES = ("dtri.finite", "dtri.images", "dtri.seeding")
 PARTS = (*LEAVES, "dtri.networks", "dtri.objectives", "dtri.sampling")
 MACHINERY = tuple(
     f"dtri.{name}" for name in ("engine", "recording", "distributed", "checkpoint", "experiment", "device", "slots")
@@ -28,7 +28,8 @@ READERS = (*REPORTERS, "growth_memory")
 
 # room -> what its modules may import; the longest room that fits a module's name counts.
 MAY_IMPORT = {
-    "dtri.images": (),
+    "dtri.finite": (),
+    "dtri.images": ("dtri.finite",),
     "dtri.seeding": (),
     "dtri.networks": (*LEAVES, "dtri.networks"),
     "dtri.objectives": (*LEAVES, "dtri.objectives"),
@@ -165,6 +166,23 @@ def test_reports_know_no_torch(module: str) -> None:
     assert {name for reached in closure([module]) for name in packages(reached)}.isdisjoint(
         {"torch", "torchvision", "torch_fidelity"}
     )
+
+
+ASKING = {"is_available", "device_count", "current_device", "set_device", "mem_get_info"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_device_module_alone_asks_for_gpus(module: str) -> None:
+    """What computes is handed the device that its command holds: else it takes one that another job holds."""
+    found = []
+    for node in ast.walk(ast.parse(path_of(module).read_text("utf-8"))):
+        if isinstance(node, ast.Attribute) and (node.attr in ASKING or node.attr.startswith("get_device_")):
+            found += [node.attr] if ast.unparse(node.value).endswith("cuda") else []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "cuda":
+            found.append(ast.unparse(node))
+        if isinstance(node, ast.Constant) and node.value in ("cuda:0", "DTRI_DEVICE"):
+            found.append(node.value)
+    assert found == [] or module == "dtri.device" or (module, found) == ("workflow.plan", ["DTRI_DEVICE"])
 
 
 BY_NAME = {

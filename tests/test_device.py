@@ -87,13 +87,38 @@ def test_a_failing_job_frees_its_slot(two_gpus, monkeypatch):
             raise KeyError
 
 
-def test_cpu_and_slurm_hold_nothing(two_gpus, monkeypatch):
+def test_the_cpu_holds_nothing(two_gpus):
     with device.gpu_slot(CPU) as where, device.gpu_slots(CPU, 3) as several:
         assert [where, *several] == [CPU] * 4
-    monkeypatch.setenv("SLURM_JOB_ID", "1")
-    with device.gpu_slot(CUDA) as first, device.gpu_slots(CUDA, 2) as both:
-        assert [first, *both] == gpus(0, 0, 1)
     assert list(two_gpus.iterdir()) == []
+
+
+def test_jobs_within_one_allocation_take_different_gpus(two_gpus, monkeypatch):
+    """`salloc --gres=gpu:2`, then local jobs: all have its number, and see both GPUs."""
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    with device.gpu_slot(CUDA) as first, device.gpu_slot(CUDA) as second:
+        assert [first, second] == gpus(0, 1)
+
+
+def test_jobs_that_a_cluster_isolates_do_not_wait(two_gpus, monkeypatch):
+    """Each sees one GPU, of another name."""
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setattr(device, "_gpus", lambda: range(1))
+    names = iter(("GPU-a", "GPU-b"))
+    monkeypatch.setattr(device, "_uuid", lambda gpu: next(names))
+    with device.gpu_slot(CUDA) as first, device.gpu_slot(CUDA) as second:
+        assert [first, second] == gpus(0, 0)
+
+
+def test_an_evaluation_holds_what_it_was_told_to_use(two_gpus, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(device, "prepare", lambda *_: None)
+    monkeypatch.delenv("DTRI_DEVICE", raising=False)
+    with device.held("auto", 1) as first, device.held("gpu", 1) as second, device.held("cpu", 1) as third:
+        assert [first, second, third] == [*gpus(0, 1), CPU]
+    monkeypatch.setenv("DTRI_DEVICE", "cpu")
+    with device.held("gpu", 1) as where:
+        assert where == CPU
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])

@@ -114,7 +114,7 @@ def test_a_run_continues_with_its_memory(after: int, tmp_path: Path, monkeypatch
     assert whole.curve == parts.curve
     memories = [state(tmp_path / name)["memory"] for name in ("whole", "parts")]
     assert same(*memories)
-    assert memories[0].keys() == {"replay.chains", "replay.stored"}
+    assert memories[0].keys() == {"replay.chains", "replay.stored", "replay.overflow"}
     assert memories[0]["replay.stored"].item() == 300
     assert memories[0]["replay.chains"].any()
 

@@ -1,5 +1,6 @@
 """Feature networks and sample quality: closed forms, agreement with torch-fidelity, the cache trap."""
 
+import copy
 import dataclasses
 import pickle
 import re
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
+from dtri.finite import NonFinite
 from dtri.metrics import classifier, features, frechet, generation
 
 
@@ -352,6 +354,78 @@ def test_other_comparisons_take_the_first_samples_of_one_extraction(domain, digi
         generation.measure_each(samples, [(61, reference)], domain)
 
 
+def test_moments_of_parts_are_those_of_the_whole():
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.gamma(2, size=(3000, 12)) @ rng.normal(size=(12, 12)) + 1e3)
+    moments = frechet.Moments()
+    for part in (features[:1], features[1:1500], features[1500:]):
+        moments.add(part.float())
+    found, exact = moments.gaussian(), features.float().double()
+    covariance = torch.from_numpy(np.cov(exact.numpy(), rowvar=False))
+    torch.testing.assert_close(found.mean, exact.mean(0), rtol=1e-12, atol=0)
+    torch.testing.assert_close(found.covariance, covariance, rtol=1e-9, atol=1e-9)
+
+
+def test_a_large_reference_is_a_stream(domain, digits, tmp_path, monkeypatch):
+    """FID of all its images; KID, precision and recall of a fixed random subset, which the protocol counts."""
+    samples, reference = digits[2][:100], digits[0][:600]
+    whole = generation.measure(samples, reference, domain)
+    seen, extract = [], features.Extractor.features
+    monkeypatch.setattr(generation, "KEPT", 200)
+    monkeypatch.setattr(generation, "BLOCK", 128)
+    monkeypatch.setattr(
+        features.Extractor, "features", lambda self, x, batch_size: seen.append(len(x)) or extract(self, x, batch_size)
+    )
+    found = generation.measure(samples, reference, domain, tmp_path)
+    assert max(seen) <= 128
+    assert found.fid.value == pytest.approx(whole.fid.value, rel=1e-6)
+    assert (found.fid.n_reference, found.kid.n_reference, found.precision.n_reference) == (600, 200, 200)
+    assert "100 samples and 200 of 600 reference images" in found.kid.protocol
+    assert "200 of 600 reference images" in found.precision.protocol
+    assert found.kid.value != whole.kid.value
+    assert found.kid.value == pytest.approx(whole.kid.value, rel=0.5)
+    assert generation.measure(samples, reference, domain, tmp_path) == found
+    assert generation.measure(samples, reference, domain) == found
+
+
+def test_values_that_mean_little_are_warned_of(domain, digits):
+    fine = generation.measure(digits[2], digits[0][:500], domain)
+    assert fine.fid.warning == fine.kid.warning == fine.precision.warning == ""
+    assert fine.inception_score.warning == "only 36 images in a split, for 10 outputs"
+    few = generation.measure(digits[2][:30], digits[0][:500], domain)
+    assert few.fid.warning == "30 images for a covariance of 64 dimensions: it is rank-deficient"
+    assert few.kid.warning == "only 15 images in a subset"
+    collapsed = generation.measure(digits[2][:3].repeat(40, 0), digits[0][:500], domain)
+    for score in (collapsed.fid, collapsed.inception_score, collapsed.kid, collapsed.precision):
+        assert "only 3 distinct images among 120 samples" in score.warning
+    repeated = generation.measure(digits[2][:200], digits[0][:3].repeat(40, 0), domain)
+    assert "only 3 distinct images among 120 reference images" in repeated.precision.warning
+
+
+def test_the_distance_of_a_set_from_itself_is_not_negative(domain, digits):
+    for n in (20, 100, 360):
+        assert generation.measure(digits[2][:n], digits[2][:n], domain).fid.value >= 0
+
+
+def test_features_that_are_not_finite_are_refused(weights, digits):
+    broken = features.extractor("domain", weights)
+    with torch.no_grad():
+        broken.network.classifier.penultimate.bias.fill_(torch.nan)
+    said = f"expected finite features .* of the network {broken.label}, found .* in 20 of 20"
+    with pytest.raises(NonFinite, match=said):
+        broken.features(digits[0][:20], 8)
+
+
+def test_features_are_made_on_the_device_that_is_handed_over(domain, digits, monkeypatch):
+    """Also where there are GPUs, which other jobs hold."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert domain.features(digits[0][:4], 4)["logits"].shape == (4, 10)
+    with pytest.raises(NotImplementedError, match="meta"):
+        dataclasses.replace(domain, network=copy.deepcopy(domain.network), device=torch.device("meta")).features(
+            digits[0][:4], 4
+        )
+
+
 # Cache
 
 
@@ -409,6 +483,32 @@ def test_a_damaged_cache_is_made_anew(damage, domain, digits, tmp_path):
         path.write_bytes(damage(whole))
     assert generation.measure(samples, reference, domain, tmp_path) == first
     assert all(path.suffix == ".npz" for path in tmp_path.iterdir())
+
+
+def test_a_cache_is_whole_or_made_anew(tmp_path):
+    """Whatever is wrong with it: bits that flipped, an end that was lost, bytes too many."""
+    rng, path = np.random.default_rng(0), tmp_path / "features.npz"
+    arrays = {"features": rng.normal(size=(9, 4)).astype(np.float32), "mean": rng.normal(size=4)}
+    made = []
+
+    def read() -> bool:
+        """Whether the arrays were made, and not read."""
+        before = len(made)
+        found = generation._cached(path, lambda: made.append(1) or arrays)
+        assert found.keys() == arrays.keys()
+        assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
+        return len(made) > before
+
+    assert read()
+    assert not read()
+    whole = path.read_bytes()
+    bits = rng.choice(8 * len(whole), 60, replace=False)
+    flipped = [whole[: b // 8] + bytes([whole[b // 8] ^ 1 << b % 8]) + whole[b // 8 + 1 :] for b in bits]
+    for damaged in (*flipped, *(whole[:n] for n in rng.integers(0, len(whole), 15)), whole + b"0"):
+        path.write_bytes(damaged)
+        assert read()
+        assert not read()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_forged_cache_or_network_runs_no_code(domain, digits, tmp_path):

@@ -161,6 +161,42 @@ def test_auprc_is_the_trapezoid_of_the_reference_codes(rng):
     assert found.ci_low < found.value < found.ci_high
 
 
+def test_one_score_that_differs():
+    """Constant but for one normal image ranked last: the trapezoid says .5, where chance is .01."""
+    energy, labels = np.ones(100), np.repeat([1, 0], [1, 99])
+    energy[-1] = 0.0
+    found = auprc(energy, labels)
+    assert found.value == pytest.approx(0.505, abs=1e-3)
+    assert found.average_precision == pytest.approx(0.01, abs=2e-3)
+    assert found.tied_low < 0.02
+    assert found.tied_high == 1.0
+    assert "only 2 distinct scores among 100 images: ties decide this value" in found.warning
+    assert "a class of 1 images" in found.warning
+
+
+def test_ties_that_change_nothing_are_not_warned_of(rng):
+    """Few scores that separate the classes, and many of which two are equal."""
+    assert auroc(np.zeros(50), np.ones(40)).warning == ""
+    assert auprc(np.repeat([0.0, 1.0], 50), np.repeat([0, 1], 50)).warning == ""
+    energy = rng.normal(size=500)
+    energy[1] = energy[0]
+    found = auprc(energy, rng.integers(0, 2, 500))
+    assert (found.warning, found.tied_low <= found.value <= found.tied_high) == ("", True)
+
+
+def test_a_constant_energy_is_warned_of():
+    found = auroc(np.zeros(50), np.zeros(40))
+    assert (found.value, found.tied_low, found.tied_high) == (0.5, 0.0, 1.0)
+    assert "between 0.000 and 1.000" in found.warning
+    assert "a class of 5 images" in auroc(np.arange(5.0), np.arange(50.0)).warning
+
+
+def test_values_without_an_interval(rng):
+    labels, energy = rng.integers(0, 2, 200), rng.normal(size=200)
+    whole, fast = auprc(energy, labels), auprc(energy, labels, interval=False)
+    assert (fast.value, fast.warning, fast.ci_low, fast.ci_high) == (whole.value, whole.warning, None, None)
+
+
 def test_ties_flatter_the_trapezoid():
     labels = np.repeat([1, 0], [7877, 12425])  # digit 1 held out
     found = auprc(np.zeros(len(labels)), labels)

@@ -98,6 +98,35 @@ def test_a_diverged_run_has_no_numbers(folder):
         assert (record.value, record.extra) == (None, {})
 
 
+@pytest.mark.parametrize("measure", [auprc, auroc])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_a_diverged_run(measure, bad, folder):
+    columns = dict(np.load(folder / "own.npz"))
+    columns["energy"][:3] = bad
+    np.savez(folder / "own.npz", **columns)
+    record = measure(folder)
+    assert (record.value, record.status) == (None, "diverged")
+    assert "3" in record.extra["diverged"]
+    columns["energy"][:3], columns["fm"][0] = 0.0, bad
+    np.savez(folder / "own.npz", **columns)
+    record = measure(folder)
+    assert record.status == "done"
+    assert record.extra["scores"]["fm"] is None
+    assert record.extra["scores"]["sse"] is not None
+
+
+@pytest.mark.parametrize("measure", [auprc, auroc])
+def test_equal_scores_are_warned_of(measure, folder):
+    assert measure(folder).extra["warning"] == ""
+    for name in ("own", "other"):
+        columns = dict(np.load(folder / f"{name}.npz"))
+        np.savez(folder / f"{name}.npz", **{**columns, "energy": np.zeros(50), "fm": np.ones(50)})
+    record = measure(folder)
+    assert "ties decide" in record.extra["warning"]
+    assert "ties decide" in record.extra["score_warnings"]["fm"]
+    assert record.extra["score_warnings"]["sse"] == ""
+
+
 def test_auprc_is_the_mean_over_late_weights(folder):
     columns = dict(np.load(folder / "own.npz"))
     records = {name: measured_as(folder, columns, name) for name in ("energy", "sse", "fm")}

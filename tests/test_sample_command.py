@@ -1,5 +1,6 @@
 """The commands that draw images from weights: with and without Markov chains, the same again, straight lines."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import torch
 from dtri import checkpoint, corners, experiment, trained
 from dtri.data import store
 from dtri.experiment import TrainSpec
+from dtri.finite import NonFinite
 from dtri.images import to_uint8
+from dtri.report.records import Record
 from dtri.seeding import derive
 from tests.toys import noise_images
-from workflow.commands import growth, interpolate, sample
+from workflow.commands import growth, interpolate, reconstruct, sample
 
 SHAPE = (1, 28, 28)
 ENTRIES = {
@@ -52,6 +55,73 @@ def draw(room: Path, out: Path, name: str, *options: str) -> np.ndarray:
     path = out / "samples.npy"
     assert sample.main(["--model", str(room / f"{name}.safetensors"), "--n", "5", "--out", str(path), *options]) == 0
     return np.load(path)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("batch_size", [7, 250])
+def test_the_first_of_many_are_those_of_few(name: str, batch_size: int, room: Path) -> None:
+    """Latents and the noise of chains depend neither on the number of samples nor on their batches."""
+    model, spec = checkpoint.load_model(room / f"{name}.safetensors")
+    experiment.set_sampler(model, spec.entry, {} if name == "vae" else {"steps": 4})
+    for n in (1, 5):
+        few, many = corners.sample(model, n, 3), corners.sample(model, 70, 3, batch_size)
+        assert np.abs(few.astype(int) - many[:n]).max() <= 1
+        assert (few != many[:n]).mean() < 1e-3
+    assert len({image.tobytes() for image in many}) == 70
+
+
+@pytest.mark.parametrize("d", [0, 1, 3, 100])
+def test_latents_do_not_depend_on_their_number(d: int) -> None:
+    many = corners.latents(200, d, 5)
+    assert many.shape == (200, d)
+    for n in (0, 1, 5, 64, 65):
+        assert torch.equal(corners.latents(n, d, 5), many[:n])
+    if d == 100:
+        assert many.mean().item() == pytest.approx(0, abs=0.03)
+        assert many.std().item() == pytest.approx(1, abs=0.03)
+        assert not torch.equal(many[:64], many[64:128])
+
+
+@pytest.fixture
+def broken(room: Path, tmp_path: Path) -> Path:
+    """Weights of a VAE whose samples are not finite where the first latent is large, and posterior means never."""
+    weights, spec = checkpoint.load_weights(room / "vae.safetensors")
+    path = tmp_path / "broken.safetensors"
+    first = next(name for name in weights if name.startswith("generator") and name.endswith("weight"))
+    weights[first] = weights[first].clone()
+    weights[first].view(-1)[0] = torch.inf
+    weights["encoder.mu.bias"] = torch.full_like(weights["encoder.mu.bias"], torch.nan)
+    checkpoint.save_weights(path, weights, spec)
+    return path
+
+
+def test_what_is_not_finite_is_no_picture(broken: Path, room: Path, tmp_path: Path, capsys) -> None:
+    """A .npy has the finite samples alone, the grid then none; a .png is refused; lines and records say so."""
+    out, grid = tmp_path / "samples.npy", tmp_path / "grid.npy"
+    given = ["--model", str(broken), "--n", "5"]
+    assert sample.main([*given, "--out", str(out), "--grid", str(grid)]) == 0
+    assert "diverged in sampling: expected finite images, found" in capsys.readouterr().out
+    assert len(np.load(out)) < 5
+    assert np.load(grid).shape == (0, *SHAPE)
+    with pytest.raises(NonFinite, match=r"expected finite images, found \d+ NaN and \d+ infinite values in \d of 5"):
+        sample.main([*given, "--out", str(tmp_path / "grid.png")])
+    assert not (tmp_path / "grid.png").exists()
+
+    lines = [str(tmp_path / name) for name in ("interpolation.npy", "prior.npy")]
+    data = ["--model", str(broken), "--data", str(room / "noise")]
+    assert interpolate.main([*data, "--out", lines[0], "--prior", lines[1]]) == 0
+    assert [np.load(path).shape for path in lines] == [(0, 10, *SHAPE)] * 2
+
+    summary = {"status": "done", "preset": "p", "dataset": "noise", "model": "vae", "seed": 4, "spec_hash": "s"}
+    summary |= {"code": "c", "data": {}, "gpu_hours": None, "seconds": 1.0, "device": "cpu"}
+    (tmp_path / "train.json").write_text(json.dumps(summary))
+    files = {name: str(tmp_path / name) for name in ("rmse.json", "mse.json", "pairs.npy")}
+    options = [text for name, path in files.items() for text in (f"--{name.split('.')[0]}", path)]
+    assert reconstruct.main([*data, "--train", str(tmp_path / "train.json"), "--code", "c", *options]) == 0
+    record = Record.read(tmp_path / "rmse.json")
+    assert (record.value, record.status) == (None, "diverged")
+    assert record.extra["diverged"] == "20 of 20 reconstructions are not finite"
+    assert np.load(files["pairs.npy"]).shape == (2, 0, *SHAPE)
 
 
 @pytest.mark.parametrize("name", ENTRIES)

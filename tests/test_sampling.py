@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dtri import images
 from dtri.sampling.langevin import Chain, langevin
+from dtri.sampling.per_image import PerImage
 from dtri.sampling.replay import ReplayBuffer
 from tests.test_contract import host_untouched
 from tests.toys import noise_images
@@ -87,6 +88,39 @@ def test_no_gradient_leaves_the_chain(enabled: bool, monkeypatch):
     assert [p.grad for p in net.parameters()] == [None, None]
 
 
+def drawn(n: int, *, seed: int = 0, layout: torch.memory_format = torch.contiguous_format) -> list[Tensor]:
+    """Noise of each kind for n images, from one stream per image."""
+    with PerImage(range(seed, seed + n), torch.device("cpu")) as noise:
+        x = torch.zeros(n, *SHAPE).contiguous(memory_format=layout)
+        g = noise.generator
+        return [
+            torch.rand(n, *SHAPE, generator=g),
+            torch.randn((n, *SHAPE), generator=g),
+            torch.empty_like(x).normal_(generator=g),
+            x.uniform_(-1, 1, generator=g),
+        ]
+
+
+def test_noise_of_an_image_is_its_own():
+    """The same alone, among few and among many, in each memory layout; the next draw is another."""
+    many, few = drawn(70), drawn(5)
+    assert all(torch.equal(a[:5], b) for a, b in zip(many, few, strict=True))
+    assert all(torch.equal(a[3:4], b) for a, b in zip(many, drawn(1, seed=3), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(many, drawn(70, layout=torch.channels_last), strict=True))
+    assert len({tuple(row) for row in many[1].flatten(1).tolist()}) == 70
+    assert not torch.equal(many[1], many[2])
+    assert many[3].min() < 0 < many[3].max()
+
+
+def test_noise_by_image_leaves_other_noise_alone_and_refuses_what_has_no_rows():
+    with PerImage(range(3), torch.device("cpu")) as noise:
+        assert torch.randn(7).shape == (7,)
+        with pytest.raises(ValueError, match=r"each of 3 images, found shape \(4,\)"):
+            torch.rand(4, generator=noise.generator)
+        with pytest.raises(ValueError, match="randn, rand, normal_ or uniform_, found randint"):
+            torch.randint(5, (3,), generator=noise.generator)
+
+
 # Replay buffer
 
 
@@ -147,6 +181,19 @@ def test_the_buffer_asks_nothing_of_the_host(monkeypatch):
     with host_untouched(monkeypatch):
         for _ in range(3):
             buffer.store(buffer.draw(3))
+
+
+def test_the_buffer_remembers_an_overflow(monkeypatch):
+    """Without a question to the host: it would cost an iteration of the GPU."""
+    for bad in (math.nan, math.inf):
+        buffer = ReplayBuffer(SHAPE, 4, 0.5)
+        with host_untouched(monkeypatch):
+            buffer.store(torch.full((2, *SHAPE), 1.3))
+        assert buffer.overflow == 0
+        with host_untouched(monkeypatch):
+            buffer.store(torch.tensor([0.5, bad])[:, None, None, None].expand(2, *SHAPE))
+            buffer.store(torch.zeros(2, *SHAPE))
+        assert buffer.overflow.isnan()
 
 
 @pytest.mark.parametrize(

@@ -718,7 +718,7 @@ def stale(record: Record, run: Run, metric: str) -> tuple[str, ...]:
         differs.append("training code")
     if record.code != measure_code(metric, run.model):
         differs.append("measuring code")
-    if metric in GENERATION_METRICS and record.status == "done":
+    if metric in GENERATION_METRICS and (record.status == "done" or "diverged" in record.extra):
         if record.extra.get("sampler", {}) != sampler(run):
             differs.append("sampler")
         if record.extra.get("comparisons") != [one.model_dump() for one in comparisons(run)]:
@@ -863,12 +863,17 @@ def threads(wildcards: Any) -> int:
     return preset(wildcards.preset).threads
 
 
+def device(wildcards: Any) -> str:
+    """What jobs of this preset compute on, unless --config says otherwise."""
+    return preset(wildcards.preset).device
+
+
 def gpus(wildcards: Any) -> int:
     """1 where jobs of this preset compute on a GPU: asked for, or "auto" and this machine has one."""
-    device = _settings.device or preset(wildcards.preset).device
-    if device == "auto":
+    wanted = _settings.device or device(wildcards)
+    if wanted == "auto":
         return int(Path("/dev/nvidia0").exists())
-    return int(device == "gpu")
+    return int(wanted == "gpu")
 
 
 def train_threads(wildcards: Any) -> int:
@@ -901,8 +906,7 @@ def train_code(wildcards: Any) -> str:
 
 def train_arguments(wildcards: Any) -> str:
     run = run_of(wildcards)
-    device = preset(run.preset).device
-    return f"--data {dataset(run.dataset).folder} --preset {run.preset} --device {device} --out {run.folder}"
+    return f"--data {dataset(run.dataset).folder} --preset {run.preset} --out {run.folder}"
 
 
 def sample_count(wildcards: Any) -> int:

@@ -5,14 +5,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dtri import finite
+
 Energy = Callable[[Tensor], Tensor]  # points [B, *] -> energies [B], low where points are likely
 Confine = Callable[[Tensor], Tensor]  # points [B, *] -> the nearest points of the region that is mapped
 
 
 def normalised(energy: Energy, reference: Tensor, batch_size: int = 500) -> tuple[Energy, float, float]:
-    """(U - mean) / std, with both over the points `reference`: [N, *]; and these two. ValueError for a flat energy."""
+    """(U - mean) / std, with both over the points `reference`: [N, *]; and these two.
+
+    ValueError for a flat energy, NonFinite for one that is not finite.
+    """
     with torch.no_grad():
         values = torch.cat([energy(part) for part in reference.split(batch_size)]).double()
+    finite.check("energies", values)
     mean, std = values.mean().item(), values.std().item()
     if not std > 0:
         raise ValueError(f"expected an energy that differs between {len(values)} reference points, found std {std}")

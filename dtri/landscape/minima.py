@@ -40,7 +40,7 @@ def descend(
     first, second = torch.zeros_like(x), torch.zeros_like(x)
     for t in range(1, descent.steps + 2):
         u, gradient = with_gradient(energy, x)
-        lower = u < lowest
+        lower = (u < lowest) & u.isfinite()
         lowest = torch.where(lower, u, lowest)
         place = torch.where(_wide(lower, x), x, place)
         fell = lowest < mark - descent.tolerance

@@ -15,9 +15,11 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from dtri import finite
 from dtri import images as conversions
 from dtri.metrics import classifier
 
+CPU = torch.device("cpu")
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_HASH = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # sha256
 INCEPTION_SIZE = "about 95.5 MB"
@@ -52,12 +54,14 @@ class DomainExtractor(FeatureExtractorBase):
 
 @dataclass(frozen=True)
 class Extractor:
-    """A feature network and its identity: `hash` is the sha256 of its weights file, `precision` fp32 or bf16."""
+    """A feature network, its identity (`hash` is the sha256 of its weights file), and how and where it computes:
+    `precision` fp32 or bf16, `device` as the caller holds it."""
 
     name: str
     hash: str
     network: FeatureExtractorBase
     precision: str = "fp32"
+    device: torch.device = CPU
 
     @property
     def label(self) -> str:
@@ -82,23 +86,27 @@ class Extractor:
     def features(self, images: np.ndarray, batch_size: int) -> dict[str, Tensor]:
         """uint8 [N, C, H, W] -> float32 [N, d] on the CPU, by layer; every image once, last batch included.
 
-        Runs on the GPU where there is one, with deterministic kernels, in full float32 unless `precision` is bf16.
+        Deterministic kernels, in full float32 unless `precision` is bf16. NonFinite where a feature is not finite.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
             raise ValueError(f"expected uint8 images [N, C, H, W] with N > 0, found {images.dtype} {images.shape}")
-        where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        where, names = self.device, self.network.features_list
         network = self.network.to(where, memory_format=torch.channels_last)
         channels = 3 if self.name == "inception" else images.shape[1]
-        found: list[tuple[Tensor, ...]] = []
         exact = torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False, fp32_precision="ieee"
         )
+        found: dict[str, list[Tensor]] = {name: [] for name in names}
         with torch.no_grad(), exact, torch.autocast(where.type, torch.bfloat16, enabled=self.precision == "bf16"):
             for start in range(0, len(images), batch_size):
                 batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(where)
                 batch = batch.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
-                found.append(tuple(part.float() for part in network(batch)))
-        return {layer: torch.cat(parts).cpu() for layer, parts in zip(network.features_list, zip(*found), strict=True)}
+                for name, part in zip(names, network(batch), strict=True):
+                    found[name].append(part.float().cpu())
+        features = {name: torch.cat(parts) for name, parts in found.items()}
+        for name, values in features.items():
+            finite.check(f"features {name} of the network {self.label}", values)
+        return features
 
 
 def extractor(name: str, weights: Path) -> Extractor:

@@ -13,6 +13,34 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+ROWS = 1024  # converted to float64 at a time
+
+
+class Moments:
+    """Mean and covariance of rows that come in parts, in float64 (Chan, Golub & LeVeque, 1983): no two passes."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def add(self, features: Tensor) -> None:
+        """Account for rows [N, d], on their device."""
+        for rows in features.split(ROWS):
+            rows = rows.double()
+            n, mean = len(rows), rows.mean(0)
+            centred = rows - mean
+            scatter = centred.T @ centred
+            if self.n:
+                shift, total = mean - self.mean, self.n + n
+                scatter += self.scatter + torch.outer(shift, shift) * (self.n * n / total)
+                mean = self.mean + shift * (n / total)
+            self.n, self.mean, self.scatter = self.n + n, mean, scatter
+
+    def gaussian(self) -> "Gaussian":
+        """With divisor n - 1; ValueError below two rows."""
+        if self.n < 2:
+            raise ValueError(f"expected features [N, d] with N > 1, found {self.n} rows")
+        return Gaussian(self.mean, self.scatter / (self.n - 1))
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -24,12 +52,9 @@ class Gaussian:
     @staticmethod
     def of(features: Tensor) -> "Gaussian":
         """Of features [N, d], in float64 on their device; divisor N - 1. ValueError below two rows."""
-        if features.ndim != 2 or len(features) < 2:
-            raise ValueError(f"expected features [N, d] with N > 1, found {list(features.shape)}")
-        features = features.double()
-        mean = features.mean(0)
-        centred = features - mean
-        return Gaussian(mean, centred.T @ centred / (len(features) - 1))
+        moments = Moments()
+        moments.add(features)
+        return moments.gaussian()
 
     @cached_property
     def root(self) -> Tensor:
@@ -39,9 +64,12 @@ class Gaussian:
 
 
 def distance(a: Gaussian, reference: Gaussian) -> float:
-    """Squared Frechet distance, as FID reports it: >= 0 up to rounding; symmetric in its arguments."""
+    """Squared Frechet distance, as FID reports it; symmetric in its arguments.
+
+    Never below 0: only rounding takes it there, for sets that are equal or nearly so.
+    """
     root = reference.root
     eigenvalues = torch.linalg.eigvalsh(root.T @ a.covariance @ root)
     cross = eigenvalues.clamp(min=0).sqrt().sum()
     between = (a.mean - reference.mean).square().sum()
-    return (between + a.covariance.trace() + reference.covariance.trace() - 2 * cross).item()
+    return max(0.0, (between + a.covariance.trace() + reference.covariance.trace() - 2 * cross).item())

@@ -3,13 +3,16 @@
 From one pass over each set of images. torch-fidelity computes all but the Frechet distance (dtri/metrics/frechet.py,
 the same formula by a faster route); distances are taken in float64 from float32 features, where torch-fidelity's own
 command keeps FID's mean in float32: the values differ from its by rounding only.
+
+The reference is read as a stream: mean and covariance of all its features, and a fixed random subset of them for KID,
+precision and recall where there are more than `KEPT` images.
 """
 
 import hashlib
+import io
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,19 +38,38 @@ PRC_NEIGHBOURS = 3
 PRC_LIMIT = (
     10_000  # images of either set: all distances of 50,000 images would be 10 GB and their value no better known
 )
+KEPT = 50_000  # features of the reference that are kept
+BLOCK = 8192  # images of the reference whose features are made at a time
 NOISE_LIMIT = 10_000  # images of uniform noise behind the level that any trained system must beat
 PRC_ROWS = 1000  # rows of a distance matrix held at a time
 
 
+FEW_PER_SPLIT = 100  # images of a split, below which an Inception Score says more about their number
+FEW_PER_SUBSET = 100  # the same of a subset of KID
+
+
 @dataclass(frozen=True)
 class Score:
-    """One metric: its value, how it was measured, the images it really used, and secondary numbers."""
+    """One metric: its value, how it was measured, the images it really used, and secondary numbers.
+
+    `warning` says why the value may mean little; "" where nothing speaks against it.
+    """
 
     value: float
     protocol: str
     n_samples: int
     n_reference: int
     extra: dict[str, float] = field(default_factory=dict)
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Features of a set of `n` images: their Gaussian, and those of all images or of `KEPT` (float32 [m, d])."""
+
+    n: int
+    gaussian: frechet.Gaussian
+    features: Tensor
 
 
 @dataclass(frozen=True)
@@ -106,24 +128,22 @@ def measure_each(
     rng_seed = seed % 2**32
     shape = (min(len(samples), NOISE_LIMIT), *samples.shape[1:])
     noise = np.random.default_rng(rng_seed).integers(0, 256, shape, dtype=np.uint8)
-    _, noisy = _reference(noise, extractor, cache_root, batch_size)
+    noisy = _reference(noise, extractor, cache_root, batch_size).gaussian
     found = []
-    for n, reference in comparisons:
+    for n, images in comparisons:
         ours = {layer: values[:n] for layer, values in features.items()}
-        theirs, statistics = _reference(reference, extractor, cache_root, batch_size)
-        level = {"noise": frechet.distance(noisy, statistics)}
-        sampled = ours[extractor.feature_layer].double()
-        found.append(
-            Generation(
-                fid=replace(fid(sampled, statistics, len(reference)), extra=level),
-                inception_score=inception_score(ours[extractor.logit_layer], rng_seed),
-                kid=kid(sampled, theirs, rng_seed),
-                precision=precision(sampled, theirs, rng_seed),
-                n_samples=n,
-                n_reference=len(reference),
-                extractor=extractor.label,
-            )
-        )
+        reference = _reference(images, extractor, cache_root, batch_size)
+        level = {"noise": frechet.distance(noisy, reference.gaussian)}
+        sampled = ours[extractor.feature_layer]
+        repeated = _repeated("samples", samples[:n]) or _repeated("reference images", images)
+        scores = {
+            "fid": replace(fid(sampled, reference.gaussian, reference.n), extra=level),
+            "inception_score": inception_score(ours[extractor.logit_layer], rng_seed),
+            "kid": kid(sampled, reference.features, rng_seed, reference.n),
+            "precision": precision(sampled, reference.features, rng_seed, reference.n),
+        }
+        warned = {name: replace(one, warning=_joined(one.warning, repeated)) for name, one in scores.items()}
+        found.append(Generation(**warned, n_samples=n, n_reference=reference.n, extractor=extractor.label))
     return found
 
 
@@ -134,36 +154,58 @@ def content_hash(images: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _reference(
-    reference: np.ndarray, extractor: Extractor, cache_root: Path | None, batch_size: int
-) -> tuple[Tensor, frechet.Gaussian]:
-    """Features [M, d] in float64 of the reference and their mean and covariance, from the cache where they are."""
-    layer = extractor.feature_layer
-    name = f"n{len(reference)}-{content_hash(reference)[:16]}-{extractor.name}-{extractor.version[:16]}-{layer}.npz"
+def _joined(*warnings: str) -> str:
+    return "; ".join(filter(None, warnings))
+
+
+def _repeated(what: str, images: np.ndarray) -> str:
+    """A warning where less than half of the images differ from all others; "" elsewhere."""
+    distinct = len({hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest() for image in images})
+    return f"only {distinct} distinct images among {len(images)} {what}" if 2 * distinct < len(images) else ""
+
+
+def _reference(images: np.ndarray, extractor: Extractor, cache_root: Path | None, batch_size: int) -> Reference:
+    """Of the reference [M, C, H, W], from the cache where it is."""
+    layer, n = extractor.feature_layer, len(images)
+    content = content_hash(images)
 
     def computed() -> dict[str, np.ndarray]:
-        features = extractor.features(reference, batch_size)[layer].double()
-        gaussian = frechet.Gaussian.of(features)
-        tensors = {"features": features, "mean": gaussian.mean, "covariance": gaussian.covariance}
+        kept = np.ones(n, bool)
+        if n > KEPT:
+            drawn = np.random.default_rng(int(content[:16], 16)).choice(n, KEPT, replace=False)
+            kept = np.isin(np.arange(n), drawn)
+        moments, features = frechet.Moments(), []
+        for first in range(0, n, BLOCK):
+            values = extractor.features(images[first : first + BLOCK], batch_size)[layer]
+            moments.add(values)
+            features.append(values[torch.from_numpy(kept[first : first + BLOCK])])
+        gaussian = moments.gaussian()
+        tensors = {"features": torch.cat(features), "mean": gaussian.mean, "covariance": gaussian.covariance}
         return {name: tensor.numpy() for name, tensor in tensors.items()}
 
+    name = f"n{n}-{content[:16]}-{extractor.name}-{extractor.version[:16]}-{layer}-{KEPT}.npz"
     arrays = _cached(cache_root / name, computed) if cache_root else computed()
     features, mean, covariance = (torch.from_numpy(arrays[name]) for name in ("features", "mean", "covariance"))
-    return features, frechet.Gaussian(mean, covariance)
+    return Reference(n, frechet.Gaussian(mean, covariance), features)
 
 
 def _cached(path: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays in an .npz file; computed and kept there where it is missing or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
-        arrays = compute()
+    """Arrays kept in a file: the sha256 of the rest, then an .npz. Made anew where it is missing or not as written."""
+    with suppress(OSError), path.open("rb") as file:
+        expected = file.read(hashlib.sha256().digest_size)
+        if hashlib.file_digest(file, "sha256").digest() == expected:
+            file.seek(len(expected))
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+    arrays = compute()
+    content = io.BytesIO()
+    np.savez(content, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
-            np.savez(file, **arrays)
+            file.write(hashlib.sha256(content.getbuffer()).digest())
+            file.write(content.getbuffer())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -171,18 +213,24 @@ def _cached(path: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[st
 
 
 def fid(sampled: Tensor, reference: frechet.Gaussian, n_reference: int) -> Score:
-    """Frechet distance of float64 features [N, d] from the Gaussian of the reference."""
+    """Frechet distance of features [N, d] from the Gaussian of the reference."""
     n, d = sampled.shape
     value = frechet.distance(frechet.Gaussian.of(sampled), reference)
     protocol = f"Frechet distance of {d}-d features, {n} samples against {n_reference} reference images, divisor N-1"
+    warning = ""
     if min(n, n_reference) <= d:
         protocol += "; covariance rank-deficient (no more images than dimensions)"
-    return Score(value, protocol, n, n_reference)
+        warning = f"{min(n, n_reference)} images for a covariance of {d} dimensions: it is rank-deficient"
+    return Score(value, protocol, n, n_reference, warning=warning)
 
 
 def inception_score(logits: Tensor, seed: int) -> Score:
-    """exp of the mean KL(p(y|x) || p(y)) from logits [N, K], over 10 splits; between 1 and K."""
+    """exp of the mean KL(p(y|x) || p(y)) from logits [N, K], over 10 splits; between 1 and K.
+
+    It cannot exceed the number of images of a split either.
+    """
     n, n_classes = logits.shape
+    enough = max(FEW_PER_SPLIT, n_classes)
     logits = logits.double()
     # A probability that underflows to 0 for every image makes 0 * log(0 / 0); exp(-500) does not.
     logits = (logits - logits.max(dim=1, keepdim=True).values).clamp(min=-500)
@@ -194,36 +242,49 @@ def inception_score(logits: Tensor, seed: int) -> Score:
         n,
         0,
         {"std": split[KEY_METRIC_ISC_STD], "one_split": whole[KEY_METRIC_ISC_MEAN]},
+        f"only {n // IS_SPLITS} images in a split, for {n_classes} outputs" if n < IS_SPLITS * enough else "",
     )
 
 
-def kid(sampled: Tensor, reference: Tensor, seed: int) -> Score:
-    """Unbiased squared MMD between features [N, d] and [M, d], kernel (x.y / d + 1)^3; may be slightly negative."""
+def kid(sampled: Tensor, reference: Tensor, seed: int, n_reference: int | None = None) -> Score:
+    """Unbiased squared MMD between features [N, d] and [M, d], kernel (x.y / d + 1)^3; may be slightly negative.
+
+    `n_reference`: images that the M were drawn from.
+    """
     n, m = len(sampled), len(reference)
     size = min(KID_SUBSET_SIZE, n // 2, m // 2)  # half of the smaller set at most, else the subsets are all the same
     options = {"kid_subsets": KID_SUBSETS, "kid_subset_size": size, "rng_seed": seed, "verbose": False}
-    found = kid_features_to_metric(sampled, reference, **options)
+    found = kid_features_to_metric(sampled.double(), reference.double(), **options)
     return Score(
         found[KEY_METRIC_KID_MEAN],
-        f"mean over {KID_SUBSETS} subsets of {size} from {n} samples and {m} reference images, cubic kernel, unbiased; "
-        "std over subsets with ddof 0",
+        f"mean over {KID_SUBSETS} subsets of {size} from {n} samples and {_of(m, n_reference)} reference images, cubic "
+        "kernel, unbiased; std over subsets with ddof 0",
         n,
         m,
         {"std": found[KEY_METRIC_KID_STD], "subsets": KID_SUBSETS, "subset_size": size},
+        f"only {size} images in a subset" if size < FEW_PER_SUBSET else "",
     )
 
 
-def precision(sampled: Tensor, reference: Tensor, seed: int) -> Score:
-    """Share of samples inside the reference's k-nearest-neighbour manifold, and the converse, recall (k = 3)."""
+def _of(m: int, n: int | None) -> str:
+    """As "500", or "500 of 900" where they are fewer."""
+    return f"{m} of {n}" if n is not None and m < n else str(m)
+
+
+def precision(sampled: Tensor, reference: Tensor, seed: int, n_reference: int | None = None) -> Score:
+    """Share of samples inside the reference's k-nearest-neighbour manifold, and the converse, recall (k = 3).
+
+    `n_reference`: images that the reference features were drawn from.
+    """
     rng = np.random.default_rng(seed)
-    chosen = [_at_most(features, PRC_LIMIT, rng) for features in (sampled, reference)]
+    chosen = [_at_most(features, PRC_LIMIT, rng).double() for features in (sampled, reference)]
     options = {"prc_neighborhood": PRC_NEIGHBOURS, "prc_batch_size": PRC_ROWS, "save_cpu_ram": True, "verbose": False}
     found = prc_features_to_metric(*chosen, **options)
     n, m = len(chosen[0]), len(chosen[1])
     return Score(
         found[KEY_METRIC_PRECISION],
         f"k = {PRC_NEIGHBOURS} nearest neighbours, {n} of {len(sampled)} samples "
-        f"and {m} of {len(reference)} reference images",
+        f"and {m} of {n_reference or len(reference)} reference images",
         n,
         m,
         {"recall": found[KEY_METRIC_RECALL], "f_score": found[KEY_METRIC_F_SCORE]},

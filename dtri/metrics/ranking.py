@@ -9,33 +9,40 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
+from dtri.finite import NonFinite
+
 RESAMPLES = 1000
-FEW_UNIQUE = 0.01
+TIES = 0.01  # change of a value by the order of equal scores, from which on it is warned of
+FEW_IMAGES = 10  # of a class, below which the interval says little
 
 
 @dataclass(frozen=True)
 class Ranking:
     """One area under a curve and what is needed to read it.
 
-    `ci_low`, `ci_high`: 95 % bootstrap interval over images, each class resampled within itself. `chance`: what a
-    random ranking gets. `minimum`: what the worst ranking without ties gets; a published value below it belongs to
-    another test set. `unique_fraction`: distinct scores per image, with a `warning` where so few of them make the value
-    meaningless. `average_precision` stands beside the trapezoid of an AUPRC and is None for an AUROC.
+    `ci_low`, `ci_high`: 95 % bootstrap interval over images, each class resampled within itself; None where it was not
+    asked for, since it takes most of the time. `chance`: what a random ranking gets. `minimum`: what the worst ranking
+    without ties gets; a published value below it belongs to another test set. `unique_fraction`: distinct scores per
+    image. `tied_low`, `tied_high`: the value, were images of equal scores ranked worst and best; a `warning` where
+    these are apart, or where a class has few images. `average_precision` stands beside the trapezoid of an AUPRC and is
+    None for an AUROC.
     """
 
     value: float
-    ci_low: float
-    ci_high: float
+    ci_low: float | None
+    ci_high: float | None
     n_positive: int
     n_negative: int
     chance: float
     minimum: float
     unique_fraction: float
+    tied_low: float
+    tied_high: float
     warning: str = ""
     average_precision: float | None = None
 
 
-def auroc(id_energy: np.ndarray, ood_energy: np.ndarray, seed: int = 0) -> Ranking:
+def auroc(id_energy: np.ndarray, ood_energy: np.ndarray, seed: int = 0, interval: bool = True) -> Ranking:
     """P(energy of an in-distribution image < energy of an out-of-distribution one), ties counting half.
 
     In-distribution images are the positives and -energy is their score, as in Hendrycks & Gimpel (2017) and Du &
@@ -45,10 +52,12 @@ def auroc(id_energy: np.ndarray, ood_energy: np.ndarray, seed: int = 0) -> Ranki
     positive = -_scores("in-distribution energies", id_energy)
     negative = -_scores("out-of-distribution energies", ood_energy)
     labels = np.repeat([1, 0], [len(positive), len(negative)])
-    return _ranking(np.concatenate([positive, negative]), labels, roc_auc_score, _roc_area, 0.5, 0.0, seed)
+    return _ranking(
+        np.concatenate([positive, negative]), labels, roc_auc_score, _roc_area, 0.5, 0.0, seed if interval else None
+    )
 
 
-def auprc(energy: np.ndarray, labels: np.ndarray, seed: int = 0) -> Ranking:
+def auprc(energy: np.ndarray, labels: np.ndarray, seed: int = 0, interval: bool = True) -> Ranking:
     """Area under precision over recall, anomalies (label 1) positive and scored by their energy; both arrays are [N].
 
     The trapezoid, as in the code of EGBAD and MEG; it is badly optimistic where many scores are equal, so average
@@ -64,15 +73,9 @@ def auprc(energy: np.ndarray, labels: np.ndarray, seed: int = 0) -> Ranking:
         _precision_recall_area,
         n_positive / len(labels),
         minimum_auprc(n_positive, n_negative),
-        seed,
+        seed if interval else None,
         average_precision=float(average_precision_score(labels, scores)),
     )
-
-
-def auprc_value(energy: np.ndarray, labels: np.ndarray) -> float:
-    """The value of `auprc` alone, without the interval that takes most of its time."""
-    scores, labels = _labelled(energy, labels)
-    return float(_trapezoid(labels, scores))
 
 
 def minimum_auprc(n_positive: int, n_negative: int) -> float:
@@ -103,7 +106,7 @@ def _scores(name: str, energy: np.ndarray) -> np.ndarray:
         raise ValueError(f"expected at least one of the {name}, found none")
     n_nan, n_infinite = int(np.isnan(scores).sum()), int(np.isinf(scores).sum())
     if n_nan or n_infinite:
-        raise ValueError(f"expected finite {name}, found {n_nan} NaN and {n_infinite} infinite of {len(scores)}")
+        raise NonFinite(f"expected finite {name}, found {n_nan} NaN and {n_infinite} infinite of {len(scores)}")
     return scores
 
 
@@ -119,17 +122,26 @@ def _ranking(
     area_of_counts: Callable[[np.ndarray, np.ndarray], float],
     chance: float,
     minimum: float,
-    seed: int,
+    seed: int | None,
     average_precision: float | None = None,
 ) -> Ranking:
     # Levels count from the highest score, so that resampling is counting and no resample is sorted again.
     values, level = np.unique(-scores, return_inverse=True)
-    low, high = _bootstrap(level[labels == 1], level[labels == 0], len(values), area_of_counts, seed)
-    unique_fraction = len(values) / len(scores)
-    warning = ""
-    if unique_fraction < FEW_UNIQUE:
-        warning = f"only {len(values)} distinct scores among {len(scores)} images: ties decide this value"
+    low = high = None
+    if seed is not None:
+        low, high = _bootstrap(level[labels == 1], level[labels == 0], len(values), area_of_counts, seed)
+    # In the best order of equal scores their positives are a level above their negatives, in the worst one below.
+    worst, best = ((area_of_counts(*_ordered(level, labels, first, len(values)))) for first in (0, 1))
     n_positive = int(labels.sum())
+    n_smaller = min(n_positive, len(labels) - n_positive)
+    warnings = []
+    if best - worst > TIES:
+        warnings.append(
+            f"only {len(values)} distinct scores among {len(scores)} images: ties decide this value, between "
+            f"{worst:.3f} and {best:.3f}"
+        )
+    if n_smaller < FEW_IMAGES:
+        warnings.append(f"a class of {n_smaller} images")
     return Ranking(
         value=float(area(labels, scores)),
         ci_low=low,
@@ -138,10 +150,20 @@ def _ranking(
         n_negative=len(labels) - n_positive,
         chance=chance,
         minimum=minimum,
-        unique_fraction=unique_fraction,
-        warning=warning,
+        unique_fraction=len(values) / len(scores),
+        tied_low=worst,
+        tied_high=best,
+        warning="; ".join(warnings),
         average_precision=average_precision,
     )
+
+
+def _ordered(level: np.ndarray, labels: np.ndarray, first: int, n_levels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Counts per level of positives and negatives, as if equal scores of label `first` were higher than the others."""
+    positive, negative = (
+        np.bincount(2 * level[labels == label] + (label != first), minlength=2 * n_levels) for label in (1, 0)
+    )
+    return positive, negative
 
 
 def _bootstrap(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GAP = 1  # pixels between tiles
+DIVERGED = "diverged: not finite"  # in the place of images that a model could not make
 
 
 def load(path: Path, count: int | None = None) -> np.ndarray:
@@ -42,9 +43,19 @@ def heading(product: Product, images: np.ndarray, what: str = "") -> str:
     return f"{product.model_label}{what}\n{product.place}, {size}, seed {product.seed}"
 
 
+def rmse(originals: np.ndarray, rebuilt: np.ndarray) -> str:
+    """RMSE of uint8 images on [-1, 1], in words; without images, why there are none."""
+    if not len(rebuilt):
+        return DIVERGED
+    return f"RMSE {np.sqrt(np.mean(((originals.astype(np.float64) - rebuilt) / 127.5) ** 2)):.3f}"
+
+
 def show(axes: "Axes", images: np.ndarray, columns: int, title: str = "") -> None:
-    """Draw a grid of uint8 [N, C, H, W] on `axes`, with a title and nothing else."""
-    axes.imshow(tile(images, columns), interpolation="antialiased")
+    """Draw a grid of uint8 [N, C, H, W] on `axes`, with a title and nothing else; of no images, why there are none."""
+    if len(images):
+        axes.imshow(tile(images, columns), interpolation="antialiased")
+    else:
+        axes.text(0.5, 0.5, DIVERGED, ha="center", va="center", transform=axes.transAxes)
     axes.set_title(title)
     axes.set_axis_off()
 

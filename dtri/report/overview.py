@@ -16,7 +16,7 @@ STATUSES = ("measured", "partial", "diverged", "stale", "missing")
 MEANING = {
     "measured": "all seeds, by this checkout's code, data and configuration",
     "partial": "some seeds are missing",
-    "diverged": "a training ended in non-finite values",
+    "diverged": "a training, or what its model made, ended in non-finite values",
     "stale": "made by other code, data or configuration than this checkout's",
     "missing": "not measured",
 }
@@ -88,7 +88,7 @@ def _cell(cell: Cell, row: dict) -> str:
     words = [row["status"], row["verdict"]]
     if not pd.isna(row["mean"]):
         words.append(f"{row['mean']:.4g} measured, {cell.published_text or 'nothing'} printed, {row['n_seeds']} seeds")
-    words.append(row["reason"])
+    words += [row["reason"], row["warning"]]
     title = html.escape("; ".join(word for word in words if word))
     kind = _status(row) + (" other" if row["comparable"] == "no" else "")
     return f'<span class="cell {kind}" title="{title}">{html.escape(row["status"])}</span>'

@@ -23,8 +23,9 @@ AGAIN = "delete it and give the command again, which makes it anew"
 class Record:
     """One measured number and where it comes from.
 
-    `value` is None when the training diverged (`status` "diverged"). `protocol` says in words and numbers how it was
-    measured. `extractor` names the feature network and the first 12 digits of its sha256, "" where none is used.
+    `value` is None when the training diverged (`status` "diverged") or, with the reason in extra["diverged"], what was
+    to be measured is not finite. `protocol` says in words and numbers how it was measured. `extractor` names the
+    feature network and the first 12 digits of its sha256, "" where none is used.
     `spec`, `train_code`, `code` and `data` are hashes: of the training spec, of the code that trained, of the code that
     measured, and per dataset of its content. `device` and `seconds`, from the start of the job, are the measurement's;
     `train_device`, `train_seconds` and, on a GPU, `gpu_hours` the training's, all attempts together. `extra` holds

@@ -30,9 +30,12 @@ LEGEND = (
     "Lower line: measured here, mean ± standard deviation (ddof = 1) over seeds, the number of seeds in parentheses; "
     "below a reference level, the same level of the data measured on.",
     "[ ]: measured, but not comparable with the printed number, for the numbered reason.",
+    "AP: average precision beside a trapezoid, which equal scores flatter. doubtful: the numbered reason says what the "
+    "value hangs on.",
     "reproduced, better, worse: against the tolerance below, which was fixed before any run.",
-    "partial: some seeds are missing. diverged k/n: k of n trainings ended in non-finite values; the mean is over the "
-    "others. stale: made by other code, data or configuration than this checkout's. not run: no measurement.",
+    "partial: some seeds are missing. diverged k/n: k of n trainings, or what their models made, ended in non-finite "
+    "values; the mean is over the others. "
+    "stale: made by other code, data or configuration than this checkout's. not run: no measurement.",
 )
 
 
@@ -155,6 +158,10 @@ def _face(cell: Cell, row: dict, notes: Footnotes, reasons: Footnotes) -> Face:
         words.append(f"on {row['measured_on']}")
     if status == "missing":
         words.append("not run")
+    if not pd.isna(row["average_precision"]):
+        words.append(f"AP {_number(row['average_precision'], cell.metric)}")
+    if row["warning"]:
+        words.append("doubtful")
     return Face(
         printed=cell.published_text or "·",
         bold=cell.bold,
@@ -163,7 +170,7 @@ def _face(cell: Cell, row: dict, notes: Footnotes, reasons: Footnotes) -> Face:
         n_seeds=row["n_seeds"],
         comparable=row["comparable"] != "no",
         words=tuple(words),
-        reasons=(reasons.mark(row["reason"]),) if row["reason"] not in ("", "not run") else (),
+        reasons=tuple(reasons.mark(text) for text in (row["reason"], row["warning"]) if text not in ("", "not run")),
         kind=verdict if verdict in ("reproduced", "better", "worse") else status.split()[0],
     )
 
@@ -264,7 +271,7 @@ def _sections(page: Layout) -> Iterable[tuple[str, list[tuple[str, str]]]]:
     """The texts below a table: (title, [(mark, text)]), empty ones left out."""
     sections = (
         ("How to read it", [("", text) for text in LEGEND]),
-        ("Why not comparable, or not run", page.reasons),
+        ("Why not comparable, doubtful, or not run", page.reasons),
         ("Notes on printed numbers", page.notes),
         ("Notes", [("", text) for text in page.table.notes]),
     )

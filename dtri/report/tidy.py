@@ -45,6 +45,8 @@ COLUMNS = (
     "train_seconds",
     "measure_seconds",
     "train_device",
+    "average_precision",
+    "warning",
 )
 IMPOSSIBLE = "the printed value is below the minimum possible on the data measured on"
 Lookup = Callable[[Cell, int], Found]
@@ -54,7 +56,8 @@ def tidy(table: Table, preset: str, seeds: Sequence[int], lookup: Lookup) -> pd.
     """One row per cell of `table`, in its order, with exactly `COLUMNS`; an empty float is NaN, an empty text "".
 
     A row uses the records that belong to this checkout; only where there is none does it show stale ones, as stale.
-    `comparable` is "yes" or "no" where something was measured; `reason` says why not, or why nothing is there. Behind
+    `comparable` is "yes" or "no" where something was measured; `reason` says why not, or why nothing is there. A value
+    with a `warning` means little by itself, so it is not comparable. Behind
     the cells follow the same quantities by other protocols, one row per cell and `variant`, never with a verdict.
     """
     rows, further = [], []
@@ -66,6 +69,7 @@ def tidy(table: Table, preset: str, seeds: Sequence[int], lookup: Lookup) -> pd.
             further.append({**_row(table, preset, cell, varied, seeds), "variant": name})
     frame = pd.DataFrame(rows + further, columns=list(COLUMNS))
     floats = ["published", "published_std", "mean", "std", "tolerance", "gpu_hours", "chance", "minimum", "noise"]
+    floats.append("average_precision")
     return frame.astype(dict.fromkeys([*floats, "ci_low", "ci_high", "train_seconds", "measure_seconds"], "float64"))
 
 
@@ -92,7 +96,12 @@ def _scored(found: Found, score: str) -> Found:
     if score not in scores and not _diverged(record):
         return replace(found, record=None, expected=False, reason=f"no score {score!r} in the record")
     protocol = f"{record.protocol}; score {score!r} in place of the energy"
-    return replace(found, record=replace(record, value=scores.get(score), protocol=protocol))
+    value, warning = scores.get(score), record.extra.get("score_warnings", {}).get(score, "")
+    own = {"average_precision": record.extra.get("score_precisions", {}).get(score)}
+    own |= {"warning": warning, "diverged": ""} if value is not None else {"warning": "", "diverged": warning}
+    if _diverged(record):
+        own = {}
+    return replace(found, record=replace(record, value=value, protocol=protocol, extra={**record.extra, **own}))
 
 
 def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: Sequence[int]) -> dict:
@@ -104,7 +113,8 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: S
     average = mean(values) if values else None
     minimum = _agreed(r.extra.get("minimum") for r in records)
     impossible = None not in (minimum, cell.published) and cell.published < minimum
-    comparable = all(f.comparable for f in shown) and not impossible
+    warning = _joined(r.extra.get("warning") for r in records)
+    comparable = all(f.comparable for f in shown) and not impossible and not warning
     return {
         "table": table.name,
         "paper": cell.paper,
@@ -141,6 +151,8 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: S
         "train_seconds": _total(r.train_seconds for r in records),
         "measure_seconds": _total(r.seconds for r in records),
         "train_device": _joined(r.train_device for r in records),
+        "average_precision": _agreed(r.extra.get("average_precision") for r in records),
+        "warning": warning,
     }
 
 
@@ -177,6 +189,7 @@ def _reasons(found: Sequence[Found], shown: list[Found], seeds: Sequence[int]) -
         if one.record is not None and one.stale:
             stale.setdefault(", ".join(one.stale), []).append(str(seed))
     parts += [f"stale (seed {', '.join(which)}): {why}" for why, which in stale.items()]
+    parts += [f"diverged: {why}" for why in dict.fromkeys(f.record.extra.get("diverged", "") for f in shown) if why]
     return [part for part in parts if part]
 
 

@@ -11,10 +11,12 @@ class ReplayBuffer(nn.Module):
 
     What it remembers belongs to training alone: its buffers are not persistent, so they move with the model and are
     saved for a run to continue, but never with the trained weights. Positions are tensors: the host is never asked.
+    `overflow` is 0, and NaN once an image was stored that is not finite; the engine then ends the run as diverged.
     """
 
     chains: Tensor
     stored: Tensor
+    overflow: Tensor
 
     def __init__(self, image_shape: tuple[int, int, int], size: int, reinit: float):
         super().__init__()
@@ -23,6 +25,7 @@ class ReplayBuffer(nn.Module):
         self.size, self.reinit = size, reinit
         self.register_buffer("chains", torch.zeros(size, *image_shape, dtype=torch.uint8), persistent=False)
         self.register_buffer("stored", torch.zeros((), dtype=torch.int64), persistent=False)  # images ever
+        self.register_buffer("overflow", torch.zeros(()), persistent=False)
 
     def draw(self, n: int) -> Tensor:
         """n starts [n, C, H, W] in [-1, 1]: uniform noise with probability `reinit`, else stored images at random.
@@ -42,5 +45,6 @@ class ReplayBuffer(nn.Module):
         if len(x) > self.size:
             raise ValueError(f"expected at most {self.size} images for the replay buffer, found {len(x)}")
         places = (self.stored + torch.arange(len(x), device=x.device)) % self.size
-        self.chains[places] = images.to_uint8(x.detach())
+        self.chains[places] = images.quantised(x.detach())
         self.stored += len(x)
+        self.overflow += (0 * x.detach()).sum()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from dtri import device
 from dtri.data import store
 from dtri.metrics import classifier
 from dtri.report.records import write_sealed
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         "sha256": hashlib.sha256(arguments.out.read_bytes()).hexdigest(),
         "versions": versions("torch", "numpy"),
         "provenance": provenance(),
-        "device": "cpu",
+        "device": device.describe(torch.device("cpu")),
         "seconds": round(time.monotonic() - started, 3),
     }
     write_sealed(arguments.summary, summary)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dtri import device
 from dtri.data import store
 from dtri.metrics import features, generation
 from dtri.report.records import AGAIN, read_arrays, read_sealed
@@ -34,43 +35,53 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--summary", type=Path, help="classifier.json of a domain extractor")
     parser.add_argument("--cache", required=True, type=Path, help="folder for features of the reference")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the feature network")
+    parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True, type=Path, help="folder of the records")
     arguments = parser.parse_args(argv)
 
-    torch.set_num_threads(arguments.threads)
+    with device.held(arguments.device, arguments.threads) as where:
+        return _measure(arguments, where)
+
+
+def _measure(arguments: argparse.Namespace, where: torch.device) -> int:
     spec = json.loads(arguments.spec)
     dataset = store.load(arguments.data)
-    extractor = replace(features.extractor(arguments.extractor, arguments.weights), precision=arguments.precision)
+    network = features.extractor(arguments.extractor, arguments.weights)
+    extractor = replace(network, precision=arguments.precision, device=where)
     ways = spec["comparisons"]
     references = [np.asarray(dataset.images(way["reference"])[: way["n_reference"]]) for way in ways]
-    job = Measurement(arguments.train, arguments.code, {}, "cpu", "torch", "torch-fidelity", "numpy")
-    if job.diverged:
-        for name in METRICS:
-            sizes = {"n_samples": 0, "n_reference": len(references[0])}
-            path = arguments.out / f"{name}_{extractor.name}.json"
-            job.record(path, name, None, protocol="not measured", extractor=extractor.label, **sizes)
-        return 0
+    job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "torch-fidelity", "numpy")
+    identity = {"extractor_sha256": extractor.hash, "comparisons": ways}
+    if spec["sampler"]:
+        identity["sampler"] = spec["sampler"]
     drawn = {
         "standing": read_arrays(arguments.samples),
         **(read_arrays(arguments.variants) if arguments.variants else {}),
     }
+    asked = max(way["n_samples"] for way in ways)
+    if len(drawn["standing"]) < asked:  # what is not finite is no image
+        job.diverge(f"{asked - len(drawn['standing'])} of {asked} samples are not finite")
+    if job.diverged:
+        for name in METRICS:
+            sizes = {"n_samples": 0, "n_reference": len(references[0])}
+            path = arguments.out / f"{name}_{extractor.name}.json"
+            job.record(path, name, None, protocol="not measured", extractor=extractor.label, extra=identity, **sizes)
+        return 0
     found = []  # (comparison, rule of batch norm, measurements): all by the tables' rule, the tables' one by all rules
     for rule, samples in drawn.items():
-        chosen = len(ways) if rule == "standing" else 1
-        comparisons = [(way["n_samples"], reference) for way, reference in zip(ways[:chosen], references)]
-        results = generation.measure_each(samples, comparisons, extractor, arguments.cache)
-        found += [(way, rule, result) for way, result in zip(ways, results)]
+        chosen = [way for way in ways[: len(ways) if rule == "standing" else 1] if way["n_samples"] <= len(samples)]
+        comparisons = [(way["n_samples"], reference) for way, reference in zip(chosen, references)]
+        results = generation.measure_each(samples, comparisons, extractor, arguments.cache) if chosen else []
+        found += [(way, rule, result) for way, result in zip(chosen, results)]
     trained = read_sealed(arguments.summary, "the summary of a classifier") if arguments.summary else {}
-    network = {"extractor_sha256": extractor.hash, "comparisons": ways}
     if trained:
         if trained["sha256"] != extractor.hash:
             raise ValueError(
                 f"expected weights with sha256 {trained['sha256'][:12]} in {arguments.weights}, found "
                 f"{extractor.hash[:12]}; {AGAIN}"
             )
-        network["extractor_test_accuracy"] = trained["test_accuracy"]
-    sampler = {"sampler": spec["sampler"]} if spec["sampler"] else {}
+        identity["extractor_test_accuracy"] = trained["test_accuracy"]
     for name, attribute in METRICS.items():
         scores = [(way, rule, getattr(result, attribute)) for way, rule, result in found]
         way, rule, score = scores[0]
@@ -82,7 +93,12 @@ def main(argv: list[str] | None = None) -> int:
             n_reference=score.n_reference,
             protocol=_protocol(name, way, rule, score, dataset.name),
             extractor=extractor.label,
-            extra={**score.extra, **network, **sampler, "variants": _variants(name, scores, dataset.name)},
+            extra={
+                **score.extra,
+                **identity,
+                "warning": score.warning,
+                "variants": _variants(name, scores, dataset.name),
+            },
         )
     return 0
 

@@ -4,11 +4,11 @@ images  uint8 [levels, 2, n, C, H, W]: test images as the level shows them, and 
 sides   int64 [levels]
 seen    int64 [levels], real images seen in training by then
 
-All weights are those at a level's end, as evaluated (averaged where the system averages).
+All weights are those at a level's end, as evaluated (averaged where the system averages). Levels that come after one
+whose samples are not finite are left out, and it too.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate
 
 from dtri import checkpoint, corners, device, images, trained
 from dtri.data import store
+from dtri.finite import NonFinite
 from dtri.seeding import derive
 from workflow.commands.cli import run
 
@@ -33,10 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path)
     arguments = parser.parse_args(argv)
 
-    device.prepare(arguments.threads, "fp32")
     stored = store.load(arguments.data).images("test")[:SHOWN]
     rows, sides, seen = [], [], []
-    with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
+    with device.held(arguments.device, arguments.threads) as where:
         last, spec = trained.load(arguments.model, where)
         if not hasattr(last, "at_level"):
             raise ValueError(f"expected a system that grows, found {spec.entry} in {arguments.model}")
@@ -48,7 +48,11 @@ def main(argv: list[str] | None = None) -> int:
         for path, t in zip(paths, [*ends, spec.steps], strict=True):
             model, _ = trained.load(path, where)
             shown = interpolate(model.at_level(x), size=spec.image_shape[1:], mode="nearest")
-            rows.append([images.to_uint8(shown).cpu().numpy(), corners.decode(model, z)])
+            try:
+                rows.append([images.to_uint8(shown).cpu().numpy(), corners.decode(model, z)])
+            except NonFinite as error:
+                print(f"{arguments.out}: diverged at {model.sides[model.now.level]} pixels: {error}")
+                break
             sides.append(model.sides[model.now.level])
             seen.append(model.span(t, spec.batch_size)[0])
     made = {"images": np.array(rows), "sides": np.array(sides), "seen": np.array(seen)}

@@ -8,10 +8,8 @@ weights; not counted are the libraries' own memory (about 1 GB on a GPU) and the
 """
 
 import argparse
-import os
 import sys
 import weakref
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,8 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     if on is None:
         raise ValueError(f"expected a dataset that preset {arguments.preset} has, found {arguments.dataset!r}")
     spec = plan.train_spec(plan.Run(arguments.preset, on, MODEL, 0))
-    where = device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)
-    free = _free(where)
+    where = device.choose(arguments.device)
+    free = device.free_bytes(where) / MIB
 
     print(f"{on}, {spec.image_shape[1]} pixels, {MODEL}: memory while training, in MiB")
     print(f"{'level':>6} {'batch':>6} {'weights':>8} {'optimisers':>11} {'activations':>12} {'all':>8}")
@@ -110,14 +108,6 @@ def _peak(model: Model, t: int, batch_size: int) -> int:
             x = torch.empty(batch_size, *model.image_shape).contiguous(memory_format=torch.channels_last)
             model.step(x, i)
     return ledger.peak
-
-
-def _free(where: torch.device) -> float:
-    """MiB free on the device; of the machine's memory for the CPU."""
-    if where.type == "cuda":
-        return torch.cuda.mem_get_info(where)[0] / MIB
-    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
-    return int(lines["MemAvailable"].split()[0]) / 1024
 
 
 if __name__ == "__main__":

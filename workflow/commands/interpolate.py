@@ -1,21 +1,23 @@
 """Images along straight lines in the latent space of a trained model: .npy, uint8 [rows, columns, C, H, W].
 
 --out: between the posterior means of test images, which stand at both ends; --prior: between samples of the prior. A
-system that cannot infer has the second in both.
+system that cannot infer has the second in both. An array has no rows where what the model makes is not finite.
 """
 
 import argparse
-import os
 import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from dtri import corners, device, trained
 from dtri.data import store
+from dtri.finite import NonFinite
 from dtri.seeding import derive
 from workflow.commands.cli import run
 
-ROWS = 8
+ROWS, COLUMNS = 8, 10
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,13 +30,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--prior", required=True, type=Path, help="between samples of the prior")
     arguments = parser.parse_args(argv)
 
-    device.prepare(arguments.threads, "fp32")
     ends = store.load(arguments.data).images("test")[: 2 * ROWS]
-    with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
+    with device.held(arguments.device, arguments.threads) as where:
         model, spec = trained.load(arguments.model, where)
         seed = derive("sample", spec.dataset, spec.model, spec.seed)
         for path, between in ((arguments.out, ends), (arguments.prior, None)):
-            frames = corners.interpolate(model, between, seed, ROWS)
+            try:
+                frames = corners.interpolate(model, between, seed, ROWS, COLUMNS)
+            except NonFinite as error:
+                print(f"{path}: diverged: {error}")
+                frames = np.empty((0, COLUMNS, *model.image_shape), np.uint8)
             store.write_atomic(path, partial(store.write_array, array=frames))
     return 0
 

@@ -1,14 +1,14 @@
 """Map the energy landscape of a trained model: basins of minima and the barriers between them.
 
 Writes an .npz for the figure, a CSV of the number of basins by magnetisation and threshold, and a record whose value is
-the purity of the basins. Killing it at any moment and giving the same command again continues it.
+the purity of the basins. Where energies or images are not finite the record is that of a diverged run, and the others
+are empty. Killing it at any moment and giving the same command again continues it.
 """
 
 import argparse
 import csv
 import io
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from dtri import checkpoint, corners, device, images, trained
+from dtri import checkpoint, corners, device, finite, images, trained
 from dtri.data import store
 from dtri.experiment import canonical, digest
 from dtri.files import write_bytes, write_text
@@ -56,11 +56,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     settings = Settings.parse(arguments.spec)
-    device.prepare(arguments.threads, "fp32")
     dataset = store.load(arguments.data)
     arguments.state.parent.mkdir(parents=True, exist_ok=True)
-    where = device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)
-    with FileLock(arguments.state.with_name(f".{arguments.state.name}.lock")), device.gpu_slot(where) as where:
+    lock = FileLock(arguments.state.with_name(f".{arguments.state.name}.lock"))
+    with lock, device.held(arguments.device, arguments.threads) as where:
         job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "numpy")
         model, spec = trained.load(arguments.model, where)
         for corner in ("energy", "generate", "infer"):
@@ -79,17 +78,32 @@ def main(argv: list[str] | None = None) -> int:
         seed = derive("landscape", spec.dataset, spec.model, spec.seed)
         memory = mapping.Memory(seed, where, state["known"] if state else None, save)
         test = images.to_float(torch.from_numpy(dataset.images("test")[:REFERENCE].copy()).to(where))
-        scaled, mean, std = energy.normalised(model.energy, test)
-        points, labels = starts(model, dataset, settings, seed, judge)
         decode = model.generate if settings.space == "latent" else lambda x: x
         confine = energy.ball(model.z_dim**0.5) if settings.space == "latent" else energy.box(-1.0, 1.0)
-        found = mapping.map_energy(lambda x: scaled(decode(x)), points, settings, memory, confine)
-
-        write_bytes(arguments.out, _arrays(found, decode, where, judge))
+        try:
+            scaled, mean, std = energy.normalised(model.energy, test)
+            points, labels = starts(model, dataset, settings, seed, judge)
+            found = mapping.map_energy(lambda x: scaled(decode(x)), points, settings, memory, confine)
+            arrays = _arrays(found, decode, where, judge)
+        except finite.NonFinite as error:
+            print(f"{arguments.out}: diverged: {error}")
+            _diverged(job, arguments, str(error))
+            return 0
+        write_bytes(arguments.out, arrays)
         write_text(arguments.sensitivity, _csv(found.sensitivity))
         extra = {**found.found, "energy_mean": mean, "energy_std": std, "settings": asdict(settings)}
         _record(job, arguments.record, found, labels, seed, extra)
     return 0
+
+
+def _diverged(job: Measurement, arguments: argparse.Namespace, why: str) -> None:
+    """Products without basins, and a record that says why."""
+    content = io.BytesIO()
+    np.savez(content, members=np.empty(0, np.int64), found=np.array(json.dumps({"diverged": why})))
+    write_bytes(arguments.out, content.getvalue())
+    write_text(arguments.sensitivity, "")
+    job.diverge(why)
+    job.record(arguments.record, "landscape_purity", None, n_samples=0, n_reference=0, protocol=PROTOCOL)
 
 
 def starts(
@@ -115,6 +129,7 @@ def starts(
             points = torch.cat([z, model.infer(real), model.infer(rebuilt)])
         else:
             points = torch.cat([samples, real, rebuilt])
+    finite.check("starts", points)
     return points, np.concatenate([judged, dataset.labels("train")[chosen]])
 
 

@@ -1,5 +1,6 @@
 """What every measuring command shares: the training summary it starts from, and the record it ends with."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,16 @@ class Measurement:
         self.summary: dict[str, Any] = read_sealed(train, "a training summary")
         self.code, self.data, self.device = code, data, device
         self.started = time.monotonic()
+        self.why = ""
         self.shared = {"versions": versions(*packages), "provenance": provenance()}
 
     @property
     def diverged(self) -> bool:
-        return self.summary["status"] == "diverged"
+        return bool(self.why) or self.summary["status"] == "diverged"
+
+    def diverge(self, why: str) -> None:
+        """What was to be measured is not finite: records have no value from here on, and say why."""
+        self.why = self.why or why
 
     def record(
         self,
@@ -39,8 +45,14 @@ class Measurement:
         extractor: str = "",
         extra: dict[str, Any] | None = None,
     ) -> None:
-        """Write the record of one measurement; a diverged run's has no value."""
+        """Write the record of one measurement; a diverged run's has no value. ValueError for one that is not finite."""
         train = self.summary
+        if value is not None and not self.diverged and not math.isfinite(value):
+            raise ValueError(f"expected a finite {metric} for {path}, found {value}")
+        if self.why:
+            extra = {"diverged": self.why, **(extra or {})}
+        elif self.diverged:
+            extra = {}
         Record(
             preset=train["preset"],
             dataset=train["dataset"],
@@ -48,7 +60,7 @@ class Measurement:
             seed=train["seed"],
             metric=metric,
             value=None if self.diverged else value,
-            status=train["status"],
+            status="diverged" if self.diverged else train["status"],
             n_samples=n_samples,
             n_reference=n_reference,
             protocol=protocol,
@@ -62,7 +74,7 @@ class Measurement:
             gpu_hours=train["gpu_hours"],
             train_seconds=train["seconds"],
             train_device=train["device"],
-            extra={} if self.diverged else extra or {},
+            extra=extra or {},
             **self.shared,
         ).write(path)
 

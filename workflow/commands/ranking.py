@@ -6,12 +6,16 @@ for an AUROC by the "reversed" energy.
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from dtri.data import store
+from dtri.finite import NonFinite
 from dtri.metrics import ranking
+from dtri.metrics.ranking import Ranking
 from dtri.report.records import read_arrays
 from workflow.commands.cli import run
 from workflow.commands.measuring import BATCH_NORM, Measurement, variant
@@ -45,9 +49,40 @@ def _measurement(arguments: argparse.Namespace, data: dict[str, str]) -> Measure
     return Measurement(arguments.train, arguments.code, data, "cpu", "numpy", "scikit-learn")
 
 
-def _beside(scores) -> list[str]:
-    """Names of the scores beside the energy."""
-    return [name for name in scores.files if name != "energy" and "@" not in name]
+def _finite(job: Measurement, rank: Callable[[], Any]) -> Any:
+    """What `rank` finds; None where scores are not finite, and then the run counts as diverged."""
+    try:
+        return rank()
+    except NonFinite as error:
+        job.diverge(str(error))
+        print(f"diverged in scoring: {error}")
+        return None
+
+
+def _others(scores, rank: Callable[[str], list[Ranking]]) -> dict[str, dict[str, Any]]:
+    """By name of the scores beside the energy: mean over sets of weights, None where not finite, and what goes with it.
+
+    Each has a value; a warning, "" for none; of an AUPRC the average precision.
+    """
+    found: dict[str, dict[str, Any]] = {"scores": {}, "score_warnings": {}, "score_precisions": {}}
+    for name in (name for name in scores.files if name != "energy" and "@" not in name):
+        try:
+            ranked = rank(name)
+        except NonFinite as error:
+            found["scores"][name], found["score_warnings"][name] = None, str(error)
+            continue
+        found["scores"][name], found["score_warnings"][name] = mean(one.value for one in ranked), _warning(ranked)
+        if ranked[0].average_precision is not None:
+            found["score_precisions"][name] = mean(one.average_precision for one in ranked)
+    return found
+
+
+def _warning(ranked: list[Ranking]) -> str:
+    """The last warning among sets of weights, and how many have one."""
+    warnings = [one.warning for one in ranked if one.warning]
+    if not warnings:
+        return ""
+    return warnings[-1] + (f" ({len(warnings)} of {len(ranked)} sets of weights)" if len(ranked) > 1 else "")
 
 
 def _auroc(scores, arguments: argparse.Namespace) -> None:
@@ -57,14 +92,16 @@ def _auroc(scores, arguments: argparse.Namespace) -> None:
     n_id, n_ood = len(scores["energy"]), len(other["energy"])
     protocol = f"AUROC, energy of {n_id} test images below that of {n_ood} of {against.name}; {BN}"
     path, metric = arguments.out[0], "auroc"
-    if job.diverged:
-        job.record(path, metric, None, n_samples=n_id, n_reference=n_ood, protocol=protocol)
+    sizes = {"n_samples": n_id, "n_reference": n_ood}
+    result = None if job.diverged else _finite(job, lambda: ranking.auroc(scores["energy"], other["energy"]))
+    if result is None:
+        job.record(path, metric, None, protocol=protocol, **sizes)
         return
-    result = ranking.auroc(scores["energy"], other["energy"])
-    beside = {name: ranking.auroc(scores[name], other[name]).value for name in _beside(scores)}
-    beside["reversed"] = 1.0 - result.value
-    extra = {**asdict(result), "chance": 0.5, "against": against.name, "scores": beside}
-    job.record(path, metric, result.value, n_samples=n_id, n_reference=n_ood, protocol=protocol, extra=extra)
+    extra = _others(scores, lambda name: [ranking.auroc(scores[name], other[name], interval=False)])
+    extra["scores"]["reversed"] = 1.0 - result.value
+    extra["score_warnings"]["reversed"] = result.warning
+    extra |= {**asdict(result), "chance": 0.5, "against": against.name}
+    job.record(path, metric, result.value, protocol=protocol, extra=extra, **sizes)
 
 
 def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None:
@@ -77,15 +114,18 @@ def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None
     protocol = f"AUPRC (trapezoid), anomalies positive, energy as score, {composition}; {BN}"
     n_anomalies = int(labels.sum())
     sizes = {"n_samples": len(labels), "n_reference": n_anomalies}
-    if job.diverged:
+    late = _late(scores)
+    ranked = None
+    if not job.diverged:
+        ranked = _finite(job, lambda: [ranking.auprc(scores[name], labels) for name in _all("energy", late)])
+    if ranked is None:
         job.record(out, metric, None, protocol=protocol, **sizes)
         return
-    late = _late(scores)
-    each = [asdict(ranking.auprc(scores[name], labels)) for name in _all("energy", late)]
+    each = [asdict(one) for one in ranked]
     averaged = {key: mean(one[key] for one in each) for key in ("value", "ci_low", "ci_high", "average_precision")}
-    beside = {
-        name: mean(ranking.auprc_value(scores[one], labels) for one in _all(name, late)) for name in _beside(scores)
-    }
+    others = _others(
+        scores, lambda name: [ranking.auprc(scores[one], labels, interval=False) for one in _all(name, late)]
+    )
     variants = {}
     if late:
         variants["weights at the end"] = (each[-1]["value"], f"{protocol}; weights at the end")
@@ -95,9 +135,10 @@ def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None
     extra = {
         **each[-1],
         **averaged,
+        **others,
+        "warning": _warning(ranked),
         "late": [one["value"] for one in each],
         "late_std": stdev(one["value"] for one in each) if late else None,
-        "scores": beside,
         "variants": {name: variant(value, protocol=how, **sizes) for name, (value, how) in variants.items()},
     }
     job.record(out, metric, averaged["value"], protocol=protocol, extra=extra, **sizes)

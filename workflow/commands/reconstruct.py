@@ -1,7 +1,6 @@
 """Reconstruct the test images: RMSE and MSE records, and a few pairs to look at."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 
 from dtri import corners, device, images, trained
 from dtri.data import store
+from dtri.finite import Count
 from dtri.metrics.reconstruction import SquaredError, mean_image_mse, random_pairs_mse
 from dtri.model import Model
 from dtri.seeding import derive
@@ -26,58 +26,68 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--train", required=True, type=Path, help="train.json of the run")
     parser.add_argument("--data", required=True, type=Path, help="prepared dataset")
     parser.add_argument("--code", required=True)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rmse", required=True, type=Path)
     parser.add_argument("--mse", required=True, type=Path)
-    parser.add_argument("--pairs", required=True, type=Path, help="uint8 [2, n, C, H, W]: originals, reconstructions")
+    parser.add_argument("--pairs", required=True, type=Path, help="uint8 [2, n, C, H, W]; n = 0: diverged")
     arguments = parser.parse_args(argv)
 
-    device.prepare(arguments.threads, "fp32")
     dataset = store.load(arguments.data)
     test = dataset.images("test")
-    with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
+    with device.held(arguments.device, arguments.threads) as where:
         job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "numpy")
         model, _ = trained.load(arguments.model, where)
         for corner in ("infer", "generate"):
             corners.require(model, corner)
-        error, shown = _reconstructed(model, test, where)
+        error, count, shown = _reconstructed(model, test, where)
         others = {
-            rule: _reconstructed(other, test, where)[0].mse
+            rule: _reconstructed(other, test, where)[:2]
             for rule, other in trained.by_other_rules(arguments.model, where)
         }
+    if count.bad:
+        job.diverge(f"{count.bad} of {count.rows} reconstructions are not finite")
+        print(f"{arguments.pairs}: diverged in reconstruction: {job.why}")
     mean_image = mean_image_mse(test, dataset.images("train"))
     random_pairs = random_pairs_mse(test, derive("pairs", dataset.name))
+    n = len(test)
     for metric, power, path in (("rmse", 0.5, arguments.rmse), ("mse", 1.0, arguments.mse)):
         protocol = PROTOCOL.format(metric=metric.upper(), bn=BATCH_NORM["standing"][0])
+        if count.bad:
+            job.record(path, metric, None, n_samples=n, n_reference=n, protocol=protocol)
+            continue
         how = [
             ("mean image", mean_image, f"{metric.upper()} on [-1, 1] of answering with the mean training image"),
             ("random pairs", random_pairs, f"{metric.upper()} on [-1, 1] between unrelated test images"),
             ("range [0, 1]", error.mse / 4, f"{metric.upper()} on [0, 1], else as in the tables"),
             *(
-                (BATCH_NORM[rule][1], mse, PROTOCOL.format(metric=metric.upper(), bn=BATCH_NORM[rule][0]))
-                for rule, mse in others.items()
+                (BATCH_NORM[rule][1], other.mse, PROTOCOL.format(metric=metric.upper(), bn=BATCH_NORM[rule][0]))
+                for rule, (other, bad) in others.items()
+                if not bad.bad
             ),
         ]
-        variants = {name: variant(mse**power, error.n, error.n, words) for name, mse, words in how}
+        variants = {name: variant(mse**power, n, n, words) for name, mse, words in how}
         value = error.mse**power
         extra = {"variants": variants}
-        job.record(path, metric, value, n_samples=error.n, n_reference=error.n, protocol=protocol, extra=extra)
-    pairs = np.stack([test[:SHOWN], shown])
+        job.record(path, metric, value, n_samples=n, n_reference=n, protocol=protocol, extra=extra)
+    pairs = np.stack([test[: len(shown)], shown])
     store.write_atomic(arguments.pairs, lambda file: store.write_array(file, pairs))
     return 0
 
 
-def _reconstructed(model: Model, test: np.ndarray, where: torch.device) -> tuple[SquaredError, np.ndarray]:
-    """The error over uint8 images [N, C, H, W], and the first reconstructions, uint8 as well."""
-    error, shown, n = SquaredError(), [], corners.at_once(model)
+def _reconstructed(model: Model, test: np.ndarray, where: torch.device) -> tuple[SquaredError, Count, np.ndarray]:
+    """Error over uint8 images [N, C, H, W], what is not finite, and the first reconstructions: none if any is not."""
+    error, count, shown, n = SquaredError(), Count(), [test[:0]], corners.at_once(model)
     for i in range(0, len(test), n):
         x = images.to_float(torch.from_numpy(test[i : i + n].copy()).to(where))
         y = corners.reconstruct(model, x)
+        count.add(y)
+        if count.bad:
+            continue
         error.add(x.cpu().numpy(), y.cpu().numpy())
         if i < SHOWN:
             shown.append(images.to_uint8(y).cpu().numpy())
-    return error, np.concatenate(shown)[:SHOWN]
+    return error, count, np.concatenate(shown if not count.bad else shown[:1])[:SHOWN]
 
 
 if __name__ == "__main__":

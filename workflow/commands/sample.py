@@ -2,8 +2,9 @@
 
     python -m workflow.commands.sample --model results/demo/digits/vae/seed0/model.safetensors --n 64 --out grid.png
 
-A .png gets a grid of the samples, a .npy the images as uint8 [n, C, H, W]. Systems that sample by Markov chains take
-their arguments from --sampler, '{"steps": 30}' say; those it does not name are the model file's.
+A .png gets a grid of the samples, a .npy the images as uint8 [n, C, H, W]. Samples that are not finite are no images: a
+.npy has those that are, fewer than asked for; a .png is refused. Systems that sample by Markov chains take their
+arguments from --sampler, '{"steps": 30}' say; those it does not name are the model file's.
 
 Samples have standing statistics of batch norm. --variants gets an array by each other rule of dtri/trained.py, from the
 same latents; none where the generator has no batch norm.
@@ -12,8 +13,9 @@ same latents; none where the generator has no batch norm.
 import argparse
 import json
 import math
-import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch import from_numpy
 
 from dtri import corners, device, experiment, trained
 from dtri.data import store
+from dtri.finite import NonFinite
 from dtri.seeding import derive
 from workflow.commands.cli import run
 
@@ -43,24 +46,32 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"expected a .png or .npy file for --out, found {arguments.out}")
     sampler = _mapping(arguments.sampler)
 
-    device.prepare(arguments.threads, "fp32")
-    with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
+    with device.held(arguments.device, arguments.threads) as where:
         model, spec = trained.load(arguments.model, where)
         experiment.set_sampler(model, spec.entry, sampler)
         seed = derive("sample", spec.dataset, spec.model, spec.seed if arguments.seed is None else arguments.seed)
-        samples = corners.sample(model, arguments.n, seed)
         if arguments.out.suffix == ".png":
-            _save_png(samples, arguments.out)
+            _save_png(corners.sample(model, arguments.n, seed), arguments.out)
             print(arguments.out)
         else:
+            samples = _finite(arguments.out, partial(corners.sample, model, arguments.n, seed))
             store.write_atomic(arguments.out, lambda file: store.write_array(file, samples))
         if arguments.variants:
             variants = {}
             for rule, other in trained.by_other_rules(arguments.model, where):
                 experiment.set_sampler(other, spec.entry, sampler)
-                variants[rule] = corners.sample(other, arguments.n, seed)
+                variants[rule] = _finite(arguments.variants, partial(corners.sample, other, arguments.n, seed))
             store.write_atomic(arguments.variants, lambda file: np.savez(file, **variants))
     return 0
+
+
+def _finite(path: Path, draw: Callable[[], np.ndarray]) -> np.ndarray:
+    """The samples that are finite; says how many are not."""
+    try:
+        return draw()
+    except NonFinite as error:
+        print(f"{path}: diverged in sampling: {error}")
+        return error.rest
 
 
 def _mapping(text: str) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Anomaly scores of splits of a dataset under a trained model, larger = stranger: .npz of float64 arrays.
 
-With --late also those of the weights that the run kept before its end, under names such as "energy@24500".
+With --late also those of the weights that the run kept before its end, under names such as "energy@24500". Values that
+are not finite are stored as they are; what ranks them records the run as diverged.
 """
 
 import argparse
 import io
-import os
 import sys
 from pathlib import Path
 
@@ -27,14 +27,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", required=True, nargs="+")
     parser.add_argument("--late", action="store_true", help="score by weights kept before the end as well")
     parser.add_argument("--limit", type=int, help="score the first so many images")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True, type=Path, nargs="+", help="one .npz per split")
     arguments = parser.parse_args(argv)
 
-    device.prepare(arguments.threads, "fp32")
     dataset = store.load(arguments.data)
-    with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
+    with device.held(arguments.device, arguments.threads) as where:
         model, spec = trained.load(arguments.model, where)
         if dataset.image_shape != spec.image_shape:
             raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
@@ -44,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
             scores = anomaly.scores(model, images)
             for t, earlier in late:
                 scores |= {f"{name}@{t}": score for name, score in anomaly.scores(earlier, images).items()}
+            for name, values in scores.items():
+                if bad := int((~np.isfinite(values)).sum()):
+                    print(f"{path}: diverged in scoring: {bad} of {len(values)} values of {name} are not finite")
             content = io.BytesIO()
             np.savez(content, **scores)
             write_bytes(path, content.getvalue())

@@ -76,9 +76,9 @@ def main(argv: list[str] | None = None) -> int:
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != spec.processes:
         raise ValueError(f"expected {spec.processes} processes (torchrun --nproc-per-node), found {started}")
-    where = device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)
+    where = device.choose(arguments.device)
     device.prepare(spec.threads, spec.precision)
-    with distributed.team(spec.sync_batch_norm) as team, ExitStack() as held:
+    with distributed.team(spec.sync_batch_norm, device.backend(arguments.device)) as team, ExitStack() as held:
         devices = []
         if team.leads:
             arguments.out.mkdir(parents=True, exist_ok=True)

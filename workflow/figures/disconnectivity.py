@@ -38,6 +38,8 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
         data = dict(arrays)
     counts = json.loads(str(data["found"]))
     where = f"{product.model_label}, {product.place}, seed {product.seed}"
+    if "diverged" in counts:
+        return style.nothing(f"{title}\n{where}: diverged", label, f"{CAPTION} Diverged: {counts['diverged']}.")
     caption = f"{CAPTION} {_counts(counts, data)}"
     if not len(data["members"]):
         return style.nothing(f"{title}\n{where}: no basin is large enough to draw", label, caption)

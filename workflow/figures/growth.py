@@ -29,6 +29,8 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     product = shown[0]
     made = read_arrays(product.path)
     images, sides, seen = made["images"], made["sides"], made["seen"]
+    if not len(sides):
+        return style.nothing(f"{title}\n{product.model_label}, {product.place}: diverged", label, CAPTION)
     drawn = style.figure(8.2, 0.75 * len(sides) + 1.5, title)
     axes = drawn.subplots(len(sides), 2, squeeze=False)
     for row, pair, side, count in zip(axes, images, sides, seen, strict=True):

@@ -41,10 +41,10 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
             grids.show(axes, made, COLUMNS, grids.heading(product, made))
         else:
             originals, rebuilt = read_arrays(product.path, mapped=True)[:, : SHOWN // 2]
-            rmse = float(np.sqrt(np.mean(((originals.astype(np.float64) - rebuilt) / 127.5) ** 2)))
             rows = [
                 row for k in range(0, len(rebuilt), COLUMNS) for row in (originals[k:][:COLUMNS], rebuilt[k:][:COLUMNS])
             ]
-            grids.show(axes, np.concatenate(rows), COLUMNS, f"test images and reconstructions\nRMSE {rmse:.3f}")
+            heading = f"test images and reconstructions\n{grids.rmse(originals, rebuilt)}"
+            grids.show(axes, np.concatenate([rebuilt[:0], *rows]), COLUMNS, heading)
     style.footer(drawn, label, CAPTION)
     return drawn

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dtri.report import style
+from dtri.report import grids, style
 from dtri.report.cells import Product, Want, first_seeds
 from dtri.report.records import read_arrays
 
@@ -63,11 +63,15 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
 
 def _panel(axes: "Axes", reference: Product, other: Product) -> None:
     f, g = (-read_arrays(product.path)["energy"] for product in (reference, other))
+    name = f"{other.against_place}{' train' if other.file == TRAIN else ''}"
+    if not (np.isfinite(f).all() and np.isfinite(g).all()):
+        axes.set_title(f"{name}\n{grids.DIVERGED}")
+        axes.set_axis_off()
+        return
     low, high = np.percentile(np.concatenate([f, g]), [0.5, 99.5])
     if low == high:
         low, high = low - 0.5, high + 0.5
     bins = np.linspace(low, high, 101)
-    name = f"{other.against_place}{' train' if other.file == TRAIN else ''}"
     for values, text, colour in (
         (f, f"{reference.against_place} test, n = {len(f)}", style.ID_COLOUR),
         (g, f"{name}, n = {len(g)}", style.OTHER_COLOUR),

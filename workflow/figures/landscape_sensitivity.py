@@ -30,6 +30,8 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     product = shown[0]
     with open(product.path, newline="", encoding="utf-8") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    if not rows:
+        return style.nothing(f"{title}\n{product.model_label}, {product.place}: diverged", label, CAPTION)
     drawn = style.figure(7.2, 4.6, f"{title}\n{product.model_label}, {product.place}, seed {product.seed}")
     axes = drawn.subplots()
     factors = sorted({row["alpha_factor"] for row in rows})

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dtri.report import grids, style
 from dtri.report.cells import Product, Want, first_seeds
 from dtri.report.records import read_arrays
@@ -36,8 +34,8 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     axes = style.panels(drawn, 2 * len(shown), 2)
     for i, product in enumerate(shown):
         originals, reconstructions = read_arrays(product.path, mapped=True)[:, :SHOWN]
-        rmse = float(np.sqrt(np.mean(((originals.astype(np.float64) - reconstructions) / 127.5) ** 2)))
         grids.show(axes[2 * i], originals, 8, f"{product.place}: test images")
-        grids.show(axes[2 * i + 1], reconstructions, 8, f"{product.model_label}, seed {product.seed}: RMSE {rmse:.3f}")
+        error = grids.rmse(originals, reconstructions)
+        grids.show(axes[2 * i + 1], reconstructions, 8, f"{product.model_label}, seed {product.seed}: {error}")
     style.footer(drawn, label, CAPTION)
     return drawn

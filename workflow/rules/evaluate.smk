@@ -25,10 +25,12 @@ rule generation:
     params:
         spec=plan.generation_spec,
         arguments=plan.generation_arguments,
+        device=plan.device,
         code=plan.generation_code,
     shell:
         "python -m workflow.warm generation --samples {input.samples} --variants {input.variants} --train {input.summary}"
-        " --spec {params.spec:q} --code {params.code} {params.arguments} --threads {threads} > {log} 2>&1"
+        " --spec {params.spec:q} --code {params.code} {params.arguments}"
+        " --device {params.device} --threads {threads} > {log} 2>&1"
 
 
 rule auroc:

@@ -17,10 +17,12 @@ rule sample:
     params:
         n=plan.sample_count,
         sampler=plan.sampler_text,
+        device=plan.device,
         code=plan.sample_code,
     shell:
         "python -m workflow.warm sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
-        " --threads {threads} --out {output.samples} --variants {output.variants} > {log} 2>&1"
+        " --device {params.device} --threads {threads} --out {output.samples} --variants {output.variants}"
+        " > {log} 2>&1"
 
 
 rule grid:
@@ -37,10 +39,11 @@ rule grid:
         runtime=60,
     params:
         sampler=plan.sampler_text,
+        device=plan.device,
         code=plan.sample_code,
     shell:
         "python -m workflow.warm sample --model {input.model} --n 64 --sampler {params.sampler:q}"
-        " --threads {threads} --out {output.grid} > {log} 2>&1"
+        " --device {params.device} --threads {threads} --out {output.grid} > {log} 2>&1"
 
 
 rule interpolate:
@@ -60,9 +63,11 @@ rule interpolate:
         runtime=60,
     params:
         folder=plan.data_folder,
+        device=plan.device,
         code=plan.interpolate_code,
     shell:
-        "python -m workflow.warm interpolate --model {input.model} --data {params.folder} --threads {threads}"
+        "python -m workflow.warm interpolate --model {input.model} --data {params.folder}"
+        " --device {params.device} --threads {threads}"
         " --out {output.frames} --prior {output.prior} > {log} 2>&1"
 
 
@@ -82,9 +87,11 @@ rule growth:
         runtime=60,
     params:
         folder=plan.data_folder,
+        device=plan.device,
         code=plan.growth_code,
     shell:
-        "python -m workflow.warm growth --model {input.model} --data {params.folder} --threads {threads}"
+        "python -m workflow.warm growth --model {input.model} --data {params.folder}"
+        " --device {params.device} --threads {threads}"
         " --out {output.levels} > {log} 2>&1"
 
 
@@ -108,10 +115,12 @@ rule reconstruct:
         runtime=60,
     params:
         folder=plan.data_folder,
+        device=plan.device,
         code=plan.reconstruct_code,
     shell:
         "python -m workflow.warm reconstruct --model {input.model} --train {input.summary} --data {params.folder}"
-        " --code {params.code} --threads {threads} --rmse {output.rmse} --mse {output.mse} --pairs {output.pairs}"
+        " --code {params.code}"
+        " --device {params.device} --threads {threads} --rmse {output.rmse} --mse {output.mse} --pairs {output.pairs}"
         " > {log} 2>&1"
 
 
@@ -133,9 +142,11 @@ rule score:
         runtime=60,
     params:
         arguments=plan.score_arguments,
+        device=plan.device,
         code=plan.score_code,
     shell:
-        "python -m workflow.warm score --model {input.model} {params.arguments} --threads {threads}"
+        "python -m workflow.warm score --model {input.model} {params.arguments}"
+        " --device {params.device} --threads {threads}"
         " --out {output.scores} > {log} 2>&1"
 
 
@@ -159,10 +170,11 @@ rule score_holdout:
         runtime=60,
     params:
         folder=plan.data_folder,
+        device=plan.device,
         code=plan.score_code,
     shell:
         "python -m workflow.warm score --model {input.model} --late --data {params.folder} --split test test_leaky"
-        " --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
+        " --device {params.device} --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
 
 
 rule landscape:
@@ -189,9 +201,11 @@ rule landscape:
         folder=plan.data_folder,
         run=plan.run_folder,
         spec=plan.landscape_text,
+        device=plan.device,
         code=plan.landscape_code,
     shell:
         "python -m workflow.warm landscape --model {input.model} --train {input.summary} --data {params.folder}"
-        " --classifier {input.classifier} --spec {params.spec:q} --code {params.code} --threads {threads}"
+        " --classifier {input.classifier} --spec {params.spec:q} --code {params.code}"
+        " --device {params.device} --threads {threads}"
         " --state {params.run}/landscape.pt --out {output.arrays} --sensitivity {output.sensitivity}"
         " --record {output.record} > {log} 2>&1"

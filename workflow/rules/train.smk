@@ -20,8 +20,10 @@ rule train:
         runtime=1440,
     params:
         spec=plan.train_text,
+        device=plan.device,
         code=plan.train_code,
         arguments=plan.train_arguments,
         launcher=plan.train_launcher,
     shell:
-        "exec {params.launcher} --spec {params.spec:q} --code {params.code} {params.arguments} > {log} 2>&1"
+        "exec {params.launcher} --spec {params.spec:q} --code {params.code} {params.arguments}"
+        " --device {params.device} > {log} 2>&1"
