@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "workflow.fingerprint": (),
     "workflow.plan": (
         *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells", "dtri.report.records"),
-        "workflow.fingerprint",
+        *("dtri.data.rawfiles", "workflow.fingerprint"),
     ),
     "workflow.warm": (),
     "workflow.tables": ("dtri.report.cells",),
