@@ -1,4 +1,4 @@
-"""Files that are either whole or as they were before, and their hashes. Everything that is written goes through here.
+"""Files that are either whole or as they were before, their hashes, and what is said of one that cannot be read.
 
 Modes are those that the user's umask asks for, so that a group can share results and a private umask keeps them.
 """
@@ -8,9 +8,12 @@ import glob
 import hashlib
 import json
 import os
+import pickle
+import re
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -88,3 +91,29 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextmanager
+def reading(where: Path | str, claim: str) -> Iterator[None]:
+    """Whatever a reader raises becomes a ValueError: `claim`, which says what was expected, the error, and `where`.
+
+    A damaged file makes libraries raise errors of any type. OSError and ValueError that name `where` pass.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (OSError, ValueError)) and str(where) in str(error):
+            raise
+        raise ValueError(f"{claim}: {reason(error)} ({where})") from error
+
+
+def reason(error: Exception) -> str:
+    """An error in words; with its type where the text alone says little."""
+    cryptic = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, pickle.PickleError)
+    text = re.sub(r" <\S+ object at 0x[0-9a-f]+>", "", str(error))
+    return repr(error) if isinstance(error, cryptic) else text or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Text with names of files in it, of which Linux allows any bytes, as every output takes it."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtri.data import download, store
+from dtri.data import download, rawfiles, store
 from workflow.commands import fetch
 from workflow.commands.cli import run
 
@@ -164,7 +164,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[http.server.ThreadingHTT
 
 
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
-FILE = store.RawFile(MD5, False, len(CONTENT), "https://example.org/data", "free")
+FILE = rawfiles.RawFile(MD5, False, len(CONTENT), "https://example.org/data", "free")
 
 
 class Room:
@@ -361,7 +361,7 @@ def archive(n: int) -> bytes:
 @pytest.fixture
 def unhashed(room: Room, server) -> Room:
     """The file is a zip whose md5 nobody published."""
-    room.module.FILES = {"raw.zip": store.RawFile(None, False, None, "https://example.org/data", "free")}
+    room.module.FILES = {"raw.zip": rawfiles.RawFile(None, False, None, "https://example.org/data", "free")}
     server.content = archive(40_000)
     return room
 
@@ -487,7 +487,7 @@ def test_a_page_in_the_drop_folder_is_called_one(room: Room) -> None:
     ],
 )
 def test_web_pages(start: bytes, title: str | None) -> None:
-    assert store.web_page(start) == title
+    assert rawfiles.web_page(start) == title
 
 
 def test_too_little_disk_space_is_found_before(room: Room, server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -515,7 +515,7 @@ limit, address, *arguments = sys.argv[1:]
 if int(limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 toyset = sys.modules["toyset"] = types.ModuleType("toyset")
-toyset.FILES = {{"raw.zip": store.RawFile("{MD5}", False, {len(CONTENT)}, "https://example.org/data", "free")}}
+toyset.FILES = {{"raw.zip": rawfiles.RawFile("{MD5}", False, {len(CONTENT)}, "https://example.org/data", "free")}}
 toyset.urls, toyset.prepare = lambda name: [address], None
 sys.exit(run(lambda: fetch.main(arguments)))
 """

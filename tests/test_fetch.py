@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from dtri.data import mnist, store
+from dtri.data import mnist, rawfiles
 from workflow.commands import fetch
 from workflow.commands.cli import run
 
@@ -23,7 +23,7 @@ MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
 @pytest.fixture
 def dataset(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """MNIST's module reduced to one file, whose content is CONTENT."""
-    file = store.RawFile(MD5, True, len(CONTENT), "https://example.org/data", "free")
+    file = rawfiles.RawFile(MD5, True, len(CONTENT), "https://example.org/data", "free")
     monkeypatch.setattr(mnist, "FILES", {"raw.gz": file})
     return mnist
 
@@ -64,7 +64,7 @@ def test_a_decompressed_file_will_do(tmp_path: Path, dataset: ModuleType, name: 
 
 
 def test_without_a_known_md5_the_size_is_checked(tmp_path: Path, dataset: ModuleType, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(mnist, "FILES", {"raw.bin": store.RawFile(None, False, 12, "a friend", "free")})
+    monkeypatch.setattr(mnist, "FILES", {"raw.bin": rawfiles.RawFile(None, False, 12, "a friend", "free")})
     drop(tmp_path, "raw.bin", CONTENT)
     assert command(tmp_path, "--offline") == 0
     drop(tmp_path, "raw.bin", CONTENT + b"!")
@@ -185,7 +185,7 @@ def test_a_users_folder_is_recorded_by_content(tmp_path: Path) -> None:
     assert first["mine"]["size"] == 6
     drop(tmp_path, "mine/a/1.png", b"six")
     assert command(tmp_path, *arguments, module="dtri.data.image_folder") == 0
-    assert record(tmp_path)["mine"]["md5"] != first["mine"]["md5"]
+    assert record(tmp_path)["mine"]["sha256"] != first["mine"]["sha256"]
 
 
 def test_the_real_mnist_files_are_the_originals(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from dtri.data import celeba, dtd, fashion_mnist, image_folder, imagenet32, imagenet32_chrabaszcz, store, svhn
+from dtri.data import celeba, dtd, fashion_mnist, image_folder, imagenet32, imagenet32_chrabaszcz, rawfiles, store, svhn
 
 PAGE = b"<!DOCTYPE html><html><title>Quota exceeded</title></html>"
 
@@ -70,7 +70,7 @@ def test_fashion_mnist_is_read_exactly(tmp_path: Path) -> None:
     assert found.source["module"] == "dtri.data.fashion_mnist"
     assert fashion_mnist.prepare(tmp_path, (1, 32, 32), {}, 0).splits["test"].shape == (3, 1, 32, 32)
     with pytest.raises(ValueError, match=r"expected t10k-images-idx3-ubyte\.gz \(4422102 bytes, md5 bef4ecab"):
-        store.verify_raw(tmp_path, {"t10k-images-idx3-ubyte.gz": fashion_mnist.FILES["t10k-images-idx3-ubyte.gz"]})
+        rawfiles.verify_raw(tmp_path, {"t10k-images-idx3-ubyte.gz": fashion_mnist.FILES["t10k-images-idx3-ubyte.gz"]})
 
 
 # SVHN
@@ -423,9 +423,7 @@ def test_damaged_chrabaszcz_archives_are_named(tmp_path: Path, monkeypatch: pyte
     content[4000] ^= 1  # a pixel
     for damaged, message in ((content, "Bad CRC-32"), (content[:-30], "not a zip file")):
         path.write_bytes(damaged)
-        with pytest.raises(
-            ValueError, match=rf"expected a complete zip archive, found: .*{message}.*Imagenet32_val\.zip"
-        ):
+        with pytest.raises(ValueError, match=rf"expected a .*, found: .*{message}.*Imagenet32_val\.zip"):
             imagenet32_chrabaszcz.prepare(tmp_path, (3, 32, 32), {}, 0)
     path.write_bytes(PAGE)
     with pytest.raises(ValueError, match=r"found a web page titled 'Quota exceeded' .*Imagenet32_val\.zip"):

@@ -145,7 +145,7 @@ def test_an_official_zip_is_unpacked_once_and_compared_later(raw: Path, database
     unpacked = raw / "bedroom_train_lmdb" / "data.mdb"
     assert unpacked.read_bytes() == database
     assert len(images(found, "test")) == 10
-    (unpacked.parent / ".data.mdb.12345678").write_bytes(b"of a killed run")
+    (unpacked.parent / ".data.mdb.12345678.partial").write_bytes(b"of a killed run")
     written = unpacked.stat().st_mtime_ns
     scenes(raw, archive=archive.name)
     assert unpacked.stat().st_mtime_ns == written

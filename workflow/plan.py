@@ -29,6 +29,7 @@ from pydantic import (
     model_validator,
 )
 
+from dtri.data import rawfiles
 from dtri.experiment import LATE, TrainSpec, canonical, check_hparams, check_sampler
 from dtri.landscape.settings import Settings as LandscapeSettings
 from dtri.report.cells import PAPER_NAMES, Cell, Found, Missing, Product, Table, Want, stand_in
@@ -829,7 +830,15 @@ def fetch_arguments(wildcards: Any) -> str:
         arguments.append(f"--archive {shlex.quote(options['archive'])}")
     if "sha256" in options:
         arguments.append(f"--sha256 {options['sha256']}")
+    if index := options.get("split", {}).get("index"):
+        arguments.append(f"--index {shlex.quote(index)}")
     return " ".join(arguments)
+
+
+def replaced_raw(wildcards: Any) -> str:
+    """Differs from what it was when raw files were replaced since they were fetched."""
+    data = dataset(wildcards.dataset)
+    return rawfiles.replaced(Path(data.folder) / "fetch.json", Path(_settings.downloads) / data.kin)
 
 
 def fetch_code(wildcards: Any) -> str:

@@ -5,31 +5,20 @@ A batch is a dictionary: `data` uint8 [n, 3072], a row holding all red, then all
 """
 
 import pickle
-import zlib
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from dtri.files import reading
 
 SHAPE = (3, 32, 32)
 
 
 def read(file: BinaryIO, classes: range, what: str, where: str) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 [n, 3, 32, 32], int64 [n] within `classes`) of one batch; ValueError for anything else."""
-    try:
+    with reading(where, f"expected {what}, found"):
         batch = _ArrayUnpickler(file, encoding="latin1").load()
         data, labels = np.asarray(batch["data"]), np.asarray(batch["labels"], dtype=np.int64)
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        zlib.error,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        OverflowError,
-    ) as error:
-        raise ValueError(f"expected {what}, found: {error!r} ({where})") from error
     valid = data.dtype == np.uint8 and data.ndim == 2 and data.shape[1] == 3072 and labels.shape == data.shape[:1]
     if not valid or not ((labels >= classes[0]) & (labels <= classes[-1])).all():
         raise ValueError(

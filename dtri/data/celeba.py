@@ -26,11 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import image_folder, store
+from dtri.data import image_folder, rawfiles, store
 
 ARCHIVE = "img_align_celeba.zip"
 FILES = {
-    ARCHIVE: store.RawFile(
+    ARCHIVE: rawfiles.RawFile(
         md5="00d2c5bc6d35e252742224ab0c1e8fcb",  # torchvision.datasets.CelebA.file_list
         of_content=False,
         size=1_443_490_838,
@@ -58,7 +58,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     test_only = options.get("test_only", False)
     if not isinstance(test_only, bool):
         raise ValueError(f"expected option 'test_only' to be true or false, found {test_only!r} ({_MODULE})")
-    path = store.find_raw(raw, ARCHIVE, FILES[ARCHIVE])
+    path = rawfiles.find_raw(raw, ARCHIVE, FILES[ARCHIVE])
     indices = read_split()
     if test_only:
         indices = {"test": np.concatenate(list(indices.values()))}

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import PIL
 
-from dtri.data import image_folder, store
+from dtri.data import image_folder, rawfiles, store
 from dtri.data.stream import Stream
 
-FILES: dict[str, store.RawFile] = {}  # the archive is named by an option
+FILES: dict[str, rawfiles.RawFile] = {}  # the archive is named by an option
 SIDE = 1024
 LEVELS = tuple(2**k for k in range(2, 11))
 _MODULE = "dtri.data.celeba_hq"
@@ -46,7 +46,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     sha256 = image_folder.check_archive(archive, options.get("sha256"))
 
     with image_folder.named(archive):
-        names = [name for name, _ in image_folder.members(archive) if image_folder.is_image(name)]
+        names = [name for name, _ in image_folder.members(archive) if rawfiles.is_image(name)]
     if len(set(names)) != len(names):
         raise ValueError(f"expected every path once, found {len(names) - len(set(names))} again ({archive})")
     if options.get("n_source") not in (None, len(names)):

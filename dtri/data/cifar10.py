@@ -4,20 +4,19 @@ Reads the official archive as it is. Its batches are Python 2 pickles, and a for
 dtri.data.batches).
 """
 
-import gzip
 import io
 import tarfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dtri.data import batches, store
+from dtri.data import batches, rawfiles, store
+from dtri.files import reading
 
 ARCHIVE = "cifar-10-python.tar.gz"
 FILES = {
-    ARCHIVE: store.RawFile(
+    ARCHIVE: rawfiles.RawFile(
         md5="c58f30108f718f92721af3b95e74349a",  # torchvision.datasets.CIFAR10.tgz_md5
         of_content=False,
         size=170_498_071,
@@ -42,7 +41,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     store.check_options(options, (), "dtri.data.cifar10")
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} (dtri.data.cifar10)")
-    path = store.find_raw(raw, ARCHIVE, FILES[ARCHIVE])
+    path = rawfiles.find_raw(raw, ARCHIVE, FILES[ARCHIVE])
     read = _read_batches(path)
     splits, labels = {}, {}
     for split, names in _BATCHES.items():
@@ -62,19 +61,14 @@ def _read_batches(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """{batch: (uint8 [n, 3, 32, 32], int64 [n])} of the archive."""
     expected = {f"cifar-10-batches-py/{name}": name for names in _BATCHES.values() for name in names}
     found = {}
-    try:
-        with tarfile.open(path, "r:*") as tar:
-            for member in tar:
-                if member.name in expected:
-                    if not member.isfile() or member.size > _MAX_BATCH:
-                        raise ValueError(f"expected a plain file of at most {_MAX_BATCH} bytes: {member.name} ({path})")
-                    content = tar.extractfile(member).read()
-                    where = f"{path}, {member.name}"
-                    found[expected[member.name]] = batches.read(
-                        io.BytesIO(content), range(10), "a CIFAR-10 batch", where
-                    )
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"expected the complete archive {ARCHIVE}, found: {error} ({path})") from error
+    with reading(path, f"expected the complete archive {ARCHIVE}, found"), tarfile.open(path, "r:*") as tar:
+        for member in tar:
+            if member.name in expected:
+                if not member.isfile() or member.size > _MAX_BATCH:
+                    raise ValueError(f"expected a plain file of at most {_MAX_BATCH} bytes: {member.name} ({path})")
+                content = tar.extractfile(member).read()
+                where = f"{path}, {member.name}"
+                found[expected[member.name]] = batches.read(io.BytesIO(content), range(10), "a CIFAR-10 batch", where)
     missing = sorted(name for name in expected.values() if name not in found)
     if missing:
         raise ValueError(f"expected the batches {', '.join(expected.values())}, found no {', '.join(missing)} ({path})")

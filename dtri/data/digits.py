@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dtri.data import store
+from dtri.data import rawfiles, store
 
-FILES: dict[str, store.RawFile] = {}
+FILES: dict[str, rawfiles.RawFile] = {}
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:

@@ -18,7 +18,6 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dtri.data import store
+from dtri.data import rawfiles, store
+from dtri.files import reading
 
 TIMEOUT_S = 60.0  # without a byte
 MIN_RATE = 1024  # bytes per second, over TIMEOUT_S
@@ -53,7 +53,7 @@ class _Part:
     """The beginning of a file, open to append and held by this process alone."""
 
     name: str  # of the whole file
-    file: store.RawFile
+    file: rawfiles.RawFile
     path: Path
     stream: FileIO
 
@@ -93,7 +93,7 @@ class _Part:
             ) from error
 
 
-def download(folder: Path, name: str, file: store.RawFile, urls: list[str]) -> list[str]:
+def download(folder: Path, name: str, file: rawfiles.RawFile, urls: list[str]) -> list[str]:
     """Bring one file into `folder` from the first address that has it. [], or what failed at each and what is kept.
 
     OSError when the disk is full or denies: another address would not help.
@@ -121,7 +121,7 @@ def download(folder: Path, name: str, file: store.RawFile, urls: list[str]) -> l
 
 def check_whole(path: Path, name: str) -> None:
     """Read an archive, told by its name, to the end; ValueError when it is damaged. For files without a known md5."""
-    try:
+    with reading(path, "expected a complete archive, found"):
         if name.endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
@@ -131,12 +131,10 @@ def check_whole(path: Path, name: str) -> None:
             with tarfile.open(path, "r|*") as archive:
                 while archive.next():
                     archive.members.clear()  # they would stay in memory, a million of them in some archives
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"expected a complete archive, found: {error} ({path})") from error
 
 
 @contextmanager
-def _held(path: Path, name: str, file: store.RawFile) -> Iterator[_Part]:
+def _held(path: Path, name: str, file: rawfiles.RawFile) -> Iterator[_Part]:
     """The part, for one process at a time: another one that wants the same file waits. An empty part is removed."""
     while True:
         with FileIO(path, "a") as stream:
@@ -182,12 +180,12 @@ def _complete(url: str, part: _Part) -> None:
 def _verify(part: _Part) -> None:
     """ValueError when the part is not the file: by md5; without one, by its size and the archive's own checks."""
     with part.path.open("rb") as stream:
-        page = store.web_page(stream.read(store.PAGE_BYTES))
+        page = rawfiles.web_page(stream.read(rawfiles.PAGE_BYTES))
     if page:
         raise ValueError(f"expected {part.name}, found {page}")
-    size, md5 = store.measure(part.path, part.file)
+    size, md5 = rawfiles.measure(part.path, part.file)
     if not part.file.fits(size, md5):
-        raise ValueError(f"expected {store.identity(part.name, part.file)}, found {size} bytes with md5 {md5}")
+        raise ValueError(f"expected {rawfiles.identity(part.name, part.file)}, found {size} bytes with md5 {md5}")
     if not part.file.md5:
         check_whole(part.path, part.name)
 
@@ -272,7 +270,7 @@ def _open(request: urllib.request.Request) -> http.client.HTTPResponse:
 
 def _refusal(error: urllib.error.HTTPError) -> str:
     try:
-        page = store.web_page(error.read(store.PAGE_BYTES))
+        page = rawfiles.web_page(error.read(rawfiles.PAGE_BYTES))
     except _NETWORK:
         page = None
     return f"HTTP {error.code} {error.reason}" + (f", {page}" if page else "")
@@ -304,9 +302,9 @@ def _head(chunks: Iterator[bytes]) -> bytes:
     head = b""
     for chunk in chunks:
         head += chunk
-        if len(head) >= (store.PAGE_BYTES if store.web_page(head) else _HEAD):
+        if len(head) >= (rawfiles.PAGE_BYTES if rawfiles.web_page(head) else _HEAD):
             break
-    page = store.web_page(head)
+    page = rawfiles.web_page(head)
     if page:
         raise _Failed(f"expected the file, found {page}", again=False)
     return head

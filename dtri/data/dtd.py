@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import image_folder, store
+from dtri.data import image_folder, rawfiles, store
 
 ARCHIVE = "dtd-r1.0.1.tar.gz"
 FILES = {
-    ARCHIVE: store.RawFile(
+    ARCHIVE: rawfiles.RawFile(
         md5="fff73e5086ae6bdbea199a49dfb8a4c1",  # torchvision.datasets.DTD
         of_content=False,
         size=625_239_812,
@@ -43,12 +43,12 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     crop = options.get("crop", "centre")
     if crop not in ("centre", "top_left"):
         raise ValueError(f"expected option 'crop' to be 'centre' or 'top_left', found {crop!r} (dtri.data.dtd)")
-    path = store.find_raw(raw, ARCHIVE, FILES[ARCHIVE])
+    path = rawfiles.find_raw(raw, ARCHIVE, FILES[ARCHIVE])
     read = _read_top_left if crop == "top_left" else _read_centre
     images = {}
     with image_folder.named(path):
         for name, content in image_folder.members(path):
-            if name.startswith(_FOLDER) and image_folder.is_image(name):
+            if name.startswith(_FOLDER) and rawfiles.is_image(name):
                 images[name] = read(content(), shape, f"{path}, {name}")
 
     names = sorted(images)

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from dtri.data import mnist, store
+from dtri.data.rawfiles import RawFile
 
 _WHERE = "https://github.com/zalandoresearch/fashion-mnist"
 _TERMS = "MIT licence"
 # md5: torchvision.datasets.FashionMNIST.resources.
 FILES = {
-    "train-images-idx3-ubyte.gz": store.RawFile("8d4fb7e6c68d591d4c3dfef9ec88bf0d", False, 26_421_880, _WHERE, _TERMS),
-    "train-labels-idx1-ubyte.gz": store.RawFile("25c81989df183df01b3e8a0aad5dffbe", False, 29_515, _WHERE, _TERMS),
-    "t10k-images-idx3-ubyte.gz": store.RawFile("bef4ecab320f06d8554ea6380940ec79", False, 4_422_102, _WHERE, _TERMS),
-    "t10k-labels-idx1-ubyte.gz": store.RawFile("bb300cfdad3c16e7a12a480ee83cd310", False, 5_148, _WHERE, _TERMS),
+    "train-images-idx3-ubyte.gz": RawFile("8d4fb7e6c68d591d4c3dfef9ec88bf0d", False, 26_421_880, _WHERE, _TERMS),
+    "train-labels-idx1-ubyte.gz": RawFile("25c81989df183df01b3e8a0aad5dffbe", False, 29_515, _WHERE, _TERMS),
+    "t10k-images-idx3-ubyte.gz": RawFile("bef4ecab320f06d8554ea6380940ec79", False, 4_422_102, _WHERE, _TERMS),
+    "t10k-labels-idx1-ubyte.gz": RawFile("bb300cfdad3c16e7a12a480ee83cd310", False, 5_148, _WHERE, _TERMS),
 }
 
 

@@ -12,39 +12,42 @@ Options:
            ratio; "crop": shorter side to the size, then centre crop (as torchvision's Resize and CenterCrop)
   labels   "folder": the class is the name of the parent folder, numbered in sorted order; null (default): no labels
   limit    at most so many images per split
+  background  one grey value or [red, green, blue], 0..255, on which transparent pictures are put; null (default):
+           transparency is an error, since what lies under it is not what anyone has seen
 
 The source order is the sorted order of the paths. Each split is stored in a seeded random order, so that the first n
 images of a split are a sample of it and not of one class. Archives are read in memory and never extracted; members that
 could write elsewhere or are unreasonably large are refused. Resizing uses PIL's bilinear filter, antialiased when
-shrinking.
+shrinking. Links inside a folder are followed. Hidden files and folders, and what operating systems leave beside
+pictures, are ignored and counted. Photographs are turned upright as their EXIF data says; of CMYK the colour profile is
+not applied; of 16-bit RGB the upper 8 bits count.
 """
 
 import csv
 import io
-import lzma
-import os
 import stat
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from dtri.data import store
+from dtri.data import rawfiles, store
+from dtri.files import printable, reading
 
-FILES: dict[str, store.RawFile] = {}  # the archive is named by an option
+FILES: dict[str, rawfiles.RawFile] = {}  # the archive is named by an option
 MAX_FILE = 64 * 2**20  # bytes of one image file
 MAX_TOTAL = 64 * 2**30  # bytes of all files of an archive together
 MAX_PIXELS = 64 * 2**20  # of one image
-_KNOWN = ("archive", "sha256", "split", "resize", "labels", "limit")
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
+_KNOWN = ("archive", "sha256", "split", "resize", "labels", "limit", "background")
 _SPLITS = ("train", "test")
+_OPAQUE = "; make it opaque, or see option 'background' of dtri.data.image_folder"
 _Member = tuple[str, Callable[[], bytes]]
 
 
@@ -57,12 +60,18 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     _check_choice("labels", classes_by, ("folder", None))
     if options.get("limit") is not None:
         store.check_count(options["limit"], "option 'limit'", "dtri.data.image_folder")
+    background = _background(options.get("background"))
     archive = inside(raw, options.get("archive"), "archive")
     sha256 = check_archive(archive, options.get("sha256"))
 
     with named(archive):
         names = [name for name, _ in members(archive)]
-    paths = sorted(name for name in names if is_image(name))
+    ignored = _ignored(names)
+    if ignored:
+        counts = ", ".join(f"{n} {kind}" for kind, n in ignored.items())
+        line = f"ignored {sum(ignored.values())} of {len(names)} files of {archive}: {counts}"
+        print(printable(line), flush=True)
+    paths = sorted(name for name in names if rawfiles.is_image(name))
     for first, second in pairwise(paths):
         if first == second:
             raise ValueError(f"expected every path once, found {first} twice ({archive})")
@@ -78,12 +87,15 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         for name, read in members(archive):
             if name in places:
                 split, k = places[name]
-                splits[split][k] = decode(read(), shape, resize, f"{archive}, {name}")
+                where = f"{archive}, {name}"
+                image = open_image(read(), shape[0], where, upright=True, background=background)
+                splits[split][k] = fit(image, shape, resize, where)
 
     classes, labels = None, {}
     if classes_by == "folder":
         parents = {path: _parent(path, archive) for path in places}
         classes = sorted(set(parents.values()))
+        _check_classes(classes, archive)
         number = {name: k for k, name in enumerate(classes)}
         labels = {
             split: np.array([number[parents[paths[i]]] for i in index], np.int64) for split, index in indices.items()
@@ -106,7 +118,10 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
             "classes": classes,
             "n_source": len(paths),
             "n_ignored": len(names) - len(paths),
+            "ignored": ignored,
+            "background": options.get("background"),
         },
+        names=paths,
     )
 
 
@@ -117,17 +132,25 @@ def inside(raw: Path, name: Any, option: str) -> Path:
     return Path(raw) / _safe(name, Path(raw))
 
 
-def check_archive(archive: Path, sha256: str | None) -> str | None:
-    """The archive's sha256 (None for a folder). FileNotFoundError when it is not there, ValueError for another hash."""
+def find_index(raw: Path, name: Any) -> Path:
+    """The file that splits an archive; FileNotFoundError where there is none."""
+    index = inside(raw, name, "index")
+    if not index.is_file():
+        raise FileNotFoundError(f"expected a CSV file with the columns path,split, found none; put it at {index}")
+    return index
+
+
+def check_archive(archive: Path, sha256: str | None) -> str:
+    """The sha256 of an archive or of a folder's images. FileNotFoundError: not there; ValueError: another hash."""
     if archive.is_dir():
         if sha256:
             raise ValueError(f"expected a file with sha256 {sha256}, found a folder ({archive})")
-        return None
+        return rawfiles.sha256_of(archive)
     if not archive.is_file():
         identity = f" with sha256 {sha256}" if sha256 else ""
         raise FileNotFoundError(f"expected the archive {archive.name}{identity}, found none; put it at {archive}")
-    store.check_no_page(archive, f"the archive {archive.name}", "where it came from")
-    found = store.digest(archive, "sha256")
+    rawfiles.check_no_page(archive, f"the archive {archive.name}", "where it came from")
+    found = rawfiles.sha256_of(archive)
     if sha256 and found != sha256.lower():
         raise ValueError(f"expected sha256 {sha256}, found {found} ({archive}, {archive.stat().st_size} bytes)")
     return found
@@ -143,18 +166,38 @@ def fit(image: Image.Image, shape: tuple[int, int, int], resize: str, where: str
     return pixels(_RESIZE[resize](image, (shape[2], shape[1]), where))
 
 
-def open_image(content: bytes, channels: int, where: str) -> Image.Image:
-    """Bytes of an image file -> grey (1 channel) or RGB (3) picture; ValueError: unreadable or too large."""
-    try:
+def open_image(
+    content: bytes, channels: int, where: str, upright: bool = False, background: tuple[int, int, int] | None = None
+) -> Image.Image:
+    """Bytes of an image file -> grey (1 channel) or RGB (3) picture, turned as its EXIF data says if `upright`.
+
+    ValueError naming `where`: unreadable, too large, more than 8 bits of grey, animated, or transparent while no
+    `background` is given.
+    """
+    with reading(where, "expected an image, found something unreadable"):
+        if not content:
+            raise EOFError("an empty file")
         with Image.open(io.BytesIO(content)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"expected at most {MAX_PIXELS} pixels, found {image.width}x{image.height} ({where})")
             if image.mode.startswith(("I", "F")):  # converting these to 8 bits would clip, not scale
                 raise ValueError(f"expected 8 bits per channel, found mode {image.mode} ({where})")
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # a photograph and its previews
+                raise ValueError(f"expected one picture, found {frames} frames ({where})")
             image.load()
-            return image.convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError, EOFError, zlib.error, Image.DecompressionBombError) as error:
-        raise ValueError(f"expected an image, found something unreadable: {_reason(error)} ({where})") from error
+            picture = ImageOps.exif_transpose(image) if upright else image
+            if _transparent(picture):
+                if background is None:
+                    raise ValueError(f"expected an opaque picture, found transparent pixels ({where}){_OPAQUE}")
+                ground = Image.new("RGBA", picture.size, (*background, 255))
+                picture = Image.alpha_composite(ground, picture.convert("RGBA"))
+            return picture.convert("L" if channels == 1 else "RGB")
+
+
+def _transparent(image: Image.Image) -> bool:
+    """Whether any pixel is, by an alpha channel or a transparent colour."""
+    return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
 
 
 def pixels(image: Image.Image) -> np.ndarray:
@@ -199,7 +242,7 @@ def _split(paths: list[str], split: Any, raw: Path, archive: Path, seed: int) ->
     if set(split) == {"random"}:
         return _random_split(len(paths), split["random"], archive, random)
     if set(split) == {"index"}:
-        parts = _index_split(paths, inside(raw, split["index"], "index"), archive)
+        parts = _index_split(paths, find_index(raw, split["index"]), archive)
     else:
         parts = _folder_split(paths, split, archive)
     return {name: random.permutation(np.array(parts[name], np.int64)) for name in _SPLITS if name in parts}
@@ -237,11 +280,13 @@ def _folder_split(paths: list[str], folders: dict[str, Any], archive: Path) -> d
 
 
 def _index_split(paths: list[str], index: Path, archive: Path) -> dict[str, list[int]]:
-    if not index.is_file():
-        raise FileNotFoundError(f"expected a CSV file with the columns path,split, found none; put it at {index}")
     place, seen = {path: k for k, path in enumerate(paths)}, set()
     parts: dict[str, list[int]] = {}
-    with index.open(newline="", encoding="utf-8-sig") as file:
+    with (
+        reading(index, "expected a CSV file, found"),
+        # As names of files, whatever their bytes.
+        index.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file,
+    ):
         rows = csv.DictReader(file)
         if not {"path", "split"} <= set(rows.fieldnames or ()):
             raise ValueError(f"expected the columns path,split, found {rows.fieldnames} ({index})")
@@ -266,6 +311,36 @@ def _check_choice(option: str, value: Any, known: tuple[str | None, ...]) -> Non
         raise ValueError(f"expected option {option!r} to be {choices}, found {value!r} (dtri.data.image_folder)")
 
 
+def _background(value: Any) -> tuple[int, int, int] | None:
+    """The colour of option `background`."""
+    if value is None:
+        return None
+    colour = value if isinstance(value, list) else [value] * 3
+    if len(colour) != 3 or not all(type(part) is int and 0 <= part <= 255 for part in colour):
+        raise ValueError(
+            f"expected option 'background' to be a grey value or [red, green, blue], 0..255, found {value!r} "
+            "(dtri.data.image_folder)"
+        )
+    return tuple(colour)
+
+
+def _ignored(names: Iterable[str]) -> dict[str, int]:
+    """Numbers of the files that are no images, by kind: "hidden", or the suffix."""
+    kinds = Counter(
+        "hidden" if rawfiles.is_leftover(name) else PurePosixPath(name).suffix.lower() or "without a suffix"
+        for name in names
+        if not rawfiles.is_image(name)
+    )
+    return dict(sorted(kinds.items()))
+
+
+def _check_classes(classes: list[str], archive: Path) -> None:
+    """Classes that differ in case alone would be one on other systems, and are one by mistake on this."""
+    for first, second in pairwise(sorted(classes, key=lambda name: (name.casefold(), name))):
+        if first.casefold() == second.casefold():
+            raise ValueError(f"expected classes that differ in more than case, found {first} and {second} ({archive})")
+
+
 def _check_names(split: dict[str, Any], archive: Path) -> None:
     for name in split:
         if name not in _SPLITS:
@@ -277,7 +352,7 @@ def members(archive: Path) -> Iterator[_Member]:
     total = 0
     for name, size, read in _openers(archive):
         total += size
-        if total > MAX_TOTAL or (size > MAX_FILE and is_image(name)):
+        if total > MAX_TOTAL or (size > MAX_FILE and rawfiles.is_image(name)):
             limit = f"{MAX_TOTAL} bytes in all" if total > MAX_TOTAL else f"{MAX_FILE} bytes in one file"
             raise ValueError(f"expected at most {limit}, found {size} in {name}, {total} so far ({archive})")
         yield name, read
@@ -297,11 +372,8 @@ def _openers(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
 
 
 def _from_folder(folder: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
-    for parent, _, files in os.walk(folder):
-        for file in sorted(files):
-            path = Path(parent, file)
-            if path.is_file():
-                yield path.relative_to(folder).as_posix(), path.stat().st_size, path.read_bytes
+    for name, path in rawfiles.walk(folder):
+        yield name, path.stat().st_size, path.read_bytes
 
 
 def _from_zip(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
@@ -336,21 +408,9 @@ def _from_tar(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
             raise ValueError(f"expected nothing after the end of the tar archive, found {MAX_FILE} bytes ({archive})")
 
 
-@contextmanager
-def named(archive: Path) -> Iterator[None]:
-    """The archive formats' own errors as a ValueError that names the archive."""
-    try:
-        yield
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        EOFError,
-        OSError,
-        zlib.error,
-        lzma.LZMAError,
-        NotImplementedError,
-    ) as error:
-        raise ValueError(f"expected a complete archive, found: {_reason(error)} ({archive})") from error
+def named(archive: Path) -> AbstractContextManager[None]:
+    """Whatever reading it raises, as a ValueError that names the archive."""
+    return reading(archive, "expected a complete archive, found")
 
 
 def _safe(name: str, archive: Path) -> str:
@@ -361,18 +421,8 @@ def _safe(name: str, archive: Path) -> str:
     return str(path)
 
 
-def is_image(name: str) -> bool:
-    """By suffix; not the hidden companions that some systems add."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.parts[0] != "__MACOSX"
-
-
 def _parent(path: str, archive: Path) -> str:
     parent = PurePosixPath(path).parent.name
     if not parent:
         raise ValueError(f"expected every image in the folder of its class, found {path} at the top ({archive})")
     return parent
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import image_folder, store
+from dtri.data import image_folder, rawfiles, store
 from dtri.data.stream import Stream
 
 _WHERE = "whoever has a copy: image-net.org/small, the origin, no longer serves it"
 _TERMS = "non-commercial research and education, no redistribution; cite van den Oord et al. and Russakovsky et al."
 FILES = {
-    "train_32x32.tar": store.RawFile(None, False, 4_113_018_880, _WHERE, _TERMS),
-    "valid_32x32.tar": store.RawFile(None, False, 161_474_560, _WHERE, _TERMS),
+    "train_32x32.tar": rawfiles.RawFile(None, False, 4_113_018_880, _WHERE, _TERMS),
+    "valid_32x32.tar": rawfiles.RawFile(None, False, 161_474_560, _WHERE, _TERMS),
 }
 SHA256 = {  # sizes and hashes: the checksums of tensorflow_datasets, downsampled_imagenet
     "train_32x32.tar": "244a323d48f8d72f65ad8b54658c01fed68d2d7bdc77ccb43da58c11e94224e5",
@@ -37,7 +37,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     store.check_options(options, (), _MODULE)
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} ({_MODULE})")
-    paths = {split: store.find_raw(raw, name, FILES[name]) for split, name in _ARCHIVES.items()}
+    paths = {split: rawfiles.find_raw(raw, name, FILES[name]) for split, name in _ARCHIVES.items()}
     for path in paths.values():
         image_folder.check_archive(path, SHA256[path.name])
     source = {"module": _MODULE, "archive_sha256": SHA256}
@@ -57,7 +57,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 def _positions(path: Path, expected: int) -> np.ndarray:
     """int64 [n]: for every image in the archive's order, its place among the sorted paths."""
     with image_folder.named(path):
-        names = [name for name, _ in image_folder.members(path) if image_folder.is_image(name)]
+        names = [name for name, _ in image_folder.members(path) if rawfiles.is_image(name)]
     if len(set(names)) != expected or len(names) != expected:
         raise ValueError(f"expected {expected} images, found {len(names)} of {len(set(names))} names ({path})")
     positions = np.empty(len(names), np.int64)
@@ -67,7 +67,7 @@ def _positions(path: Path, expected: int) -> np.ndarray:
 
 def _images(path: Path, start: int) -> Generator[np.ndarray, None, None]:
     with image_folder.named(path):
-        files = ((name, read) for name, read in image_folder.members(path) if image_folder.is_image(name))
+        files = ((name, read) for name, read in image_folder.members(path) if rawfiles.is_image(name))
         for position, (name, read) in enumerate(files):
             if position >= start:
                 yield image_folder.decode(read(), SHAPE, "none", f"{path}, {name}")

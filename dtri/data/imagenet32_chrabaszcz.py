@@ -7,7 +7,6 @@ Every image of ImageNet, reduced with a box filter: other pixels than those of v
 
 import json
 import zipfile
-import zlib
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -15,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import batches, image_folder, store
+from dtri.data import batches, image_folder, rawfiles, store
 from dtri.data.stream import Stream
+from dtri.files import reading
 
 _WHERE = "https://image-net.org/download-images (downsampled image data, after a login)"
 _TERMS = "non-commercial research and education, no redistribution; cite Chrabaszcz et al. and Russakovsky et al."
 FILES = {  # hashes are not published: counts, labels and the checksums inside the zips are verified
-    "Imagenet32_train.zip": store.RawFile(None, False, None, _WHERE, _TERMS),
-    "Imagenet32_val.zip": store.RawFile(None, False, None, _WHERE, _TERMS),
+    "Imagenet32_train.zip": rawfiles.RawFile(None, False, None, _WHERE, _TERMS),
+    "Imagenet32_val.zip": rawfiles.RawFile(None, False, None, _WHERE, _TERMS),
 }
 N_IMAGES = {"train": 1_281_167, "test": 50_000}
 SHAPE = batches.SHAPE
@@ -40,7 +40,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     store.check_options(options, (), _MODULE)
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} ({_MODULE})")
-    paths = {split: store.find_raw(raw, name, FILES[name]) for split, (name, _) in _BATCHES.items()}
+    paths = {split: rawfiles.find_raw(raw, name, FILES[name]) for split, (name, _) in _BATCHES.items()}
     hashes = {path.name: image_folder.check_archive(path, None) for path in paths.values()}
     labels = {split: _labels(path, _BATCHES[split][1]) for split, path in paths.items()}
     for split, parts in labels.items():
@@ -79,16 +79,13 @@ def _images(path: Path, names: tuple[str, ...], lengths: list[int], start: int) 
 
 def _read(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 [n, 3, 32, 32], int64 [n]) of one batch, wherever in the zip it lies."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            found = [member for member in file.infolist() if PurePosixPath(member.filename).name == name]
-            if len(found) != 1 or found[0].file_size > _MAX_BATCH:
-                sizes = [member.file_size for member in found]
-                raise ValueError(f"expected one {name} of at most {_MAX_BATCH} bytes, found the sizes {sizes} ({path})")
-            with file.open(found[0]) as content:
-                batch = batches.read(content, range(1, N_CLASSES + 1), "a batch of 32x32 images", f"{path}, {name}")
-                while content.read(1 << 20):  # the checksum is compared at the end
-                    pass
-    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"expected a complete zip archive, found: {error!r} ({path})") from error
+    with reading(path, "expected a complete zip archive, found"), zipfile.ZipFile(path) as file:
+        found = [member for member in file.infolist() if PurePosixPath(member.filename).name == name]
+        if len(found) != 1 or found[0].file_size > _MAX_BATCH:
+            sizes = [member.file_size for member in found]
+            raise ValueError(f"expected one {name} of at most {_MAX_BATCH} bytes, found the sizes {sizes} ({path})")
+        with file.open(found[0]) as content:
+            batch = batches.read(content, range(1, N_CLASSES + 1), "a batch of 32x32 images", f"{path}, {name}")
+            while content.read(1 << 20):  # the checksum is compared at the end
+                pass
     return batch

@@ -28,11 +28,11 @@ import lmdb
 import numpy as np
 import PIL
 
-from dtri.data import image_folder, store
+from dtri.data import image_folder, rawfiles, store
 from dtri.data.stream import Stream
-from dtri.files import remove_partial, write_atomic
+from dtri.files import reading, remove_partial, write_atomic
 
-FILES: dict[str, store.RawFile] = {}  # the archive is named by an option
+FILES: dict[str, rawfiles.RawFile] = {}  # the archive is named by an option
 _MODULE = "dtri.data.lsun"
 _KNOWN = ("archive", "sha256", "n_source", "holdout", "resize", "limit")
 _DATABASE = "data.mdb"
@@ -52,17 +52,16 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     if resize not in ("crop", "stretch"):
         raise ValueError(f"expected option 'resize' to be 'crop' or 'stretch', found {resize!r} ({_MODULE})")
     archive = image_folder.inside(raw, options.get("archive"), "archive")
-    if archive.is_dir():
-        archive /= _DATABASE
+    archive = database(archive)
     sha256 = image_folder.check_archive(archive, options.get("sha256"))
-    database = _unpacked(archive) if archive.suffix == ".zip" else archive
+    unpacked = _unpacked(archive) if archive.suffix == ".zip" else archive
 
-    n_source = _count(database)
+    n_source = _count(unpacked)
     if options.get("n_source") not in (None, n_source):
-        raise ValueError(f"expected {options['n_source']} images, found {n_source} ({database})")
+        raise ValueError(f"expected {options['n_source']} images, found {n_source} ({unpacked})")
     n = min(n_source, options.get("limit") or n_source)
     if n_test >= n:
-        raise ValueError(f"expected more than {n_test} images, all of which would be held out, found {n} ({database})")
+        raise ValueError(f"expected more than {n_test} images, all of which would be held out, found {n} ({unpacked})")
     held_out = np.zeros(n, bool)
     held_out[store.generator(seed).permutation(n)[:n_test]] = True
     indices = {"train": np.flatnonzero(~held_out), "test": np.flatnonzero(held_out)}
@@ -82,7 +81,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
             split: Stream(
                 length=len(index),
                 image_shape=shape,
-                read=partial(_images, database, index, shape, resize),
+                read=partial(_images, unpacked, index, shape, resize),
                 identity=json.dumps([split, source, PIL.__version__]),
             )
             for split, index in indices.items()
@@ -93,6 +92,11 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         description=f"LSUN {options['archive']}, resize {resize}; {n_test} images held out",
         source=source,
     )
+
+
+def database(archive: Path) -> Path:
+    """The file that counts: what lies beside it in an unpacked folder, lock files of readers say, does not."""
+    return archive / _DATABASE if archive.is_dir() else archive
 
 
 def _images(
@@ -137,12 +141,11 @@ def _count(database: Path) -> int:
 
 @contextmanager
 def _opened(database: Path) -> Iterator[lmdb.Environment]:
-    """The library's own errors as a ValueError that names the file."""
-    try:
-        with lmdb.open(str(database), subdir=False, readonly=True, lock=False) as environment:
-            yield environment
-    except lmdb.Error as error:
-        raise ValueError(f"expected an LMDB database, found: {error} ({database})") from error
+    with (
+        reading(database, "expected an LMDB database, found"),
+        lmdb.open(str(database), subdir=False, readonly=True, lock=False) as environment,
+    ):
+        yield environment
 
 
 def _unpacked(archive: Path) -> Path:

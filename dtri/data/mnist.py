@@ -4,23 +4,23 @@ Files are judged by their decompressed content: copies of the four files are com
 (1, 32, 32) pads with two black pixels on every side; nothing is ever resized.
 """
 
-import gzip
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dtri.data import store
+from dtri.data import rawfiles, store
+from dtri.data.rawfiles import RawFile
+from dtri.files import reading
 
 _WHERE = "https://yann.lecun.com/exdb/mnist/ or its mirror https://ossci-datasets.s3.amazonaws.com/mnist/"
 _TERMS = "no licence text at the origin; commonly cited as CC BY-SA 3.0"
 # md5 and size of the decompressed bytes: header (16 or 8 bytes) and one byte per value.
 FILES = {
-    "train-images-idx3-ubyte.gz": store.RawFile("6bbc9ace898e44ae57da46a324031adb", True, 47_040_016, _WHERE, _TERMS),
-    "train-labels-idx1-ubyte.gz": store.RawFile("a25bea736e30d166cdddb491f175f624", True, 60_008, _WHERE, _TERMS),
-    "t10k-images-idx3-ubyte.gz": store.RawFile("2646ac647ad5339dbf082846283269ea", True, 7_840_016, _WHERE, _TERMS),
-    "t10k-labels-idx1-ubyte.gz": store.RawFile("27ae3e4e09519cfbb04c329615203637", True, 10_008, _WHERE, _TERMS),
+    "train-images-idx3-ubyte.gz": RawFile("6bbc9ace898e44ae57da46a324031adb", True, 47_040_016, _WHERE, _TERMS),
+    "train-labels-idx1-ubyte.gz": RawFile("a25bea736e30d166cdddb491f175f624", True, 60_008, _WHERE, _TERMS),
+    "t10k-images-idx3-ubyte.gz": RawFile("2646ac647ad5339dbf082846283269ea", True, 7_840_016, _WHERE, _TERMS),
+    "t10k-labels-idx1-ubyte.gz": RawFile("27ae3e4e09519cfbb04c329615203637", True, 10_008, _WHERE, _TERMS),
 }
 SHAPE = (1, 28, 28)
 _PREFIX = {"train": "train", "test": "t10k"}
@@ -42,7 +42,7 @@ def arrays(
     raw: Path,
     image_shape: tuple[int, int, int],
     options: dict[str, Any],
-    files: dict[str, store.RawFile],
+    files: dict[str, RawFile],
     title: str,
     module: str,
 ) -> store.Arrays:
@@ -54,7 +54,7 @@ def arrays(
     splits, labels = {}, {}
     for split, prefix in _PREFIX.items():
         names = f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"
-        images, classes = (read_idx(store.find_raw(raw, n, files[n]), d) for n, d in zip(names, (3, 1)))
+        images, classes = (read_idx(rawfiles.find_raw(raw, n, files[n]), d) for n, d in zip(names, (3, 1)))
         labels[split] = classes.astype(np.int64)
         if images.shape[1:] != (28, 28) or len(images) != len(labels[split]):
             raise ValueError(
@@ -74,11 +74,8 @@ def arrays(
 
 def read_idx(path: Path, n_dims: int) -> np.ndarray:
     """uint8 array of an idx file (big-endian header), gzip or not; ValueError for another format or length."""
-    try:
-        with store.open_content(path) as file:
-            content = file.read()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"expected a complete idx file, found: {error} ({path})") from error
+    with reading(path, "expected a complete idx file, found"), rawfiles.open_content(path) as file:
+        content = file.read()
     start = 4 + 4 * n_dims
     magic = 0x800 + n_dims  # type 8 (unsigned byte), number of dimensions: 2051 for images, 2049 for labels
     found = int.from_bytes(content[:4], "big")

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from dtri.data import store
+from dtri.data import rawfiles, store
 
-FILES: dict[str, store.RawFile] = {}
+FILES: dict[str, rawfiles.RawFile] = {}
 _SCALES = (2, 3, 4, 6)
 
 

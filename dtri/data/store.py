@@ -1,18 +1,14 @@
 """Prepared datasets on disk: uint8 [N, C, H, W] arrays, their indices into the source, and hashes of all of it.
 
 A folder holds `<split>.npy`, `index.npz` and `meta.json`. `meta.json` is written last, so a folder that has one is
-complete. The same inputs give the same bytes. Describing and checking raw files is here too; nothing here needs torch.
+complete. The same inputs give the same bytes. Nothing here needs torch.
 """
 
-import gzip
 import hashlib
-import html
 import json
 import os
-import re
 import shutil
-import zipfile
-import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,30 +19,8 @@ import numpy as np
 from dtri.files import digest, remove_partial, write_atomic, write_json
 
 SPLITS = ("train", "test", "test_leaky")  # test_leaky: the EGBAD composition of the anomaly detection sets
-_PAGE = re.compile(rb"\s*(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|title|script|meta|\?xml)", re.IGNORECASE)
-_TITLE = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
-PAGE_BYTES = 1 << 16  # how far into a file its web page's title is looked for
 HASHED_BYTES = 4 << 30  # files up to this size are hashed whenever they are read, larger ones only by `verify`
 _META_KEYS = ("name", "image_shape", "sizes", "sha256", "content", "n_classes", "source", "description")
-
-
-@dataclass(frozen=True)
-class RawFile:
-    """One file of a drop folder as its publisher made it.
-
-    With `of_content`, `md5` and `size` (bytes) are those of the decompressed content, because copies of the file differ
-    in how they were compressed. `url_hint` says where a person gets it, `terms` under which conditions.
-    """
-
-    md5: str | None
-    of_content: bool
-    size: int | None
-    url_hint: str
-    terms: str
-
-    def fits(self, size: int, md5: str) -> bool:
-        """Whether a file of that size and md5 is this one; the size only counts where no md5 is known."""
-        return md5 == self.md5 if self.md5 else self.size in (None, size)
 
 
 class Streamed(Protocol):
@@ -78,6 +52,7 @@ class Arrays:
     n_classes: int | None
     description: str
     source: dict[str, Any] = field(default_factory=dict)
+    names: Sequence[str] = ()  # of the images in the source order, for messages, where they have any
 
 
 @dataclass(frozen=True)
@@ -106,7 +81,9 @@ class Dataset:
         path = self.folder / f"{split}.npy"
         try:
             images = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # of any type: a header is parsed as Python is
             raise ValueError(f"expected a complete array in {path}, found: {error}; {self._again}") from error
         expected = (self.meta["sizes"][split], *self.image_shape)
         if images.dtype != np.uint8 or images.shape != expected:
@@ -142,7 +119,7 @@ class Dataset:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:
             raise ValueError(f"expected complete arrays in {path}, found: {error}; {self._again}") from error
 
     @property
@@ -165,8 +142,13 @@ def _hash_of(path: Path, size: int, mtime_ns: int) -> str:
     return digest(path, "sha256")
 
 
-def save(arrays: Arrays, folder: Path, name: str) -> dict[str, Any]:
-    """Write `arrays` into `folder` and return its meta. ValueError when they do not describe a dataset."""
+def save(
+    arrays: Arrays, folder: Path, name: str, examine: Callable[[Path], dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Write `arrays` into `folder` and return its meta. ValueError when they do not describe a dataset.
+
+    `examine` looks at the folder of the written arrays and returns what else the meta says of them.
+    """
     _check(arrays, name)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -204,6 +186,7 @@ def save(arrays: Arrays, folder: Path, name: str) -> dict[str, Any]:
         "n_classes": arrays.n_classes,
         "source": arrays.source,
         "description": arrays.description,
+        **(examine(folder) if examine else {}),
     }
     write_json(folder / "meta.json", meta)
     return meta
@@ -239,88 +222,6 @@ def verify(folder: Path) -> Dataset:
         if found != expected:
             raise ValueError(f"expected sha256 {expected}, found {found} ({path}); prepare the dataset again")
     return dataset
-
-
-def find_raw(folder: Path, name: str, file: RawFile) -> Path:
-    """Path of a raw file; a `.gz` judged by its content may lie there decompressed. FileNotFoundError: what to do."""
-    folder = Path(folder)
-    candidates = [folder / name]
-    if file.of_content and name.endswith(".gz"):
-        candidates.append(folder / name.removesuffix(".gz"))
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise FileNotFoundError(
-        f"expected {identity(name, file)}, found no such file in {folder}; "
-        f"get it from {file.url_hint} and put it at {folder / name}"
-    )
-
-
-def verify_raw(folder: Path, files: dict[str, RawFile]) -> dict[str, dict[str, Any]]:
-    """{name: {"size", "md5"}} of the raw files, of their content where that is what counts.
-
-    FileNotFoundError for a missing file; ValueError for one with another md5 (or, without a known md5, another size),
-    and for a web page that was saved in its place.
-    """
-    found = {}
-    for name, file in files.items():
-        path = find_raw(folder, name, file)
-        check_no_page(path, identity(name, file), file.url_hint)
-        size, md5 = measure(path, file)
-        if not file.fits(size, md5):
-            raise ValueError(
-                f"expected {identity(name, file)}, found {size} bytes with md5 {md5} ({path}); "
-                f"get it again from {file.url_hint}"
-            )
-        found[name] = {"size": size, "md5": md5}
-    return found
-
-
-def measure(path: Path, file: RawFile) -> tuple[int, str]:
-    """(size, md5) of a raw file, of its content where that is what counts; ValueError for a damaged gzip file."""
-    size, md5 = 0, hashlib.md5(usedforsecurity=False)
-    with open_content(path) if file.of_content else Path(path).open("rb") as stream:
-        try:
-            while chunk := stream.read(1 << 20):
-                size += len(chunk)
-                md5.update(chunk)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"expected a complete gzip file, found: {error} ({path})") from error
-    return size, md5.hexdigest()
-
-
-def identity(name: str, file: RawFile) -> str:
-    """A raw file in words: name, size and md5."""
-    size = f"{file.size} bytes" if file.size else "any size"
-    return f"{name} ({size}, md5 {file.md5 or 'unknown'}{', both decompressed' if file.of_content else ''})"
-
-
-def check_no_page(path: Path, expected: str, url_hint: str) -> None:
-    """ValueError when the file is a web page: hosts send one, with a download's name, instead of an error."""
-    with Path(path).open("rb") as file:
-        page = web_page(file.read(PAGE_BYTES))
-    if page:
-        raise ValueError(
-            f"expected {expected}, found {page} saved under that name ({path}): the host's quota was used up or it "
-            f"wanted a login; delete it and get the file again from {url_hint}"
-        )
-
-
-def web_page(start: bytes) -> str | None:
-    """What to call the web page that begins like this; None when it is none."""
-    if not _PAGE.match(start):
-        return None
-    title = _TITLE.search(start)
-    text = " ".join(html.unescape(title[1].decode("utf-8", "replace")).split()) if title else ""
-    text = "".join(character for character in text if character.isprintable())[:80]
-    return f"a web page titled {text!r}" if text else "a web page"
-
-
-def open_content(path: Path) -> BinaryIO:
-    """The decompressed content of a gzip file, or the file itself: told apart by its first bytes, not its name."""
-    with Path(path).open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if compressed else Path(path).open("rb")
 
 
 def generator(seed: int) -> np.random.RandomState:

@@ -4,19 +4,18 @@ Paper A scores it as an out-of-distribution set. The file is a MATLAB 5 one: X i
 0 as class 10; both are put right here.
 """
 
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
-from dtri.data import store
+from dtri.data import rawfiles, store
+from dtri.files import reading
 
 FILE = "test_32x32.mat"
 FILES = {
-    FILE: store.RawFile(
+    FILE: rawfiles.RawFile(
         md5="eb5a983be6a315427106f1b164d9cef3",  # torchvision.datasets.SVHN.split_list
         of_content=False,
         size=64_275_384,
@@ -39,7 +38,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     store.check_options(options, (), "dtri.data.svhn")
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} (dtri.data.svhn)")
-    images, labels = read_mat(store.find_raw(raw, FILE, FILES[FILE]))
+    images, labels = read_mat(rawfiles.find_raw(raw, FILE, FILES[FILE]))
     return store.Arrays(
         splits={"test": images},
         indices={"test": np.arange(len(images), dtype=np.int64)},
@@ -52,20 +51,9 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 
 def read_mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 [N, 3, 32, 32], int64 [N] in 0..9) of a cropped-digits file; ValueError for another format or content."""
-    try:
+    with reading(path, "expected a complete MATLAB 5 file with X and y, found"):
         content = loadmat(path, variable_names=("X", "y"))
         values, classes = content["X"], content["y"].ravel()
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        EOFError,
-        NotImplementedError,
-        MatReadError,
-        zlib.error,
-    ) as error:  # what a truncated file causes depends on where it ends
-        raise ValueError(f"expected a complete MATLAB 5 file with X and y, found: {error!r} ({path})") from error
     valid = values.dtype == np.uint8 and values.shape == (32, 32, 3, len(classes))
     if not valid or not np.isin(classes, np.arange(1, 11)).all():
         found = f"{values.dtype} {values.shape} and {len(classes)} classes, {np.unique(classes)[:11].tolist()}"

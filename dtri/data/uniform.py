@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import store
+from dtri.data import rawfiles, store
 
-FILES: dict[str, store.RawFile] = {}
+FILES: dict[str, rawfiles.RawFile] = {}
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:

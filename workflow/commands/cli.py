@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from dtri.files import printable
+
 
 def run(main: Callable[[], int]) -> int:
     """Exit code of `main`; expected errors become one line on stderr and code 2 (DTRI_TRACEBACK=1 shows all).
@@ -21,7 +23,7 @@ def run(main: Callable[[], int]) -> int:
         if os.environ.get("DTRI_TRACEBACK"):
             raise
         text = str(error) if not isinstance(error, KeyError) else error.args[0]
-        print(f"error: {' '.join(str(text).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(text).split()))}", file=sys.stderr)
         return 2
 
 

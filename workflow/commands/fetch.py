@@ -4,19 +4,20 @@
 
 The record holds per file its name, its sha256, and the size and md5 (of the decompressed content where that identifies
 the file; those two are what is compared with the publisher's). `--archive` names a
-file or folder that the user provides (dtri.data.image_folder): it must be there, and match `--sha256` when given.
+file or folder that the user provides (dtri.data.image_folder): it must be there, and match `--sha256` when given;
+`--index` names a list of its images. `--replaced` is kept in the record (dtri.data.rawfiles.replaced).
 After a failure, a kill or a full disk the same command continues where it stopped. No later stage opens a socket.
 """
 
 import argparse
-import hashlib
 import os
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dtri.data import download, store
+from dtri.data import download, image_folder, rawfiles
+from dtri.files import digest, write_json
 from workflow.commands.cli import run
 from workflow.commands.prepare import dataset_module  # not the other way: how a file came here changes no image
 
@@ -28,6 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="record to write (JSON)")
     parser.add_argument("--archive", help="name of the user's file or folder inside the drop folder")
     parser.add_argument("--sha256", help="expected hash of the archive")
+    parser.add_argument("--index", help="name of a file inside the drop folder that splits the archive")
+    parser.add_argument("--replaced", default="", help="what the plan saw in place of the raw files fetched before")
     parser.add_argument(
         "--offline", action="store_true", default=bool(os.environ.get("DTRI_OFFLINE")), help="never download"
     )
@@ -35,15 +38,20 @@ def main(argv: list[str] | None = None) -> int:
 
     module = dataset_module(args.module)
     provide(args.raw, module, args.offline)
-    record = store.verify_raw(args.raw, module.FILES)
+    record = rawfiles.verify_raw(args.raw, module.FILES)
     for name, file in module.FILES.items():
-        path = store.find_raw(args.raw, name, file)
+        path = rawfiles.find_raw(args.raw, name, file)
         if not file.md5:
             download.check_whole(path, name)
-        record[name] |= {"file": path.name, "sha256": store.digest(path, "sha256")}
+        record[name] |= {"file": path.name, "sha256": rawfiles.sha256_of(path)}
     if args.archive or args.sha256:
-        record |= archive_record(args.raw, args.archive, args.sha256)
-    store.write_json(args.out, record)
+        record |= archive_record(args.raw, args.archive, args.sha256, module)
+    if args.index:
+        index = image_folder.find_index(args.raw, args.index)
+        record[args.index] = described(args.raw, index, rawfiles.sha256_of(index))
+    for name, file in record.items():
+        rawfiles.remember(args.out, name, args.raw / file["file"], file["sha256"])
+    write_json(args.out, record | ({"replaced": args.replaced} if args.replaced else {}))
     return 0
 
 
@@ -55,7 +63,7 @@ def provide(raw: Path, module: ModuleType, offline: bool) -> None:
     absent = {}
     for name, file in module.FILES.items():
         try:
-            store.find_raw(raw, name, file)
+            rawfiles.find_raw(raw, name, file)
         except FileNotFoundError as error:
             absent[name] = error
     for name, missing in list(absent.items()):
@@ -78,23 +86,20 @@ def _bring(raw: Path, name: str, module: ModuleType, offline: bool) -> str:
     return f"download failed: {'; '.join(errors)}" if errors else ""
 
 
-def archive_record(raw: Path, name: str | None, sha256: str | None) -> dict[str, Any]:
-    """{name: {"file", "size", "md5", "sha256"}} of the user's archive.
-
-    Of a folder size and md5, over its sorted relative paths and their md5.
-    """
-    from dtri.data import image_folder
-
+def archive_record(raw: Path, name: str | None, sha256: str | None, module: ModuleType) -> dict[str, Any]:
+    """{name: described} of the user's archive, or of the part of it that the module reads."""
     archive = image_folder.inside(raw, name, "archive")
-    image_folder.check_archive(archive, sha256)
-    if archive.is_file():
-        hashes = {algorithm: store.digest(archive, algorithm) for algorithm in ("md5", "sha256")}
-        return {name: {"file": name, "size": archive.stat().st_size, **hashes}}
-    md5, size = hashlib.md5(usedforsecurity=False), 0
-    for path in sorted(path for path in archive.rglob("*") if path.is_file()):
-        md5.update(f"{path.relative_to(archive).as_posix()}\0{store.digest(path, 'md5')}\n".encode())
-        size += path.stat().st_size
-    return {name: {"size": size, "md5": md5.hexdigest()}}
+    if hasattr(module, "database"):
+        archive = module.database(archive)
+    return {name: described(raw, archive, image_folder.check_archive(archive, sha256))}
+
+
+def described(raw: Path, path: Path, sha256: str) -> dict[str, Any]:
+    """{"file", "size", "sha256"} of a file, with its md5, or of the images of a folder; "file" is its path in `raw`."""
+    found = {"file": path.relative_to(raw).as_posix(), "size": rawfiles.size_of(path)}
+    if path.is_file():
+        found["md5"] = digest(path, "md5")
+    return found | {"sha256": sha256}
 
 
 if __name__ == "__main__":

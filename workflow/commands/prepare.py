@@ -7,19 +7,18 @@ r"""Turn raw files, or an already prepared dataset, into a prepared dataset (uin
 """
 
 import argparse
-import hashlib
 import importlib
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
-from dtri.data import store
+from dtri.data import overlap, rawfiles, store
+from dtri.files import printable
 from workflow.commands.cli import run
 
 
@@ -42,15 +41,27 @@ def main(argv: list[str] | None = None) -> int:
             kind = "--module" if args.module else "--holdout-of"
             raise ValueError(f"expected --{name.replace('_', '-')} with {kind}, found none")
     with _alone(args.out):
-        store.save(_prepare_module(args) if args.module else _prepare_holdout(args), args.out, args.name)
+        arrays = _prepare_module(args) if args.module else _prepare_holdout(args)
+        store.save(arrays, args.out, args.name, lambda folder: _overlap(arrays, folder))
     return 0
 
 
+def _overlap(arrays: store.Arrays, folder: Path) -> dict[str, int]:
+    """Says how many test images are training images too, by their pixels; a set without training images has none."""
+    if not {"train", "test"} <= set(arrays.splits):
+        return {}
+    train, test = (np.load(folder / f"{split}.npy", mmap_mode="r") for split in ("train", "test"))
+    pairs = overlap.repeated(test, train)
+    if pairs:
+        line = overlap.report(pairs, arrays.indices["test"], arrays.indices["train"], arrays.names)
+        print(f"note: {printable(line)}", flush=True)
+    return {"n_test_in_train": len(pairs)}
+
+
 def _alone(out: Path) -> FileLock:
-    """Waits for another process of this user that prepares the same folder (an orphan of a killed workflow, say)."""
-    folder = Path(tempfile.gettempdir()) / f"dtri-prepare-{os.getuid()}"  # not in `out`: a mistake leaves nothing there
-    folder.mkdir(exist_ok=True)
-    return FileLock(folder / hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16])
+    """Waits for another process that prepares the same folder (an orphan of a killed workflow, say)."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(out.parent / f".{out.name}.lock")  # not in `out`: a mistake leaves nothing there
 
 
 def dataset_module(name: str) -> ModuleType:
@@ -69,7 +80,7 @@ def dataset_module(name: str) -> ModuleType:
 
 def _prepare_module(args: argparse.Namespace) -> store.Arrays:
     module = dataset_module(args.module)
-    store.verify_raw(args.raw, module.FILES)
+    rawfiles.verify_raw(args.raw, module.FILES)
     return module.prepare(args.raw, _shape(args.image_shape), _options(args.options), args.seed)
 
 

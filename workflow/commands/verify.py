@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dtri.data import store
+from dtri.data import rawfiles, store
 from dtri.report.records import Record, read_sealed
 from workflow import plan
 from workflow.commands.cli import run
@@ -83,9 +83,19 @@ def _raw(path: Path, downloads: Path) -> Iterator[Finding]:
         yield Finding("changed", path, str(error))
         return
     for file in listed.values():
-        raw = downloads / kin / file.get("file", "")
-        if raw.is_file():
-            yield _hashed(raw, file["sha256"])
+        if isinstance(file, dict) and (raw := downloads / kin / file["file"]).exists():
+            yield _hashed_raw(raw, file["sha256"])
+
+
+def _hashed_raw(path: Path, expected: str) -> Finding:
+    """A file, or a folder of images."""
+    try:
+        found = rawfiles.sha256_of(path)
+    except (OSError, ValueError) as error:
+        return Finding("changed", path, str(error))
+    if found != expected:
+        return Finding("changed", path, f"expected sha256 {expected[:12]}, found {found[:12]}; it was prepared before")
+    return Finding("ok", path)
 
 
 def _classifier(path: Path) -> Iterator[Finding]:

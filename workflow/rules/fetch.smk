@@ -9,9 +9,11 @@ rule fetch:
     localrule: True
     params:
         arguments=plan.fetch_arguments,
+        replaced=plan.replaced_raw,
         code=plan.fetch_code,
     shell:
-        "python -m workflow.commands.fetch {params.arguments} --out {output.record} > {log} 2>&1"
+        "python -m workflow.commands.fetch {params.arguments} --replaced {params.replaced:q}"
+        " --out {output.record} > {log} 2>&1"
 
 
 rule inception:
