@@ -9,7 +9,7 @@ import sys
 
 from snakemake.utils import min_version
 
-from workflow import plan, warm
+from workflow import clock, plan, warm
 
 min_version("9.20")
 
@@ -25,6 +25,7 @@ except (ValueError, OSError) as error:
 # Jobs run with this interpreter, wherever snakemake was started from; device and offline mode reach them as they are.
 shell.prefix(plan.shell_prefix(sys.executable))
 plan.outlive_warnings()
+clock.forgive()
 
 
 # Used only on request (--software-deployment-method apptainer); dtri.def says how to build it.

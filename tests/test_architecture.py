@@ -52,6 +52,7 @@ MAY_IMPORT = {
         *("dtri.data.rawfiles", "workflow.fingerprint", "workflow.settings_file"),
     ),
     "workflow.settings_file": (),
+    "workflow.clock": (),
     "workflow.warm": (),
     "workflow.tables": ("dtri.report.cells",),
     "workflow.figures": ("dtri.report", "workflow.tables"),
@@ -206,7 +207,11 @@ def test_few_load_modules_by_name(module: str) -> None:
 )
 def test_rules_import_the_plan_only(path: Path) -> None:
     found = re.findall(r"^[ \t]*(?:import|from) .*", path.read_text("utf-8"), re.M)
-    assert set(found) <= {"import sys", "from snakemake.utils import min_version", "from workflow import plan, warm"}
+    assert set(found) <= {
+        "import sys",
+        "from snakemake.utils import min_version",
+        "from workflow import clock, plan, warm",
+    }
     assert not re.search(r"^[ \t]*def\b|\blambda\b", path.read_text("utf-8"), re.M)
 
 
