@@ -57,8 +57,8 @@ def write_product(path: Path, want: Want, seed: int) -> None:
     elif kind == "landscape.npz":
         np.savez(path, **landscape(rng))
     elif kind == "landscape.csv":
-        rows = [(a, f, t, int(9 / t), 3, 5) for a, f in ((10.0, 0.5), (20.0, 1.0)) for t in (0.5, 1.0, 2.0)]
-        header = "alpha,alpha_factor,threshold,basins,large_basins,largest"
+        rows = [(a, f, f / 3, f, t, int(9 / t), 3, 5) for a, f in ((10.0, 0.5), (20.0, 1.0)) for t in (0.5, 1.0, 2.0)]
+        header = "alpha,alpha_factor,connected,connected_flat,threshold,basins,large_basins,largest"
         path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
     elif kind.endswith(".npz"):
         shift = {"cifar10": 0.0, "uniform": 40.0}.get(want.against, 1.0)
@@ -78,6 +78,9 @@ def landscape(rng: np.random.Generator) -> dict[str, np.ndarray]:
     counts = {
         "starts": 40,
         "not_converged": 3,
+        "descended_again": 2,
+        "region": "|z| <= 9.5",
+        "on_edge": 0.04,
         "minima": 21,
         "basins": 9,
         "basins_too_small": 5,
@@ -87,6 +90,7 @@ def landscape(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "temperature": 0.01,
         "alpha": 12.3,
         "connected": 0.31,
+        "connected_flat": 0.97,
         "thermal_rise": 0.02,
         "reach": 0.2,
         "strayed_over_reach": 1.5,
@@ -97,8 +101,8 @@ def landscape(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "members": np.array([2, 1, 3]),
         "order": np.array([1, 0, 2]),
         "merges": np.array([[0.5, 0, 1]]),
-        "walked": heights,
-        "straight": np.minimum(heights + 1, 4),
+        "path_barrier": heights,
+        "line_barrier": np.minimum(heights + 1, 4),
         "heights": heights,
         "found": np.array(json.dumps(counts)),
     }

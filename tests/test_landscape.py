@@ -1,5 +1,6 @@
-"""Energy landscape mapping, against a two-dimensional energy whose minima and saddles are known in closed form."""
+"""Energy landscape mapping, against energies whose minima and saddles are known in closed form."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise, product
 
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from dtri.landscape import barriers, grouping, mapping, tree
 from dtri.landscape.attraction_diffusion import Walk, attract
-from dtri.landscape.energy import ball, box, everywhere, normalised
-from dtri.landscape.minima import Descent, descend, distinct
+from dtri.landscape.energy import EVERYWHERE, ball, box, normalised
+from dtri.landscape.minima import Check, Descent, descend, distinct, find, search, steepest
 from dtri.landscape.settings import Settings
 
 # U(x, y) = A(x) + B(y), two tilted double wells: four minima, and a saddle between neighbours where one coordinate is
@@ -25,8 +26,8 @@ SETTINGS = Settings(
     from_samples=40,
     from_images=0,
     from_reconstructions=0,
-    descent_steps=2000,
-    smallest_step_size=1e-4,
+    gradient_samples=4,
+    smallest_radius=1e-4,
     descent_tolerance=1e-6,
     same_distance=0.02,
     noise=0.04,
@@ -41,6 +42,7 @@ SETTINGS = Settings(
     alpha_factor=0.7,
     chunk=25,
 )
+QUICK = replace(SETTINGS, trials=1, patience=20, alpha_factor=0.5, alpha_factors=(0.5, 1.0), thresholds=(0.5,))
 
 
 def energy(x: Tensor) -> Tensor:
@@ -90,7 +92,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture(scope="module")
 def found() -> mapping.Landscape:
-    return mapping.map_energy(energy, starts(), SETTINGS, memory(), box(-2, 2))
+    return mapping.map_energy(energy, starts(), SETTINGS, memory(), [box(-2, 2)])
 
 
 def memory(known=None, save=None) -> mapping.Memory:
@@ -107,19 +109,19 @@ def test_finds_the_minima(found):
     assert np.allclose(found.energies, ENERGIES, atol=1e-5)
     assert found.found["not_converged"] == 0
     nearest = [np.argmin([np.hypot(*(x - m)) for m in np.array(MINIMA)]) for x in starts().numpy()]
-    assert np.mean(found.fell_into == nearest) > 0.8  # the quadrants are nearly the basins
+    assert np.mean(found.minimum_of_start == nearest) > 0.8  # the quadrants are nearly the basins
 
 
 def test_finds_the_barriers(found):
     """Above the saddle by thermal noise at most, and never below it but by 0.03, for a step right over the pass."""
     assert [members[0] for members in found.kept] == [0, 1, 2, 3]
     off = ~np.eye(4, dtype=bool)
-    for matrix, passes in ((found.heights, tree.bottleneck(SADDLES)), (found.walked, SADDLES)):
+    for matrix, passes in ((found.heights, tree.bottleneck(SADDLES)), (found.path_barrier, SADDLES)):
         assert np.all(np.abs(matrix - passes - THERMAL / 2)[off] < THERMAL / 2 + 0.03)
 
 
 def test_barriers_lie_above_both_minima_and_form_an_ultrametric(found):
-    for matrix in (found.walked, found.straight, found.heights):
+    for matrix in (found.path_barrier, found.line_barrier, found.heights):
         assert np.array_equal(matrix, matrix.T)
         assert np.all(matrix >= np.maximum.outer(found.energies, found.energies))
     assert tree.is_ultrametric(found.heights)
@@ -136,9 +138,45 @@ def test_basins_by_threshold(found):
     assert all(counts[0.5, t] >= counts[1.0, t] for t in (0.25, 0.5, 5.0))
 
 
+def test_heights_are_the_lower_of_path_and_line(found):
+    """Between neighbours the line passes the saddle itself, between opposite minima it crosses both hills."""
+    assert (found.line_barrier < found.path_barrier).any()
+    assert (found.path_barrier < found.line_barrier - 0.5).any()
+    lower = np.minimum(found.path_barrier, found.line_barrier)
+    assert np.array_equal(found.heights, tree.bottleneck(lower))
+
+
+def test_the_pull_alone_is_recorded_beside_every_magnetisation(found):
+    """The strength that connects a third of the pairs here connects all on a flat energy: the energy holds them."""
+    assert found.found["connected_flat"] > 0.9 > 0.5 > found.found["connected"] > 0
+    for row in found.sensitivity:
+        assert row["alpha"] == row["alpha_factor"] * found.found["alpha"]
+        if row["alpha_factor"] == 1.0:
+            assert (row["connected"], row["connected_flat"]) == tuple(
+                found.found[k] for k in ("connected", "connected_flat")
+            )
+    nothing = mapping._Pairs(lambda x: 0 * x[:, 0], torch.tensor(MINIMA).float(), WALK, SETTINGS, memory(), box(-2, 2))
+    assert [nothing.share(alpha) for alpha in (1e-3, 300.0)] == [0.0, 1.0]
+    assert [nothing.share(alpha, flat=True) for alpha in (1e-3, 300.0)] == [0.0, 1.0]
+
+
+def test_the_sensitivity_groups_at_its_own_magnetisation():
+    known = memory()
+    rows = mapping.map_energy(energy, starts(12), QUICK, known, [box(-2, 2)]).sensitivity
+    for alpha in {row["alpha"] for row in rows}:
+        assert any(name.startswith(f"group {alpha!r} ") for name in known.known), alpha
+
+
+def test_every_unit_has_noise_of_its_own():
+    draw = lambda g: torch.randn(3, generator=g)  # noqa: E731
+    first, second = memory()("a", draw), memory()("b", draw)
+    assert not torch.equal(first, second)
+    assert torch.equal(memory()("a", draw), first)
+
+
 def test_the_sign_of_the_energy_matters(found):
     """Mapping f in place of U = -f finds the corners of the box, and none of the minima."""
-    upside_down = mapping.map_energy(lambda x: -energy(x), starts(), SETTINGS, memory(), box(-2, 2))
+    upside_down = mapping.map_energy(lambda x: -energy(x), starts(), SETTINGS, memory(), [box(-2, 2)])
     assert np.allclose(np.abs(upside_down.minima[:4]), 2)
     gaps = np.abs(upside_down.minima[:, None] - np.array(MINIMA)[None]).sum(2)
     assert gaps.min() > 0.5
@@ -147,14 +185,14 @@ def test_the_sign_of_the_energy_matters(found):
 def test_a_killed_mapping_ends_the_same(found):
     """After any unit of work: what was saved until then, and the same call."""
     states: list[dict[str, Tensor]] = []
-    mapping.map_energy(energy, starts(), SETTINGS, memory(save=lambda known: states.append(dict(known))), box(-2, 2))
+    mapping.map_energy(energy, starts(), SETTINGS, memory(save=lambda known: states.append(dict(known))), [box(-2, 2)])
     assert len(states) > 20
     for state in (states[1], states[-2]):
         again = memory(state)
-        resumed = mapping.map_energy(energy, starts(), SETTINGS, again, box(-2, 2))
+        resumed = mapping.map_energy(energy, starts(), SETTINGS, again, [box(-2, 2)])
         assert again.known.keys() == states[-1].keys()
         assert all(again.known[name] is tensor for name, tensor in state.items()), "what was saved is not done again"
-        for name in ("minima", "energies", "fell_into", "walked", "straight", "heights"):
+        for name in ("minima", "energies", "minimum_of_start", "path_barrier", "line_barrier", "heights"):
             assert np.array_equal(getattr(resumed, name), getattr(found, name)), name
         for name in ("basins", "kept", "sensitivity", "found"):
             assert getattr(resumed, name) == getattr(found, name), name
@@ -162,7 +200,9 @@ def test_a_killed_mapping_ends_the_same(found):
 
 def test_another_seed_takes_other_paths(found):
     other = mapping.Memory(1, torch.device("cpu"))
-    assert not np.array_equal(mapping.map_energy(energy, starts(), SETTINGS, other, box(-2, 2)).walked, found.walked)
+    assert not np.array_equal(
+        mapping.map_energy(energy, starts(), SETTINGS, other, [box(-2, 2)]).path_barrier, found.path_barrier
+    )
 
 
 def test_one_minimum_is_one_basin():
@@ -171,9 +211,67 @@ def test_one_minimum_is_one_basin():
     assert single.basins == [[0]]
     assert single.heights.shape == (1, 1)
     assert {s["basins"] for s in single.sensitivity} == {1}
-    hasty = replace(SETTINGS, descent_steps=5)
-    with pytest.raises(ValueError, match="expected descents that converge, found none among 40"):
+    hasty = replace(SETTINGS, descent_steps=1)
+    with pytest.raises(ValueError, match="expected descents that end in minima, found none among 40"):
         mapping.map_energy(energy, starts(), hasty, memory())
+
+
+# A mixture of wells in any dimension: -SOFTNESS log sum exp(-well / SOFTNESS) over paraboloids of equal curvature. Its
+# minima are the centres. Two wells meet at a plane, whose lowest point lies on the line between the centres, and there
+# the mixture lies SOFTNESS log 2 below them; where a third well covers that point, the way over the third is lower
+# still. So the lowest passes are the bottlenecks of these heights.
+
+SOFTNESS = 0.1
+CURVATURE = 2.0
+CENTRES = np.array([[0.0, 0.0], [1.6, 0.0], [0.0, 3.0], [1.5, 3.2], [4.0, 1.2]])
+DEPTHS = np.array([0.0, 0.2, 0.1, 0.35, 0.25])
+
+
+def wells(d: int) -> tuple[Callable[[Tensor], Tensor], np.ndarray]:
+    """The energy in d dimensions, and its minima [5, d]: the plane of the centres turned at random."""
+    turned = CENTRES @ np.linalg.qr(np.random.RandomState(d).randn(d, 2))[0].T
+    centres, depths = torch.tensor(turned).float(), torch.tensor(DEPTHS).float()
+
+    def mixture(x: Tensor) -> Tensor:
+        return -SOFTNESS * (-(depths + CURVATURE / 2 * (x[:, None] - centres).square().sum(2)) / SOFTNESS).logsumexp(1)
+
+    return mixture, turned
+
+
+def passes() -> np.ndarray:
+    """Lowest energies [5, 5] of the mixture at which wells meet two by two."""
+    squared = np.square(CENTRES[:, None] - CENTRES).sum(2) + np.eye(5)
+    share = 0.5 + (DEPTHS - DEPTHS[:, None]) / (CURVATURE * squared)
+    meeting = DEPTHS[:, None] + CURVATURE / 2 * share**2 * squared
+    return np.where(np.eye(5, dtype=bool), DEPTHS, meeting - SOFTNESS * np.log(2))
+
+
+@pytest.mark.parametrize("d", [2, 10, 16])
+def test_wells_of_known_depths_and_passes(d: int):
+    """Minima, barriers, basins by threshold and the tree, all within thermal noise of the closed form."""
+    force, centres = wells(d)
+    order = np.argsort(DEPTHS)
+    points = torch.tensor(centres[np.arange(30) % 5]).float()
+    points = points + 0.8 * torch.randn(points.shape, generator=generator(2)) / d**0.5
+    settings = replace(
+        SETTINGS, gradient_samples=2 * d, smallest_radius=1e-3, descent_tolerance=1e-5, same_distance=0.03, noise=0.015,
+        temperature=0.003, reach=0.15, threshold=0.3, alpha_factors=(1.0,), thresholds=(0.3, 1.2), connected=0.5,
+    )  # fmt: skip
+    mapped = mapping.map_energy(force, points, settings, memory(), [ball(9.0)])
+    assert mapped.found["descended_again"] == mapped.found["not_converged"] == mapped.found["on_edge"] == 0
+    assert np.allclose(mapped.energies, DEPTHS[order], atol=1e-3)
+    assert np.allclose(mapped.minima, centres[order], atol=0.02)
+    assert mapped.kept == [[0], [1], [2], [3], [4]]
+
+    exact = tree.bottleneck(passes()[np.ix_(order, order)])
+    for matrix in (mapped.heights, tree.bottleneck(mapped.path_barrier)):
+        above = (matrix - exact)[~np.eye(5, dtype=bool)]
+        assert -0.05 < above.min() <= above.max() < 0.15
+    joins, known = tree.merges(mapped.heights), tree.merges(exact)
+    assert [(j.left, j.right) for j in joins] == [(j.left, j.right) for j in known]
+    assert tree.leaf_order(5, joins) == tree.leaf_order(5, known)
+    counts = {row["threshold"]: row["basins"] for row in mapped.sensitivity}
+    assert counts == {0.3: 5, 1.2: 3}, "the near wells join two by two"
 
 
 # Attraction-diffusion
@@ -183,7 +281,7 @@ WALK = Walk(noise=0.04, temperature=TEMPERATURE, reach=0.15, patience=100, steps
 
 def chains(alpha: float, n: int = 40, walk: Walk = WALK, force=energy) -> Tensor:
     a, b = (torch.tensor([MINIMA[i]] * n, dtype=torch.float32) for i in (0, 3))
-    return attract(force, a, b, torch.full((n,), alpha), walk, generator(), everywhere)
+    return attract(force, a, b, torch.full((n,), alpha), walk, generator(), EVERYWHERE)
 
 
 def test_no_magnetisation_never_arrives_and_a_strong_one_always_does():
@@ -204,6 +302,19 @@ def test_the_pull_is_the_same_at_any_distance():
             limited = Walk(walk.noise, 1.0, walk.reach, walk.patience, limit)
             path = attract(flat, start, torch.zeros(1, 2), alpha, limited, generator())
             assert path.isfinite().item() == arrives, (start, limit)
+
+
+@pytest.mark.parametrize("patience, steps", [(7, 100), (100, 7)])
+def test_a_chain_that_comes_no_nearer_ends_after_its_patience_or_its_steps(patience: int, steps: int):
+    seen: list[Tensor] = []
+
+    def flat(x: Tensor) -> Tensor:
+        seen.append(x.detach())
+        return 0 * x.sum(1)
+
+    walk = Walk(noise=1e-9, temperature=1.0, reach=0.01, patience=patience, steps=steps)
+    attract(flat, torch.ones(1, 2), torch.zeros(1, 2), torch.zeros(1), walk, generator())
+    assert len(seen) == 2 + 7, "the target, the start and seven steps"
 
 
 def test_a_barrier_counts_both_ends_and_only_of_successes():
@@ -246,7 +357,7 @@ def test_both_directions_are_tried():
 
 def test_the_lowest_barrier_falls_with_alpha():
     a, b = (torch.tensor([MINIMA[i]], dtype=torch.float32) for i in (3, 0))
-    search = barriers.Search(trials=3, factor=0.8, raises=8, falls=100)
+    search = barriers.Search(trials=3, factor=0.8, max_increases=8, max_decreases=100)
     lowest, border = barriers.lowest(energy, a, b, 300.0, WALK, search, generator())
     hasty = barriers.trials(energy, a, b, torch.tensor([300.0]), WALK, 3, generator())
     assert saddle(0, 3) - 0.03 < lowest.item() <= hasty.item()
@@ -258,6 +369,31 @@ def test_the_lowest_barrier_falls_with_alpha():
     assert border.isnan().item()
 
 
+def test_magnetisation_falls_after_success_and_rises_before_the_first_one_alone(monkeypatch: pytest.MonkeyPatch):
+    """The lowest barrier counts, not the last one; every strength is tried once, in the order that is written."""
+    inf = np.inf
+    script = {0: [5, 3, 4, inf], 1: [inf, inf, 7, inf], 2: [inf] * 9, 3: [9, 8, 6, 1, 1]}
+    tried: dict[int, list[float]] = {pair: [] for pair in script}
+
+    def scripted(_energy, a, _b, alpha, *_) -> Tensor:
+        for pair, strength in zip(a[:, 0].int().tolist(), alpha.tolist(), strict=True):
+            tried[pair].append(strength)
+        return torch.tensor([float(script[p][len(tried[p]) - 1]) for p in a[:, 0].int().tolist()])
+
+    monkeypatch.setattr(barriers, "trials", scripted)
+    pairs = torch.arange(4.0)[:, None].expand(4, 2)
+    search = barriers.Search(trials=1, factor=0.5, max_increases=3, max_decreases=2)
+    lowest, border = barriers.lowest(energy, pairs, pairs, 8.0, WALK, search, generator())
+    assert tried == {0: [8, 4, 2], 1: [8, 16, 32, 16], 2: [8, 16, 32, 64], 3: [8, 4, 2]}
+    assert lowest.tolist() == [3, 7, inf, 6]
+    assert border.nan_to_num(-1).tolist() == [2, 32, -1, 2]
+    for calls in tried.values():
+        calls.clear()
+    more = barriers.Search(trials=1, factor=0.5, max_increases=3, max_decreases=3)
+    assert barriers.lowest(energy, pairs, pairs, 8.0, WALK, more, generator())[0].tolist() == [3, 7, inf, 1]
+    assert tried[0] == [8, 4, 2, 1], "a pair that has connected is not pulled harder again"
+
+
 def test_a_straight_line_passes_over_the_highest_point_on_it():
     a, b = (torch.tensor([MINIMA[i]], dtype=torch.float32) for i in (0, 3))
     t = torch.linspace(0, 1, 50)[:, None]
@@ -266,31 +402,92 @@ def test_a_straight_line_passes_over_the_highest_point_on_it():
 
 # Minima
 
+DESCENT = Descent(steps=200, samples=8, radius=0.1, smallest=1e-4, tolerance=1e-6)
+CHECK = Check(radius=0.05, rounds=10, points=16, tolerance=1e-3, attempts=3)
+
 
 def test_descent_on_a_kink_converges():
     """|x - 1| + |y| has no vanishing gradient anywhere, as piecewise linear networks."""
     kink = lambda x: (x - torch.tensor([1.0, 0.0])).abs().sum(1)  # noqa: E731
-    place, lowest, converged = descend(kink, starts(20), Descent(2000, 0.05, 1e-4, 1e-6, 20))
+    place, lowest, converged = descend(kink, starts(20), DESCENT, generator())
     assert converged.all()
     assert torch.allclose(place, torch.tensor([1.0, 0.0]).expand(20, 2), atol=2e-3)
     assert torch.equal(lowest, kink(place))
 
 
+def test_descent_does_not_stall_on_a_ridge():
+    """Steepest descent with a line search stalls on y = 0 of 3 |y| + x, and momentum alone crawls there."""
+    ridge = lambda x: 3 * x[:, 1].abs() + x[:, 0]  # noqa: E731
+    _, lowest, converged = descend(ridge, starts(10), DESCENT, generator(), ball(5.0))
+    assert converged.all()
+    assert torch.allclose(lowest, torch.tensor(-5.0), atol=1e-3)
+    alone = replace(DESCENT, samples=0)
+    assert descend(ridge, starts(10), alone, generator(), ball(5.0))[1].max() > -4, "its own gradient is not enough"
+
+
 def test_descent_stays_in_its_region():
     down = lambda x: x.sum(1)  # noqa: E731
-    descent = Descent(2000, 0.05, 1e-4, 1e-6, 20)
-    assert torch.equal(descend(down, starts(5), descent, box(-1, 1))[0], -torch.ones(5, 2))
-    place, _, converged = descend(down, starts(5), descent, ball(1.0))
+    assert torch.equal(descend(down, starts(5), DESCENT, generator(), box(-1, 1))[0], -torch.ones(5, 2))
+    place, _, converged = descend(down, starts(5), DESCENT, generator(), ball(1.0))
     assert converged.all()
     assert torch.allclose(place, torch.full((5, 2), -(0.5**0.5)), atol=1e-3)
-    assert not descend(down, starts(5), Descent(50, 0.05, 1e-4, 1e-6, 20))[2].any(), "it has no end"
+    assert not descend(down, starts(5), replace(DESCENT, steps=50), generator())[2].any(), "it has no end"
 
 
-def test_chains_do_not_depend_on_each_other():
-    descent = Descent(300, 0.05, 1e-4, 1e-6, 20)
-    together = descend(energy, starts(10), descent)[0]
-    alone = torch.cat([descend(energy, one[None], descent)[0] for one in starts(10)])
-    assert torch.allclose(together, alone, atol=1e-6)
+@pytest.mark.parametrize("slope", [(1.0, 1.0), (3.0, 1.0), tuple(np.random.RandomState(0).randn(16))])
+def test_a_linear_energy_has_one_minimum_in_a_ball(slope: tuple[float, ...]):
+    """-r |slope|, at -r slope / |slope|, from all starts: none ends elsewhere on the sphere."""
+    way, radius = torch.tensor(slope, dtype=torch.float32), 4.0
+    points = 2 * torch.randn(24, len(slope), generator=generator(1))
+    place, u, descents = find(lambda x: x @ way, points, DESCENT, CHECK, generator(), ball(radius))
+    assert (descents == 1).all()
+    assert torch.allclose(u, -radius * way.norm(), atol=1e-3)
+    assert torch.allclose(place, (-radius * way / way.norm()).expand_as(place), atol=0.02)
+    assert len(distinct(place, u, 0.1, 0.02)[0]) == 1
+
+
+def test_the_shortest_vector_of_a_hull():
+    gradients = torch.tensor([[[1.0, 1.0], [1.0, -1.0], [3.0, 0.0]], [[1.0, 2.0], [-1.0, -2.0], [5.0, 5.0]]])
+    assert torch.allclose(steepest(gradients, torch.zeros(2, 2)), torch.tensor([[-1.0, 0.0], [0.0, 0.0]]), atol=1e-5)
+    edge = torch.tensor([[0.0, 2.0]])
+    outward = torch.tensor([[[1.0, -4.0], [1.0, -6.0]]])
+    assert torch.allclose(steepest(outward, edge, ball(2.0)), torch.tensor([[-1.0, 0.0]]), atol=1e-5)
+    assert torch.allclose(steepest(-outward, edge, ball(2.0)), torch.tensor([[1.0, -4.0]]), atol=1e-3)
+
+
+def test_a_false_minimum_is_descended_again():
+    """A plateau with a hole that no gradient shows: the random search finds it, and the chain ends in it."""
+    hole = lambda x: torch.where(x[:, 0] > 0.02, 0.0, (x[:, 0] + 0.3).abs() - 1) + x[:, 1] ** 2  # noqa: E731
+    start = torch.tensor([[0.04, 0.0], [-0.1, 0.1]])
+    blind = replace(DESCENT, radius=1e-3)
+    _, u, converged = descend(hole, start, blind, generator())
+    assert converged.all()
+    assert u[0].item() == pytest.approx(0.0, abs=1e-4)
+    _, u, descents = find(hole, start, blind, CHECK, generator(), EVERYWHERE)
+    assert descents.tolist() == [2, 1]
+    assert torch.allclose(u, torch.tensor(-1.0), atol=1e-3)
+    once = find(hole, start, blind, replace(CHECK, attempts=1), generator(), EVERYWHERE)
+    assert once[2].tolist() == [0, 1], "what fails its check is not reported"
+
+
+def test_the_search_finds_no_lower_point_at_a_minimum_and_one_elsewhere():
+    minima = torch.tensor(MINIMA, dtype=torch.float32)
+    assert torch.allclose(search(energy, minima, CHECK, generator())[1], energy(minima), atol=1e-5)
+    place, u = search(energy, minima + 0.1, CHECK, generator())
+    assert (u < energy(minima + 0.1) - 0.02).all()
+    assert torch.equal(u, energy(place))
+
+
+def test_the_region_grows_until_it_holds_the_minima():
+    """The wells lie at distances of about 4 from the origin."""
+    far = lambda x: energy(x / 3)  # noqa: E731
+    with pytest.raises(
+        ValueError, match=r"at most 5% of \d+ minima on the edge of .* \|z\| <= 3, found 100%: raise region_"
+    ):
+        mapping.map_energy(far, starts(12), QUICK, memory(), [ball(2.0), ball(3.0)])
+    grown = mapping.map_energy(far, 3 * starts(), QUICK, memory(), [ball(3.0), ball(6.0), ball(12.0)])
+    assert (grown.found["region"], grown.found["on_edge"]) == ("|z| <= 6", 0.0)
+    assert np.allclose(grown.minima, 3 * np.array(MINIMA), atol=5e-3)
 
 
 def test_the_same_minimum_needs_place_and_energy():
@@ -387,7 +584,8 @@ def test_basins_without_a_path_stay_apart():
         ({"thresholds": (0.5, -1.0)}, "expected a positive number for thresholds"),
         ({"from_samples": -1}, "expected two starts or more, none of a kind below 0"),
         ({"alpha_factors": (0.5, 2.0)}, "expected 1.0 among alpha_factors"),
-        ({"connected": 1.0}, "expected alpha_factor and connected below 1"),
+        ({"connected": 1.0}, "expected connected below 1, found 1.0"),
+        ({"region_quantile": 1.0}, "expected region_quantile below 1, found 1.0"),
     ],
 )
 def test_impossible_settings(fields, message):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dtri import checkpoint, experiment
+from dtri import checkpoint, corners, experiment, images
 from dtri.data import store
 from dtri.experiment import TrainSpec
 from dtri.landscape.settings import Settings
@@ -25,10 +25,12 @@ SETTINGS = Settings(
     from_samples=6,
     from_images=5,
     from_reconstructions=4,
-    descent_steps=200,
-    smallest_step_size=0.02,
+    gradient_samples=4,
+    smallest_radius=0.02,
     descent_tolerance=0.01,
-    descent_patience=5,
+    check_rounds=3,
+    check_points=8,
+    same_energy=0.05,
     walk_steps=30,
     patience=10,
     trials=1,
@@ -37,8 +39,8 @@ SETTINGS = Settings(
     alpha_factors=(1.0,),
     thresholds=(0.5,),
     alpha_factor=0.5,
-    alpha_raises=1,
-    alpha_falls=2,
+    alpha_max_increases=1,
+    alpha_max_decreases=2,
 )
 
 
@@ -52,10 +54,10 @@ def spots(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Two classes: bright above or bright below, with noise."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, 2, n)
-    images = draw.integers(0, 60, (n, *SHAPE)).astype(np.uint8)
-    for image, label in zip(images, labels):
+    drawn = draw.integers(0, 60, (n, *SHAPE)).astype(np.uint8)
+    for image, label in zip(drawn, labels):
         image[:, 14 * label : 14 * label + 14] += 150
-    return images, labels
+    return drawn, labels
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +89,8 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "spots",
     )
     store.save(arrays, folder / "spots", "spots")
-    judge = classifier.train_classifier(train, labels, 2, 0, steps=10, batch_size=10)
-    classifier.save(judge, folder / "classifier.safetensors", {})
+    labeller = classifier.train_classifier(train, labels, 2, 0, steps=10, batch_size=10)
+    classifier.save(labeller, folder / "classifier.safetensors", {})
     summary = {
         "preset": "demo",
         "dataset": "spots",
@@ -134,7 +136,7 @@ def test_what_it_writes(made: Path) -> None:
         data = dict(arrays)
     counts = json.loads(str(data["found"]))
     assert counts["starts"] == 15
-    assert data["members"].sum() + counts["minima_not_drawn"] == counts["minima"] == len(data["judged"])
+    assert data["members"].sum() + counts["minima_not_drawn"] == counts["minima"] == len(data["labels"])
     assert data["starts"].sum() + counts["not_converged"] == 15  # every basin is kept here
     assert data["images"].shape[1:] == (landscape.SHOWN, *SHAPE)
     lowest = data["energies"][:, 0]
@@ -151,6 +153,37 @@ def test_what_it_writes(made: Path) -> None:
     )
     assert record.value == record.extra["purity"]["value"]
     assert record.extra["settings"]["noise"] == SETTINGS.noise
+
+
+def test_the_unit_is_the_spread_of_test_images(room: Path, made: Path) -> None:
+    model, _ = checkpoint.load_model(room / "model.safetensors")
+    dataset = store.load(room / "spots")
+    with torch.no_grad():
+        values, others = (
+            model.energy(images.to_float(torch.from_numpy(dataset.images(s).copy()))) for s in ("test", "train")
+        )
+    extra = Record.read(made / "purity.json").extra
+    assert extra["energy_mean"] == pytest.approx(values.mean().item(), rel=1e-5)
+    assert extra["energy_std"] == pytest.approx(values.double().std().item(), rel=1e-5)
+    assert values.mean().item() != pytest.approx(others.mean().item(), rel=1e-3)
+
+
+def test_the_region_holds_the_latents_of_training_images(room: Path, made: Path) -> None:
+    """Balls of 1.5 times the .99 quantile of |mu(x)| and doubled; the record names the one that was mapped."""
+    model, _ = checkpoint.load_model(room / "model.safetensors")
+    train = store.load(room / "spots").images("train")
+    regions, norms = landscape.candidate_regions(model, train, SETTINGS)
+    expected = np.quantile(np.linalg.norm(corners.encode(model, train).numpy(), axis=1), 0.99)
+    assert norms["0.99"] == pytest.approx(expected, rel=1e-4)
+    radii = [region.project(torch.full((1, 3), 1e9)).norm().item() for region in regions]
+    assert radii == pytest.approx([1.5 * expected * 2**k for k in range(4)], rel=1e-4)
+    extra = Record.read(made / "purity.json").extra
+    assert extra["region"] in [region.name for region in regions]
+    assert extra["latent_norms"] == norms
+    assert extra["on_edge"] <= SETTINGS.max_on_edge
+    small = Settings(**{**asdict(SETTINGS), "region_margin": 0.01, "region_doublings": 0})
+    (narrow,), _ = landscape.candidate_regions(model, train, small)
+    assert narrow.project(torch.full((1, 3), 1e9)).norm().item() == pytest.approx(0.01 * expected, rel=1e-3)
 
 
 def test_killed_and_continued_it_writes_the_same_bytes(room: Path, made: Path, tmp_path: Path, monkeypatch) -> None:
@@ -200,7 +233,7 @@ def test_walks_are_remembered_where_only_the_grouping_changes(room: Path, made: 
 
 
 def test_image_space(room: Path, tmp_path: Path) -> None:
-    settings = Settings(**{**asdict(SETTINGS), "space": "image", "descent_steps": 1500})
+    settings = Settings(**{**asdict(SETTINGS), "space": "image"})
     assert landscape.main(arguments(room, tmp_path, settings)) == 0
     with np.load(tmp_path / "landscape.npz") as arrays:
         assert arrays["images"].shape[2:] == SHAPE
@@ -209,9 +242,9 @@ def test_image_space(room: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("space", ["latent", "image"])
 def test_starts_carry_the_labels_of_their_images(space: str, room: Path) -> None:
     model, _ = checkpoint.load_model(room / "model.safetensors")
-    dataset, judge = store.load(room / "spots"), classifier.load(room / "classifier.safetensors")
+    dataset, labeller = store.load(room / "spots"), classifier.load(room / "classifier.safetensors")
     settings = Settings(**{**asdict(SETTINGS), "space": space})
-    points, labels = landscape.starts(model, dataset, settings, 3, judge)
+    points, labels = landscape.starts(model, dataset, settings, 3, labeller)
     assert len(points) == len(labels) == 15
     if space == "image":
         train = dataset.images("train")

@@ -5,9 +5,10 @@ section 4.3 follows. A chain with start a and target b diffuses on
 
     U(x) / T + alpha |x - b|        (the distance itself, not its square: a pull of the same strength everywhere)
 
-by x <- confine(x - noise^2 / 2 * gradient + noise * N(0, I)), without a Metropolis correction. It succeeds when it
-comes within `reach` of b, and fails after `patience` steps without coming closer than before. The highest energy of a
-successful path is an upper bound of the barrier between a and b, by thermal noise above the path's own.
+by x <- project(x - noise^2 / 2 * gradient + noise * N(0, I)), without a Metropolis correction. It succeeds when it
+comes within `reach` of b, and fails after `patience` steps without coming closer than before. The highest energy
+at the points of a successful path estimates the barrier between a and b from above: thermal noise lifts it, and only
+what lies between two points, a step apart, is missed. So steps have to be short beside the width of a pass.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dtri.landscape.energy import Confine, Energy, distance, everywhere, with_gradient
+from dtri.landscape.energy import EVERYWHERE, Energy, Region, distance, evaluate, with_gradient
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Walk:
 
     noise: float  # standard deviation of one step's noise in each coordinate
     temperature: float  # T, in units of the energy
-    reach: float  # delta: how near the target counts as there
+    reach: float  # delta: a chain nearer to its target has arrived
     patience: int  # M: steps without coming nearer that count as a failure
     steps: int  # most steps of a chain; one that is still on its way then has failed
 
@@ -36,15 +37,14 @@ def attract(
     alpha: Tensor,
     walk: Walk,
     generator: torch.Generator,
-    confine: Confine = everywhere,
+    region: Region = EVERYWHERE,
 ) -> Tensor:
     """start, target: [B, *]; alpha: [B] -> [B], the highest energy between both ends; inf where a chain failed.
 
     All noise comes from `generator`: the same batch gives the same paths.
     """
     result = torch.full_like(alpha, torch.inf)
-    with torch.no_grad():
-        highest = energy(target)
+    highest = evaluate(energy, target)
     x, chain = start.clone(), torch.arange(len(start), device=start.device)
     nearest, waited = torch.full_like(alpha, torch.inf), torch.zeros_like(chain)
     for step in range(walk.steps + 1):
@@ -63,21 +63,20 @@ def attract(
         scale = (alpha / away).view(-1, *[1] * (x.dim() - 1))
         drift = gradient / walk.temperature + scale * (x - target)
         noise = torch.empty_like(x).normal_(generator=generator)
-        x = confine(x - walk.noise**2 / 2 * drift + walk.noise * noise)
+        x = region.project(x - walk.noise**2 / 2 * drift + walk.noise * noise)
     return result
 
 
 def stray(
-    energy: Energy, start: Tensor, walk: Walk, steps: int, generator: torch.Generator, confine: Confine = everywhere
+    energy: Energy, start: Tensor, walk: Walk, steps: int, generator: torch.Generator, region: Region = EVERYWHERE
 ) -> Tensor:
-    """How far [B] chains with alpha = 0 are from their starts [B, *] after `steps`, and how much higher [B], as [2, B].
+    """Chains with alpha = 0: their distances [B] from the starts [B, *] after `steps`, and rises in energy [B]: [2, B].
 
-    A temperature is right when this is a few times `reach` at most.
+    A temperature is right when the distances are a few times `reach` at most.
     """
     x = start.clone()
     for _ in range(steps):
         _, gradient = with_gradient(energy, x)
         noise = torch.empty_like(x).normal_(generator=generator)
-        x = confine(x - walk.noise**2 / (2 * walk.temperature) * gradient + walk.noise * noise)
-    with torch.no_grad():
-        return torch.stack([distance(x, start), energy(x) - energy(start)])
+        x = region.project(x - walk.noise**2 / (2 * walk.temperature) * gradient + walk.noise * noise)
+    return torch.stack([distance(x, start), evaluate(energy, x) - evaluate(energy, start)])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dtri.landscape.attraction_diffusion import Walk, attract
-from dtri.landscape.energy import Confine, Energy, everywhere
+from dtri.landscape.energy import EVERYWHERE, Energy, Region, evaluate
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Search:
 
     trials: int  # K, in each direction, at every alpha
     factor: float  # alpha times this after a success, 0.97 in the paper's source
-    raises: int  # alpha is doubled so many times at most until a pair connects
-    falls: int  # alpha is lowered so many times at most
+    max_increases: int  # maximum number of doublings of alpha until a pair connects
+    max_decreases: int  # maximum number of times alpha is lowered
 
 
 def trials(
@@ -30,11 +30,11 @@ def trials(
     walk: Walk,
     k: int,
     generator: torch.Generator,
-    confine: Confine = everywhere,
+    region: Region = EVERYWHERE,
 ) -> Tensor:
     """a, b: [P, *], alpha: [P] -> lowest barrier [P] of k chains in each direction; inf where none arrived."""
     start, target = torch.cat([a] * k + [b] * k), torch.cat([b] * k + [a] * k)
-    return attract(energy, start, target, alpha.repeat(2 * k), walk, generator, confine).view(2 * k, -1).amin(0)
+    return attract(energy, start, target, alpha.repeat(2 * k), walk, generator, region).view(2 * k, -1).amin(0)
 
 
 def lowest(
@@ -45,7 +45,7 @@ def lowest(
     walk: Walk,
     search: Search,
     generator: torch.Generator,
-    confine: Confine = everywhere,
+    region: Region = EVERYWHERE,
 ) -> tuple[Tensor, Tensor]:
     """a, b: [P, *] -> the lowest barrier [P] of any success, inf where there was none; the alpha [P] of the last one.
 
@@ -55,7 +55,7 @@ def lowest(
     strength, border = torch.full_like(barrier, alpha), torch.full_like(barrier, torch.nan)
     on, raised, fallen = torch.ones_like(barrier, dtype=torch.bool), 0, torch.zeros_like(barrier, dtype=torch.int64)
     while on.any():
-        met = trials(energy, a[on], b[on], strength[on], walk, search.trials, generator, confine)
+        met = trials(energy, a[on], b[on], strength[on], walk, search.trials, generator, region)
         place = on.nonzero().flatten()
         success = place[met.isfinite()]
         barrier[place] = torch.minimum(barrier[place], met)
@@ -63,19 +63,18 @@ def lowest(
         strength[success] *= search.factor
         fallen[success] += 1
         failed = place[~met.isfinite()]
-        raisable = failed[fallen[failed] == 0] if raised < search.raises else failed[:0]
+        raisable = failed[fallen[failed] == 0] if raised < search.max_increases else failed[:0]
         on[failed] = False
         on[raisable] = True
         strength[raisable] *= 2
         raised += 1
-        on &= fallen <= search.falls
+        on &= fallen <= search.max_decreases
     return barrier, border
 
 
 def along_line(energy: Energy, a: Tensor, b: Tensor, points: int = 50) -> Tensor:
-    """a, b: [P, *] -> the highest energy [P] at so many points of the straight line, both ends included.
+    """a, b: [P, *] -> the highest energy [P] at `points` places on the straight line, both ends included.
 
-    An upper bound of the barrier as well, but not one of attraction-diffusion.
+    An upper bound of the barrier too, without attraction-diffusion.
     """
-    with torch.no_grad():
-        return torch.stack([energy(torch.lerp(a, b, s)) for s in torch.linspace(0, 1, points).tolist()]).amax(0)
+    return torch.stack([evaluate(energy, torch.lerp(a, b, s)) for s in torch.linspace(0, 1, points).tolist()]).amax(0)

@@ -1,6 +1,7 @@
-"""Energies as the mapping sees them: functions of batches of points, in units of their own spread, and gradients."""
+"""Energies as the mapping sees them: functions of batches of points, in units of their own spread; and regions."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,16 +9,26 @@ from torch import Tensor
 from dtri import finite
 
 Energy = Callable[[Tensor], Tensor]  # points [B, *] -> energies [B], low where points are likely
-Confine = Callable[[Tensor], Tensor]  # points [B, *] -> the nearest points of the region that is mapped
+
+BATCH = 500  # points that go through a network together
 
 
-def normalised(energy: Energy, reference: Tensor, batch_size: int = 500) -> tuple[Energy, float, float]:
+@dataclass(frozen=True)
+class Region:
+    """The convex set that is mapped."""
+
+    name: str  # for messages and records
+    project: Callable[[Tensor], Tensor]  # points [B, *] -> the nearest points of the region
+    tangent: Callable[[Tensor, Tensor], Tensor]  # points, directions [B, *] -> directions without what leads out
+    on_edge: Callable[[Tensor], Tensor]  # points [B, *] -> whether the region's limit alone may stop a descent [B]
+
+
+def normalised(energy: Energy, reference: Tensor) -> tuple[Energy, float, float]:
     """(U - mean) / std, with both over the points `reference`: [N, *]; and these two.
 
     ValueError for a flat energy, NonFinite for one that is not finite.
     """
-    with torch.no_grad():
-        values = torch.cat([energy(part) for part in reference.split(batch_size)]).double()
+    values = evaluate(energy, reference).double()
     finite.check("energies", values)
     mean, std = values.mean().item(), values.std().item()
     if not std > 0:
@@ -25,27 +36,61 @@ def normalised(energy: Energy, reference: Tensor, batch_size: int = 500) -> tupl
     return lambda x: (energy(x) - mean) / std, mean, std
 
 
+def evaluate(energy: Energy, x: Tensor) -> Tensor:
+    """U(x): [B] of any number of points [B, *], without gradients."""
+    with torch.no_grad():
+        return torch.cat([energy(part) for part in x.split(BATCH)])
+
+
 def with_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
     """U(x): [B] and its gradient with respect to every point by itself: [B, *]. Neither reaches a parameter."""
-    x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        u = energy(x)
-        gradient = torch.autograd.grad(u.sum(), x)[0]
-    return u.detach(), gradient
+    energies, gradients = [], []
+    for part in x.detach().split(BATCH):
+        part.requires_grad_()
+        with torch.enable_grad():
+            u = energy(part)
+            gradients.append(torch.autograd.grad(u.sum(), part)[0])
+        energies.append(u.detach())
+    return torch.cat(energies), torch.cat(gradients)
 
 
-def everywhere(x: Tensor) -> Tensor:
-    return x
+EVERYWHERE = Region(
+    name="everywhere",
+    project=lambda x: x,
+    tangent=lambda _, direction: direction,
+    on_edge=lambda x: torch.zeros(len(x), dtype=torch.bool, device=x.device),
+)
 
 
-def box(low: float, high: float) -> Confine:
-    """Every coordinate between two values: images in [-1, 1]."""
-    return lambda x: x.clamp(low, high)
+def box(low: float, high: float) -> Region:
+    """Every coordinate between two values: images in [-1, 1]. These limits are the images' own, and no edge."""
+    return Region(
+        name=f"[{low:g}, {high:g}]^n",
+        project=lambda x: x.clamp(low, high),
+        tangent=lambda x, direction: torch.where(
+            ((x >= high) & (direction > 0)) | ((x <= low) & (direction < 0)), 0.0, direction
+        ),
+        on_edge=EVERYWHERE.on_edge,
+    )
 
 
-def ball(radius: float) -> Confine:
+def ball(radius: float) -> Region:
     """Points [B, d] no farther from the origin: latents."""
-    return lambda x: x * (radius / x.norm(dim=1, keepdim=True)).clamp(max=1.0)
+
+    def on_edge(x: Tensor) -> Tensor:
+        return x.norm(dim=1) > radius * (1 - 1e-4)
+
+    def tangent(x: Tensor, direction: Tensor) -> Tensor:
+        normal = x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        outward = (direction * normal).sum(1, keepdim=True).clamp(min=0)
+        return torch.where(on_edge(x)[:, None], direction - outward * normal, direction)
+
+    return Region(
+        name=f"|z| <= {radius:.3g}",
+        project=lambda x: x * (radius / x.norm(dim=1, keepdim=True)).clamp(max=1.0),
+        tangent=tangent,
+        on_edge=on_edge,
+    )
 
 
 def distance(x: Tensor, y: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from dtri.landscape import barriers, grouping, tree
 from dtri.landscape.attraction_diffusion import Walk, stray
-from dtri.landscape.energy import Confine, Energy, everywhere
-from dtri.landscape.minima import Descent, descend, distinct
+from dtri.landscape.energy import EVERYWHERE, Energy, Region, evaluate
+from dtri.landscape.minima import Check, Descent, distinct, find
 from dtri.landscape.settings import Settings
 from dtri.seeding import derive
 
@@ -52,52 +52,68 @@ class Memory:
 class Landscape:
     """What a mapping found. Minima are numbered by increasing energy; basins list them, the lowest first.
 
-    `fell_into` gives the minimum of every start, -1 where its descent did not converge. Matrices are over the kept
-    basins, [G, G], with the energies of their lowest minima on the diagonal.
+    Matrices are over the kept basins, [G, G], with the energies of their lowest minima on the diagonal.
     """
 
     minima: np.ndarray  # [N, *]
     energies: np.ndarray  # [N]
-    fell_into: np.ndarray  # [starts]
+    minimum_of_start: np.ndarray  # [starts], -1 where no descent ended in a minimum
     basins: list[list[int]]  # all of them
     kept: list[list[int]]  # large enough, at most as many as are drawn, by increasing energy
-    walked: np.ndarray  # lowest barriers by attraction-diffusion, inf where no trial succeeded
-    straight: np.ndarray  # highest energies on straight lines
+    path_barrier: np.ndarray  # lowest barriers by attraction-diffusion, inf where no trial succeeded
+    line_barrier: np.ndarray  # highest energies on straight lines
     heights: np.ndarray  # the lower of both, over all paths between basins: an ultrametric
     sensitivity: list[dict[str, float]]  # number of basins by alpha and threshold
-    found: dict[str, float | int]  # scales that were chosen or measured
+    found: dict[str, float | int | str]  # scales that were chosen or measured
 
 
 def map_energy(
-    energy: Energy, starts: Tensor, settings: Settings, memory: Memory, confine: Confine = everywhere
+    energy: Energy, starts: Tensor, settings: Settings, memory: Memory, regions: Sequence[Region] = (EVERYWHERE,)
 ) -> Landscape:
-    """starts: [S, *], `energy` in units of its spread. ValueError when no descent converges."""
-    points, u, converged = _descend(energy, starts, settings, memory, confine)
-    spread = _median_distance(starts)
-    if not converged.any():
-        raise ValueError(f"expected descents that converge, found none among {len(starts)}; allow more steps")
-    order, same = distinct(points[converged], u[converged], settings.same_distance * spread, settings.same_energy)
-    minima, energies = points[converged][order], u[converged][order].double().numpy()
-    fell_into = np.full(len(starts), -1)
-    fell_into[converged.numpy()] = same.numpy()
+    """starts: [S, *], `energy` in units of its spread; mapped is the first of the regions that holds the minima.
 
-    reach = settings.reach * (_median_distance(minima) if len(minima) > 1 else spread)
+    Raises:
+        ValueError: no descent ended in a minimum, or too many of the minima lie on the edge of the last region.
+    """
+    near = settings.same_distance * _median_distance(starts)
+    points = starts
+    for region in regions:
+        points, u, descents = _descend(energy, points, near, settings, memory, region)
+        accepted = descents > 0
+        if not accepted.any():
+            raise ValueError(f"expected descents that end in minima, found none among {len(starts)}; allow more steps")
+        order, same = distinct(points[accepted], u[accepted], near, settings.same_energy)
+        minima, energies = points[accepted][order], u[accepted][order].double().numpy()
+        on_edge = region.on_edge(minima).float().mean().item()
+        if on_edge <= settings.max_on_edge:
+            break
+    else:
+        raise ValueError(
+            f"expected at most {settings.max_on_edge:.0%} of {len(minima)} minima on the edge of the region "
+            f"{region.name}, found {on_edge:.0%}: raise region_margin or region_doublings"
+        )
+    minimum_of_start = np.full(len(starts), -1)
+    minimum_of_start[accepted.numpy()] = same.numpy()
+
+    reach = settings.reach * _median_distance(minima if len(minima) > 1 else starts)
     walk = Walk(settings.noise, settings.temperature, reach, settings.patience, settings.walk_steps)
     place = minima.to(starts.device)
-    pairs = _Pairs(energy, place, walk, settings, memory, confine)
-    alpha, share = pairs.calibrate() if len(minima) > 1 else (0.0, 0.0)
+    pairs = _Pairs(energy, place, walk, settings, memory, region)
+    alpha, connected = pairs.calibrate() if len(minima) > 1 else (0.0, 0.0)
     strayed = memory(
-        "stray", lambda g: stray(energy, place[_spaced(len(place), STRAYING)], walk, STRAY_STEPS, g, confine)
+        "stray", lambda g: stray(energy, place[_spaced(len(place), STRAYING)], walk, STRAY_STEPS, g, region)
     )
 
     basins = pairs.basins(alpha, settings.threshold)
     large = [members for members in basins if len(members) >= settings.min_members]
     kept = sorted(sorted(large, key=lambda members: (-len(members), members[0]))[: settings.max_basins])
-    walked, straight = pairs.matrices([members[0] for members in kept], alpha)
+    path_barrier, line_barrier = pairs.matrices([members[0] for members in kept], alpha)
     sensitivity = [
         {
             "alpha": factor * alpha,
             "alpha_factor": factor,
+            "connected": pairs.share(factor * alpha),
+            "connected_flat": pairs.share(factor * alpha, flat=True),
             "threshold": threshold,
             "basins": len(groups),
             "large_basins": sum(len(members) >= settings.min_members for members in groups),
@@ -109,8 +125,11 @@ def map_energy(
     ]
     found = {
         "starts": len(starts),
-        "not_converged": int((~converged).sum()),
+        "not_converged": int((~accepted).sum()),
+        "descended_again": int((descents > 1).sum()),
         "minima": len(minima),
+        "region": region.name,
+        "on_edge": on_edge,
         "basins": len(basins),
         "basins_too_small": len(basins) - len(large),
         "basins_not_drawn": len(large) - len(kept),
@@ -118,34 +137,50 @@ def map_energy(
         "threshold": settings.threshold,
         "temperature": settings.temperature,
         "alpha": alpha,
-        "connected": share,
+        "connected": connected,
+        "connected_flat": pairs.share(alpha, flat=True),
         "reach": reach,
         "strayed_over_reach": strayed[0].median().item() / reach,
         "thermal_rise": strayed[1].median().item(),
     }
-    heights = tree.bottleneck(np.minimum(walked, straight))
-    return Landscape(minima.numpy(), energies, fell_into, basins, kept, walked, straight, heights, sensitivity, found)
+    return Landscape(
+        minima=minima.numpy(),
+        energies=energies,
+        minimum_of_start=minimum_of_start,
+        basins=basins,
+        kept=kept,
+        path_barrier=path_barrier,
+        line_barrier=line_barrier,
+        heights=tree.bottleneck(np.minimum(path_barrier, line_barrier)),
+        sensitivity=sensitivity,
+        found=found,
+    )
 
 
 def _descend(
-    energy: Energy, starts: Tensor, settings: Settings, memory: Memory, confine: Confine
+    energy: Energy, starts: Tensor, near: float, settings: Settings, memory: Memory, region: Region
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Lowest points [S, *] of all starts, their energies [S], whether they converged [S]; on the CPU."""
+    """Ends [S, *] of descents from all starts, their energies [S] and numbers of descents [S]; on the CPU."""
     descent = Descent(
         settings.descent_steps,
-        settings.step_size,
-        settings.smallest_step_size,
+        settings.gradient_samples,
+        settings.sampling_radius,
+        settings.smallest_radius,
         settings.descent_tolerance,
-        settings.descent_patience,
     )
+    check = Check(near, settings.check_rounds, settings.check_points, settings.same_energy, settings.descents)
 
-    def packed(part: Tensor) -> Tensor:
-        x, u, converged = descend(energy, part, descent, confine)
-        return torch.cat([x.flatten(1), u[:, None], converged[:, None].to(x)], 1)
+    def packed(part: Tensor, generator: torch.Generator) -> Tensor:
+        x, u, descents = find(energy, part.to(memory.device), descent, check, generator, region)
+        return torch.cat([x.flatten(1), u[:, None], descents[:, None].to(x)], 1)
 
-    parts = starts.split(settings.chunk)
-    done = torch.cat([memory(f"descent {i}", lambda _, part=part: packed(part)) for i, part in enumerate(parts)])
-    return done[:, :-2].reshape(starts.shape), done[:, -2], done[:, -1] > 0
+    done = torch.cat(
+        [
+            memory(f"descent {region.name} {i}", lambda g, part=part: packed(part, g))
+            for i, part in enumerate(starts.split(settings.chunk))
+        ]
+    )
+    return done[:, :-2].reshape(starts.shape), done[:, -2], done[:, -1].long()
 
 
 def _median_distance(x: Tensor) -> float:
@@ -160,11 +195,15 @@ def _spaced(n: int, count: int) -> Tensor:
 class _Pairs:
     """Barriers between numbered minima, each pair tried once per alpha."""
 
-    def __init__(self, energy: Energy, place: Tensor, walk: Walk, settings: Settings, memory: Memory, confine: Confine):
+    def __init__(self, energy: Energy, place: Tensor, walk: Walk, settings: Settings, memory: Memory, region: Region):
         self.energy, self.place, self.walk, self.settings = energy, place, walk, settings
-        self.memory, self.confine = memory, confine
-        self.energies = energy(place).detach().double().cpu().numpy()
+        self.memory, self.region = memory, region
+        self.energies = evaluate(energy, place).double().cpu().numpy()
         self.tried: dict[tuple[str, float, int, int], float] = {}
+        draw = np.random.RandomState(derive("landscape pairs", memory.seed) % 2**32)
+        rows, columns = np.triu_indices(len(place), 1)
+        chosen = draw.choice(len(rows), min(len(rows), settings.calibration_pairs), replace=False)
+        self.random = rows[chosen], columns[chosen]
 
     def barriers(self, kind: str, alpha: float, n: int, others: Sequence[int]) -> np.ndarray:
         """Lowest barriers of trials between minimum n and others; those tried before are looked up."""
@@ -180,7 +219,7 @@ class _Pairs:
                     self.walk,
                     self.settings.trials,
                     g,
-                    self.confine,
+                    self.region,
                 ),
             )
             self.tried |= {(kind, alpha, n, m): value for m, value in zip(missing, met.tolist(), strict=True)}
@@ -193,30 +232,30 @@ class _Pairs:
             groups, self.energies, lambda n, others: self.barriers("consolidate", alpha, n, others), threshold
         )
 
+    def share(self, alpha: float, flat: bool = False) -> float:
+        """Share of random pairs that `alpha` connects. On a flat energy, with the same minima: by the pull alone."""
+        if not len(self.random[0]):
+            return 0.0
+        a, b = (self.place[ends] for ends in self.random)
+        strength = torch.full((len(a),), alpha, dtype=a.dtype, device=a.device)
+        energy = (lambda x: 0 * x.flatten(1).sum(1)) if flat else self.energy
+        met = self.memory(
+            f"connected {alpha!r}{' flat' * flat}",
+            lambda g: barriers.trials(energy, a, b, strength, self.walk, 1, g, self.region),
+        )
+        return met.isfinite().float().mean().item()
+
     def calibrate(self) -> tuple[float, float]:
         """(alpha, share): the weakest magnetisation met that connects the wanted share of random pairs, and the share.
 
         Halved from the strongest useful one until it connects fewer, then bisected on a logarithmic scale. Where none
         connects as many, the one that connects most.
         """
-        n, wanted = len(self.place), self.settings.connected
-        draw = np.random.RandomState(derive("landscape pairs", self.memory.seed) % 2**32)
-        rows, columns = np.triu_indices(n, 1)
-        chosen = draw.choice(len(rows), min(len(rows), self.settings.calibration_pairs), replace=False)
-        a, b = self.place[rows[chosen]], self.place[columns[chosen]]
-
-        def share(alpha: float) -> float:
-            strength = torch.full((len(a),), alpha, dtype=a.dtype, device=a.device)
-            met = self.memory(
-                f"connected {alpha!r}",
-                lambda g: barriers.trials(self.energy, a, b, strength, self.walk, 1, g, self.confine),
-            )
-            return met.isfinite().float().mean().item()
-
+        wanted = self.settings.connected
         shares: dict[float, float] = {}
         top = 2 * self.walk.reach / self.walk.noise**2  # a step as long as the reach: more would jump over the target
         for k in range(SCAN):
-            shares[top / 2**k] = share(top / 2**k)
+            shares[top / 2**k] = self.share(top / 2**k)
             if shares[top / 2**k] < wanted <= max(shares.values()):
                 break
         enough = [alpha for alpha, connected in shares.items() if connected >= wanted]
@@ -225,23 +264,26 @@ class _Pairs:
             low = high / 2
             for _ in range(BISECTIONS):
                 middle = (low * high) ** 0.5
-                shares[middle] = share(middle)
+                shares[middle] = self.share(middle)
                 low, high = (low, middle) if shares[middle] >= wanted else (middle, high)
         return high, shares[high]
 
     def matrices(self, chosen: list[int], alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """Barriers between the chosen minima: by attraction-diffusion with falling alpha, and along straight lines."""
-        walked, straight = np.diag(self.energies[chosen]), np.diag(self.energies[chosen])
+        path_barrier, line_barrier = np.diag(self.energies[chosen]), np.diag(self.energies[chosen])
         search = barriers.Search(
-            self.settings.trials, self.settings.alpha_factor, self.settings.alpha_raises, self.settings.alpha_falls
+            self.settings.trials,
+            self.settings.alpha_factor,
+            self.settings.alpha_max_increases,
+            self.settings.alpha_max_decreases,
         )
         for i in range(1, len(chosen)):
             a, b = self.place[[chosen[i]] * i], self.place[chosen[:i]]
             met = self.memory(
                 f"barrier {chosen[i]} {chosen[:i]}",
-                lambda g, a=a, b=b: barriers.lowest(self.energy, a, b, alpha, self.walk, search, g, self.confine)[0],
+                lambda g, a=a, b=b: barriers.lowest(self.energy, a, b, alpha, self.walk, search, g, self.region)[0],
             )
-            walked[i, :i] = walked[:i, i] = met.double().numpy()
-            straight[i, :i] = straight[:i, i] = barriers.along_line(self.energy, a, b).double().cpu().numpy()
+            path_barrier[i, :i] = path_barrier[:i, i] = met.double().numpy()
+            line_barrier[i, :i] = line_barrier[:i, i] = barriers.along_line(self.energy, a, b).double().cpu().numpy()
         least = np.maximum.outer(*[self.energies[chosen]] * 2)  # batches of another size round energies differently
-        return np.maximum(walked, least), np.maximum(straight, least)
+        return np.maximum(path_barrier, least), np.maximum(line_barrier, least)

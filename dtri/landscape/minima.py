@@ -1,7 +1,11 @@
-"""Local minima of an energy in a region: projected descent of many chains at once, and what counts as the same minimum.
+"""Local minima of an energy in a region: descent by gradient sampling, a random search that checks it, and what counts
+as the same minimum.
 
-Networks with (leaky) rectifiers have piecewise linear energies: at a minimum the gradient jumps and never vanishes, so
-a descent has converged when it no longer goes down at ever smaller steps, not when the gradient is small.
+Networks with (leaky) rectifiers have piecewise smooth energies: at a minimum the gradient jumps and never vanishes, and
+steepest descent stalls at kinks that are no minima. Gradient sampling (Burke, Lewis & Overton, 2005, "A robust gradient
+sampling algorithm for nonsmooth, nonconvex optimization") draws gradients within a radius of a point. The shortest
+vector of their convex hull is the steepest direction that descends for all of them; it vanishes at Clarke stationary
+points alone. On a smooth energy and as the radius falls this is projected gradient descent with a line search.
 """
 
 from dataclasses import dataclass
@@ -9,63 +13,168 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dtri.landscape.energy import Confine, Energy, distance, everywhere, with_gradient
+from dtri import finite
+from dtri.landscape.energy import EVERYWHERE, Energy, Region, distance, evaluate, with_gradient
 
-BETAS = (0.9, 0.999)  # of Adam
+ARMIJO = 1e-4  # share of the decrease that the gradient promises, which a step has to bring
+LENGTHS = tuple(2.0**k for k in range(-3, 6))  # of the steps tried, in radii
+SHRINK = 0.25  # the radius times this when no step brings the tolerance
+HULL_STEPS = 200  # of the quadratic programme
 
 
 @dataclass(frozen=True)
 class Descent:
-    """Arguments of the descent. A chain's step size is halved when `patience` steps brought it down by less than
-    `tolerance`; it has converged when that happens at a step size below `smallest`."""
+    """Arguments of the descent; lengths are Euclidean, over all coordinates of a point."""
 
     steps: int  # most steps of a chain
-    step_size: float  # first one, of Adam, per coordinate
-    smallest: float  # last one
+    samples: int  # gradients drawn around a point, beside its own; more than its coordinates are needed at kinks
+    radius: float  # first radius within which they are drawn
+    smallest: float  # a chain has converged when no step brings the tolerance at a radius below this
     tolerance: float  # in units of the energy
-    patience: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """Arguments of the random search around a minimum."""
+
+    radius: float  # farthest point of a round from the lowest one so far
+    rounds: int
+    points: int  # per round, at distances that are uniform in their logarithm, down to a thousandth of the radius
+    tolerance: float  # fall in energy that shows that a point is no minimum
+    attempts: int  # most descents of a chain
+
+
+def find(
+    energy: Energy,
+    starts: Tensor,
+    descent: Descent,
+    check: Check,
+    generator: torch.Generator,
+    region: Region = EVERYWHERE,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """starts: [B, *] -> ends of descents [B, *], their energies [B], and the number of descents [B] that each took.
+
+    A descent ends a chain when it converged and a random search around its end found nothing lower by the tolerance.
+    Else the chain descends again, from the lowest point of the search. The number is 0 where no descent ended it.
+    """
+    x, u = starts.clone(), torch.empty_like(starts.flatten(1)[:, 0])
+    descents = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    for attempt in range(1, check.attempts + 1):
+        open_ = (descents == 0).nonzero().flatten()
+        if not len(open_):
+            break
+        end, height, converged = descend(energy, x[open_], descent, generator, region)
+        place, lowest = search(energy, end, check, generator, region)
+        passed = converged & (lowest >= height - check.tolerance)
+        x[open_], u[open_] = torch.where(_wide(passed, x), end, place), torch.where(passed, height, lowest)
+        descents[open_[passed]] = attempt
+    return x, u, descents
+
+
+def search(
+    energy: Energy, x: Tensor, check: Check, generator: torch.Generator, region: Region = EVERYWHERE
+) -> tuple[Tensor, Tensor]:
+    """x: [B, *] -> the lowest points [B, *] that random searches from each met, and their energies [B]."""
+    place, lowest = x.clone(), evaluate(energy, x)
+    for _ in range(check.rounds):
+        radius = check.radius * 1e-3 ** _uniform(generator, place, len(x), check.points)
+        tried = region.project(_around(place, radius, generator).flatten(0, 1))
+        u, best = evaluate(energy, tried).view(len(x), -1).min(1)
+        lower = u < lowest
+        place[lower] = tried.view(len(x), check.points, *x.shape[1:])[lower, best[lower]]
+        lowest = torch.minimum(u, lowest)
+    return place, lowest
 
 
 def descend(
-    energy: Energy, x: Tensor, descent: Descent, confine: Confine = everywhere
+    energy: Energy, x: Tensor, descent: Descent, generator: torch.Generator, region: Region = EVERYWHERE
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x: [B, *] -> the lowest points met [B, *], their energies [B], and whether each chain converged [B].
 
-    Every chain has a step size and an Adam of its own: none depends on the others. No noise.
+    No step goes up. The radius falls when the best step of a chain brings less than the tolerance.
     """
-    x = confine(x.detach().clone())
-    lowest, place = torch.full((len(x),), torch.inf, device=x.device, dtype=x.dtype), x.clone()
-    mark, waited = lowest.clone(), torch.zeros_like(lowest)
-    step_size, converged = torch.full_like(lowest, descent.step_size), torch.zeros_like(lowest, dtype=torch.bool)
-    first, second = torch.zeros_like(x), torch.zeros_like(x)
-    for t in range(1, descent.steps + 2):
-        u, gradient = with_gradient(energy, x)
-        lower = (u < lowest) & u.isfinite()
-        lowest = torch.where(lower, u, lowest)
-        place = torch.where(_wide(lower, x), x, place)
-        fell = lowest < mark - descent.tolerance
-        mark, waited = torch.where(fell, lowest, mark), torch.where(fell, 0, waited + 1)
-        stuck = waited >= descent.patience
-        converged |= stuck & (step_size < descent.smallest)
-        step_size, waited = torch.where(stuck, step_size / 2, step_size), torch.where(stuck, 0, waited)
-        if t > descent.steps or converged.all():
+    x = region.project(x.detach().clone())
+    u = evaluate(energy, x)
+    finite.check("energies", u)
+    radius = torch.full_like(u, descent.radius)
+    lengths = torch.tensor(LENGTHS, dtype=x.dtype, device=x.device)
+    for _ in range(descent.steps):
+        on = (radius >= descent.smallest).nonzero().flatten()
+        if not len(on):
             break
-        first = BETAS[0] * first + (1 - BETAS[0]) * gradient
-        second = BETAS[1] * second + (1 - BETAS[1]) * gradient**2
-        direction = first / (1 - BETAS[0] ** t) / ((second / (1 - BETAS[1] ** t)).sqrt() + 1e-12)
-        x = confine(x - _wide(step_size, x) * direction)
-    return place, lowest, converged
+        at, near = x[on], radius[on]
+
+        # The steepest direction that all gradients within the radius agree on.
+        away = near[:, None] * _uniform(generator, at, len(at), descent.samples) ** (1 / at[0].numel())  # in the ball
+        drawn = _around(at, away, generator)
+        points = region.project(torch.cat([at[:, None], drawn], 1).flatten(0, 1))
+        gradients = with_gradient(energy, points)[1].view(len(at), 1 + descent.samples, *at.shape[1:])
+        direction = steepest(gradients, at, region)
+
+        # The lowest of several steps along it.
+        slope = direction.flatten(1).norm(dim=1)
+        size = near[:, None] * lengths / slope[:, None].clamp(min=1e-12)
+        tried = region.project((at[:, None] + _wide(size, at) * direction[:, None]).flatten(0, 1))
+        energies = evaluate(energy, tried).view(len(at), -1)
+        lowest, best = energies.where(energies.isfinite(), torch.inf).min(1)
+        fall = u[on] - lowest
+        enough = fall > ARMIJO * slope * near * lengths[best]
+        moved = on[enough]
+        x[moved] = tried.view(len(at), len(LENGTHS), *at.shape[1:])[enough, best[enough]]
+        u[moved] = lowest[enough]
+        radius[on[~enough | (fall < descent.tolerance)]] *= SHRINK
+    return x, u, radius < descent.smallest
+
+
+def steepest(gradients: Tensor, x: Tensor, region: Region = EVERYWHERE) -> Tensor:
+    """gradients: [B, M, *] near the points x: [B, *] -> the shortest vector [B, *] of the hull of their negatives.
+
+    What leads out of the region does not count in a vector's length, and is removed from the result. Accelerated
+    projected gradient descent (Beck & Teboulle, 2009) on the weights of the hull.
+    """
+    flat = gradients.flatten(2)
+    bound = (flat @ flat.mT).flatten(1).norm(dim=1)[:, None].clamp(min=1e-30)  # of the curvature: Frobenius norm
+    weights = torch.full_like(flat[..., 0], 1 / flat.shape[1])
+    ahead, momentum = weights, 1.0
+
+    def direction(weights: Tensor) -> Tensor:
+        return region.tangent(x, -(weights[:, None] @ flat).view_as(x))
+
+    for _ in range(HULL_STEPS if flat.shape[1] > 1 else 0):
+        slopes = -(flat @ direction(ahead).flatten(1)[:, :, None])[..., 0]
+        following = _on_simplex(ahead - slopes / bound)
+        grown = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+        ahead = following + (momentum - 1) / grown * (following - weights)
+        weights, momentum = following, grown
+    return direction(weights)
+
+
+def _on_simplex(weights: Tensor) -> Tensor:
+    """[B, M] -> the nearest weights that are not negative and sum to 1 (Duchi et al., 2008)."""
+    falling = weights.sort(1, descending=True)[0]
+    excess = (falling.cumsum(1) - 1) / torch.arange(1, weights.shape[1] + 1, device=weights.device)
+    last = (falling > excess).sum(1, keepdim=True) - 1
+    return (weights - excess.gather(1, last)).clamp(min=0)
+
+
+def _around(x: Tensor, radius: Tensor, generator: torch.Generator) -> Tensor:
+    """Points [B, M, *] at distances [B, M] from x: [B, *], in random directions."""
+    away = torch.empty(*radius.shape, *x.shape[1:], dtype=x.dtype, device=x.device).normal_(generator=generator)
+    return x[:, None] + _wide(radius, x) * away / _wide(away.flatten(2).norm(dim=2), x)
+
+
+def _uniform(generator: torch.Generator, like: Tensor, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
 def _wide(values: Tensor, x: Tensor) -> Tensor:
-    """[B] shaped to multiply or choose between points [B, *]."""
-    return values.view(-1, *[1] * (x.dim() - 1))
+    """values: [B] or [B, M], shaped to meet points of the shape of x: [B, *] or [B, M, *]."""
+    return values.view(*values.shape, *[1] * (x.dim() - 1))
 
 
 def distinct(x: Tensor, u: Tensor, near: float, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Points x: [B, *] with energies u: [B] -> the distinct ones by increasing energy, as indices [N], and which of
-    them [B] each point is the same as: within the distance `near`, energies within `tolerance`. The lowest stands for
-    the others.
+    """Points x: [B, *] with energies u: [B] -> indices [N] of the distinct minima, the lowest energy first, and for
+    every point [B] the number of the minimum that it is: nearer than `near`, energies within `tolerance`.
     """
     kept: list[int] = []
     same = torch.empty(len(x), dtype=torch.int64)

@@ -14,26 +14,37 @@ class Settings:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # where the configuration is read
 
-    space: Literal["latent", "image"] = "latent"  # U(g(z)) in the ball |z| <= sqrt(d), or U(x) in [-1, 1]^n
+    # U(g(z)) in a ball, or U(x) in [-1, 1]^n. The ball's radius is `region_margin` times a quantile of |mu(x)| over
+    # training images. It is doubled while more minima than `max_on_edge` lie on its sphere, which cuts basins off.
+    space: Literal["latent", "image"] = "latent"
+    region_quantile: float = 0.99
+    region_margin: float = 1.5
+    region_doublings: int = 3  # at most; more minima on the last sphere are an error
+    max_on_edge: float = 0.05  # share of the minima
 
     # Starts of descents; those of the last two kinds are training images and their reconstructions.
     from_samples: int = 200
     from_images: int = 150
     from_reconstructions: int = 150
 
-    # Descent: Adam, its step size halved whenever `descent_patience` steps bring less than `descent_tolerance`.
-    descent_steps: int = 3000
-    step_size: float = 0.05
-    smallest_step_size: float = 1e-3
+    # Descent by gradient sampling, and the random search that checks its ends.
+    descent_steps: int = 200
+    gradient_samples: int = 32  # twice the latents
+    sampling_radius: float = 0.1
+    smallest_radius: float = 1e-3
     descent_tolerance: float = 1e-3
-    descent_patience: int = 20
+    descents: int = 4  # most descents of a chain; each but the first follows a failed check
+    check_rounds: int = 20
+    check_points: int = 32
     same_distance: float = 0.02  # of the starts' median distance: nearer minima of the same energy are one
-    same_energy: float = 0.02
+    same_energy: float = 0.02  # a check that falls by more has failed
 
     # Attraction-diffusion.
-    noise: float = 0.07  # standard deviation of one step in each coordinate
-    temperature: float = 0.02
-    reach: float = 0.1  # delta, of the median distance of minima
+    # Steps of noise^2 / 2 (|gradient| / temperature + alpha) have to be short beside the width of a pass. The lower the
+    # temperature, the stronger the pull that barriers resist, beyond d / reach, the pull that a flat energy resists.
+    noise: float = 0.03  # standard deviation of one step in each coordinate
+    temperature: float = 0.005
+    reach: float = 0.1  # delta, as a share of the median distance of minima
     patience: int = 50  # M
     walk_steps: int = 500
     trials: int = 3  # K, in each direction
@@ -42,17 +53,17 @@ class Settings:
 
     # Grouping, and what is drawn.
     # tau: highest barrier above the higher minimum inside a basin. Thermal noise alone lifts a chain in 16 dimensions
-    # by 16 T / 2 = 0.16, its highest point by more: a tau below that joins no two minima, whatever lies between them.
+    # by 16 T / 2 = 0.04, its highest point by more: a tau below that joins no two minima, whatever lies between them.
     threshold: float = 0.4
     min_members: int = 3  # basins with fewer minima are dropped, and counted
-    max_basins: int = 15  # so many of the largest are kept, the others counted
+    max_basins: int = 15  # of the largest basins that are kept; the others are counted
     alpha_factors: tuple[float, ...] = (0.5, 1.0, 2.0)  # of the sensitivity to magnetisation
     thresholds: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)  # of the sensitivity to tau
 
     # Barriers between the basins kept.
     alpha_factor: float = 0.97  # alpha is lowered by 3 % after each success
-    alpha_raises: int = 6  # doublings until a pair connects
-    alpha_falls: int = 100
+    alpha_max_increases: int = 6  # doublings until a pair connects
+    alpha_max_decreases: int = 100
 
     chunk: int = 100  # descents that run, and are saved, together
 
@@ -65,14 +76,13 @@ class Settings:
             raise ValueError(f"expected two starts or more, none of a kind below 0, found {self.starts} in all")
         if 1.0 not in self.alpha_factors:
             raise ValueError(f"expected 1.0 among alpha_factors, found {self.alpha_factors}")
-        if not (self.alpha_factor < 1 and self.connected < 1):
-            raise ValueError(
-                f"expected alpha_factor and connected below 1, found {self.alpha_factor} and {self.connected}"
-            )
+        for name in ("alpha_factor", "connected", "region_quantile"):
+            if not getattr(self, name) < 1:
+                raise ValueError(f"expected {name} below 1, found {getattr(self, name)}")
 
     @property
     def of_walks(self) -> dict[str, object]:
-        """What descents and walks depend on: they are remembered where only the grouping or the drawing changes."""
+        """What descents and walks depend on: they are kept where only the grouping or the drawing changes."""
         grouping = {"threshold", "thresholds", "alpha_factors", "min_members", "max_basins"}
         return {name: value for name, value in asdict(self).items() if name not in grouping}
 

@@ -24,14 +24,14 @@ from dtri.experiment import canonical, digest
 from dtri.files import write_bytes, write_text
 from dtri.landscape import energy, mapping, tree
 from dtri.landscape.settings import Settings
-from dtri.metrics import classifier
+from dtri.metrics import classifier as domain_classifier
 from dtri.metrics.purity import purity
 from dtri.model import Model
 from dtri.seeding import derive
 from workflow.commands.cli import run
 from workflow.commands.measuring import Measurement, variant
 
-REFERENCE = 2000  # test images whose energies give the unit
+REFERENCE = 2000  # test images whose energies give the unit; training images whose latents give the region
 SHOWN = 8  # members of each basin that a figure may show
 PROTOCOL = (
     "share of starts in the basins kept that have the commonest label of their basin; labels of training images and "
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             corners.require(model, corner)
         if dataset.image_shape != spec.image_shape:
             raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
-        judge = classifier.load(arguments.classifier)
+        classifier = domain_classifier.load(arguments.classifier)
         weights = store.digest(arguments.model, "sha256")
         identity = digest(canonical(settings.of_walks), arguments.code, dataset.content, weights)
         state, why = checkpoint.load_state(arguments.state, identity)
@@ -79,19 +79,20 @@ def main(argv: list[str] | None = None) -> int:
         memory = mapping.Memory(seed, where, state["known"] if state else None, save)
         test = images.to_float(torch.from_numpy(dataset.images("test")[:REFERENCE].copy()).to(where))
         decode = model.generate if settings.space == "latent" else lambda x: x
-        confine = energy.ball(model.z_dim**0.5) if settings.space == "latent" else energy.box(-1.0, 1.0)
         try:
             scaled, mean, std = energy.normalised(model.energy, test)
-            points, labels = starts(model, dataset, settings, seed, judge)
-            found = mapping.map_energy(lambda x: scaled(decode(x)), points, settings, memory, confine)
-            arrays = _arrays(found, decode, where, judge)
+            points, labels = starts(model, dataset, settings, seed, classifier)
+            regions, norms = candidate_regions(model, dataset.images("train"), settings)
+            found = mapping.map_energy(lambda x: scaled(decode(x)), points, settings, memory, regions)
+            arrays = _arrays(found, decode, where, classifier)
         except finite.NonFinite as error:
             print(f"{arguments.out}: diverged: {error}")
             _diverged(job, arguments, str(error))
             return 0
         write_bytes(arguments.out, arrays)
         write_text(arguments.sensitivity, _csv(found.sensitivity))
-        extra = {**found.found, "energy_mean": mean, "energy_std": std, "settings": asdict(settings)}
+        extra = {**found.found, "latent_norms": norms, "energy_mean": mean, "energy_std": std}
+        extra |= {"settings": asdict(settings)}
         _record(job, arguments.record, found, labels, seed, extra)
     return 0
 
@@ -106,8 +107,24 @@ def _diverged(job: Measurement, arguments: argparse.Namespace, why: str) -> None
     job.record(arguments.record, "landscape_purity", None, n_samples=0, n_reference=0, protocol=PROTOCOL)
 
 
+def candidate_regions(
+    model: Model, train: np.ndarray, settings: Settings
+) -> tuple[list[energy.Region], dict[str, float] | None]:
+    """Regions to map, the smallest first: balls that hold the latents of uint8 training images, or all images.
+
+    Returns:
+        The regions, and for latents the quantiles .01, .5, .99 and `region_quantile` of |mu(x)|.
+    """
+    if settings.space == "image":
+        return [energy.box(-1.0, 1.0)], None
+    norms = corners.encode(model, train[:REFERENCE]).norm(dim=1).double()
+    quantiles = {f"{q:g}": norms.quantile(q).item() for q in (0.01, 0.5, 0.99, settings.region_quantile)}
+    radius = settings.region_margin * norms.quantile(settings.region_quantile).item()
+    return [energy.ball(radius * 2**k) for k in range(settings.region_doublings + 1)], quantiles
+
+
 def starts(
-    model: Model, dataset: store.Dataset, settings: Settings, seed: int, judge: classifier.Classifier
+    model: Model, dataset: store.Dataset, settings: Settings, seed: int, classifier: domain_classifier.Classifier
 ) -> tuple[Tensor, np.ndarray]:
     """Points [S, *] where descents begin, samples, images and reconstructions in that order, and their labels [S].
 
@@ -124,19 +141,19 @@ def starts(
         samples = model.generate(z) if n else torch.empty(0, *model.image_shape, device=where)
         x = images.to_float(torch.from_numpy(train[chosen].copy()).to(where))
         real, rebuilt = x[: settings.from_images], corners.reconstruct(model, x[settings.from_images :])
-        judged = _judged(judge, images.to_uint8(samples).cpu()) if n else np.empty(0, np.int64)
+        labelled = _labelled(classifier, images.to_uint8(samples).cpu()) if n else np.empty(0, np.int64)
         if settings.space == "latent":
             points = torch.cat([z, model.infer(real), model.infer(rebuilt)])
         else:
             points = torch.cat([samples, real, rebuilt])
     finite.check("starts", points)
-    return points, np.concatenate([judged, dataset.labels("train")[chosen]])
+    return points, np.concatenate([labelled, dataset.labels("train")[chosen]])
 
 
 @torch.no_grad()
-def _judged(judge: classifier.Classifier, stored: Tensor) -> np.ndarray:
+def _labelled(classifier: domain_classifier.Classifier, stored: Tensor) -> np.ndarray:
     """uint8 images [n, C, H, W] -> the classifier's labels [n]."""
-    return torch.cat([judge(part)[1].argmax(1) for part in stored.split(500)]).numpy()
+    return torch.cat([classifier(part)[1].argmax(1) for part in stored.split(500)]).numpy()
 
 
 @torch.no_grad()
@@ -146,7 +163,7 @@ def _pictures(points: np.ndarray, decode, where: torch.device) -> Tensor:
     return torch.cat([images.to_uint8(decode(part)).cpu() for part in parts])
 
 
-def _arrays(found: mapping.Landscape, decode, where: torch.device, judge: classifier.Classifier) -> bytes:
+def _arrays(found: mapping.Landscape, decode, where: torch.device, classifier: domain_classifier.Classifier) -> bytes:
     """The kept basins in the order of the tree's leaves: members, energies, images, classifier's labels, merges."""
     joins = tree.merges(found.heights)
     order = tree.leaf_order(len(found.kept), joins)
@@ -163,13 +180,13 @@ def _arrays(found: mapping.Landscape, decode, where: torch.device, judge: classi
         images=pictures,  # uint8 [G, 8, C, H, W], the lowest member first
         energies=energies,  # [G, 8]
         members=np.array([len(members) for members in found.kept], np.int64),
-        starts=np.array([np.isin(found.fell_into, members).sum() for members in found.kept], np.int64),
+        starts=np.array([np.isin(found.minimum_of_start, members).sum() for members in found.kept], np.int64),
         order=np.array(order, np.int64),
         merges=np.array([[join.height, join.left, join.right] for join in joins]).reshape(-1, 3),
-        walked=found.walked,
-        straight=found.straight,
+        path_barrier=found.path_barrier,
+        line_barrier=found.line_barrier,
         heights=found.heights,
-        judged=_judged(judge, _pictures(found.minima, decode, where)),
+        labels=_labelled(classifier, _pictures(found.minima, decode, where)),
         minimum_energies=found.energies,
         found=np.array(json.dumps(found.found)),
     )
@@ -187,7 +204,7 @@ def _csv(rows: list[dict[str, float]]) -> str:
 def _record(job: Measurement, path: Path, found: mapping.Landscape, labels: np.ndarray, seed: int, extra: dict) -> None:
     """Purity over the starts that fell into kept basins; None where no basin is large enough to keep."""
     basin = {minimum: g for g, members in enumerate(found.kept) for minimum in members}
-    group = np.array([basin.get(int(minimum), -1) for minimum in found.fell_into])
+    group = np.array([basin.get(int(minimum), -1) for minimum in found.minimum_of_start])
     inside = group >= 0
     value = purity(group[inside], labels[inside], derive("purity", seed)) if inside.any() else None
     pairs = np.triu_indices(len(found.kept), 1)
@@ -195,8 +212,8 @@ def _record(job: Measurement, path: Path, found: mapping.Landscape, labels: np.n
         "purity": asdict(value) if value else None,
         "kept_basins": len(found.kept),
         "pairs": len(pairs[0]),
-        "pairs_walked": int(np.isfinite(found.walked[pairs]).sum()),
-        "pairs_lower_on_a_line": int((found.straight < found.walked)[pairs].sum()),
+        "pairs_with_a_path": int(np.isfinite(found.path_barrier[pairs]).sum()),
+        "pairs_lower_on_a_line": int((found.line_barrier < found.path_barrier)[pairs].sum()),
         "sensitivity": found.sensitivity,
     }
     if value:

@@ -55,16 +55,19 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
 def _counts(counts: dict[str, float], data: dict[str, np.ndarray]) -> str:
     """What was found, left out and chosen, in words."""
     pairs = np.triu_indices(len(data["members"]), 1)
-    walked, straight = data["walked"][pairs], data["straight"][pairs]
+    path, line = data["path_barrier"][pairs], data["line_barrier"][pairs]
     return (
-        f"{counts['starts']} descents, {counts['not_converged']} not converged, {counts['minima']} minima in "
-        f"{counts['basins']} basins; not drawn: {counts['basins_too_small']} basins too small and "
-        f"{counts['basins_not_drawn']} others, with {counts['minima_not_drawn']} minima. Threshold "
+        f"{counts['starts']} starts, {counts['descended_again']} descended again after a check, "
+        f"{counts['not_converged']} not converged; {counts['minima']} minima, {counts['on_edge']:.0%} of them on the "
+        f"edge of the region {counts['region']}, in {counts['basins']} basins; not drawn: "
+        f"{counts['basins_too_small']} basins too small "
+        f"and {counts['basins_not_drawn']} others, with {counts['minima_not_drawn']} minima. Threshold "
         f"{counts['threshold']:g}, temperature {counts['temperature']:g}, magnetisation {counts['alpha']:.3g}, which "
-        f"connects {counts['connected']:.0%} of random pairs. Of {len(walked)} barriers "
-        f"{int(np.isfinite(walked).sum())} were met by attraction-diffusion and {int((straight < walked).sum())} are "
-        f"lower on a straight line. Chains without magnetisation strayed {counts['strayed_over_reach']:.2g} times as "
-        f"far as counts as arrived, and their energy changed by {counts['thermal_rise']:+.2f}."
+        f"connects {counts['connected']:.0%} of random pairs, and {counts['connected_flat']:.0%} on a flat energy. "
+        f"Of {len(path)} barriers {int(np.isfinite(path).sum())} were met by attraction-diffusion and "
+        f"{int((line < path).sum())} are lower on a straight line. Chains without magnetisation ended "
+        f"{counts['strayed_over_reach']:.2g} times the distance of arrival from their minima, and their energy changed "
+        f"by {counts['thermal_rise']:+.2f}."
     )
 
 

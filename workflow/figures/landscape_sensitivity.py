@@ -14,10 +14,11 @@ NAME = "landscape_sensitivity"
 TITLE = "Basins by magnetisation and threshold"
 PAPER = "beside B Fig. 11, not in the paper"
 CAPTION = (
-    "Minima join a basin when attraction-diffusion of magnetisation alpha meets a barrier at most so far above the "
-    "higher minimum (threshold, in standard deviations of the energy of test images). Solid: all basins. Dashed: those "
-    "with enough minima to be drawn. A number that holds over a range is a property of the energy, another is one of "
-    "the choice."
+    "Minima join a basin when attraction-diffusion of magnetisation alpha meets a barrier at most the threshold above "
+    "the higher minimum (in standard deviations of the energy of test images). Solid: all basins. Dashed: those with "
+    "enough minima to be drawn. In brackets: random pairs of minima that alpha connects, on this energy and on a flat "
+    "one with the same minima; where the shares are alike, the pull alone groups, not the energy. A number that holds "
+    "over a range is a property of the energy, another follows from the choice."
 )
 WANTS = (Want("fashion_mnist", "divergence_triangle_landscape", "landscape.csv"),)
 
@@ -38,7 +39,8 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     for factor, colour in zip(factors, style.palette(len(factors)), strict=True):
         mine = sorted((row for row in rows if row["alpha_factor"] == factor), key=lambda row: row["threshold"])
         x = [row["threshold"] for row in mine]
-        name = f"alpha = {mine[0]['alpha']:.3g} ({factor:g} of the chosen one)"
+        shares = f"{mine[0]['connected']:.0%}, flat {mine[0]['connected_flat']:.0%}"
+        name = f"alpha = {mine[0]['alpha']:.3g}, {factor:g} of the chosen one ({shares})"
         axes.plot(x, [row["basins"] for row in mine], "o-", color=colour, label=name, markersize=4)
         axes.plot(x, [row["large_basins"] for row in mine], "o--", color=colour, markersize=3)
     axes.set_xscale("log")
