@@ -666,7 +666,7 @@ def test_the_slurm_profile_keeps_what_is_right_everywhere() -> None:
         ("results/fast/figures/samples.png", "unknown preset 'fast'"),
         ("results/demo/table9.csv", r"unknown table 'table9' \(known: table1"),
         ("results/table9.csv", "unknown table 'table9'"),
-        ("results/demo/figures/nope.png", r"unknown figure 'nope' \(known: samples"),
+        ("results/demo/figures/nope.png", r"unknown figure 'nope' \(known: systems"),
         ("results/figures/nope.pdf", "unknown figure 'nope'"),
         ("results/demo/nope/vae/seed0/train.json", r"unknown dataset 'nope' \(known: digits"),
         ("results/demo/digits/nope/seed0/train.json", r"unknown model 'nope' \(known: divergence_triangle"),
