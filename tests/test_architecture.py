@@ -160,6 +160,12 @@ def test_training_reaches_no_measurement() -> None:
     assert [module for module in reached if any(inside(module, room) for room in rooms)] == []
 
 
+@pytest.mark.parametrize("job", JOBS)
+def test_jobs_load_models_by_the_rule_of_batch_norm(job: str) -> None:
+    """Whatever they make of them, from final weights or earlier ones."""
+    assert "load_model" not in path_of(job).read_text("utf-8")
+
+
 @pytest.mark.parametrize(
     "module", [m for m in MODULES if inside(m, "dtri.report") or m.startswith(("workflow.tables", "workflow.figures"))]
 )

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench import batch_norm as bench
 from dtri import checkpoint, corners, experiment, trained
+from dtri.data import store
 from dtri.experiment import TrainSpec
 from dtri.images import to_uint8
 from dtri.model import Model
@@ -192,3 +194,21 @@ def test_averages_of_encoders_are_of_real_images(name: str) -> None:
     assert len(inputs) > 2
     assert torch.allclose(first.running_mean, white[0], rtol=1e-4, atol=0)
     assert torch.allclose(first.running_var, white[1], rtol=1e-4, atol=0)
+
+
+def test_the_comparison_of_rules_goes_on_where_it_stopped(tmp_path: Path, monkeypatch) -> None:
+    """A row per rule; a system whose encoder has batch norm one more. What is known is not trained again."""
+    monkeypatch.setattr(bench, "N", 30)
+    monkeypatch.setattr(bench, "distance", lambda *_: 0.0)  # of 784 dimensions, slow
+    monkeypatch.setattr("dtri.device.prepare", lambda *_: None)  # changes the whole process
+    arrays = {"train": noise_images(2000, SHAPE), "test": noise_images(40, SHAPE, seed=1)}
+    indices = {name: np.arange(len(array)) for name, array in arrays.items()}
+    store.save(store.Arrays(arrays, indices, {}, None, "mnist"), tmp_path / "mnist", "mnist")
+    out = tmp_path / "rows.csv"
+    given = ["--data", str(tmp_path / "mnist"), "--out", str(out), "--steps", "1", "--width", "0.02", "--seeds", "0"]
+    assert bench.main(["dcgan", *given]) == 0
+    assert bench.main(["dcgan", "joint_vae_ebm", *given]) == 0
+    rows = [line.split(",") for line in out.read_text().splitlines()[1:]]
+    rules = ["standing", "running", "batch", "latents", "latents"]
+    assert [row[3] for row in rows] == ["data", *rules, *rules, "encoder anew"]
+    assert [bool(row[7]) for row in rows] == [False] * 6 + [True] * 6

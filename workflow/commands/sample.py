@@ -3,7 +3,7 @@
     python -m workflow.commands.sample --model results/demo/digits/vae/seed0/model.safetensors --n 64 --out grid.png
 
 A .png gets a grid of the samples, a .npy the images as uint8 [n, C, H, W]. Samples that are not finite are no images: a
-.npy has those that are, fewer than asked for; a .png is refused. Systems that sample by Markov chains take their
+.npy has those that are, fewer than asked for, or none with --grid; a .png is refused. Systems that sample by Markov chains take their
 arguments from --sampler, '{"steps": 30}' say; those it does not name are the model file's.
 
 Samples have standing statistics of batch norm. --variants gets an array by each other rule of dtri/trained.py, from the
@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="samples: .png or .npy")
     parser.add_argument("--seed", type=int, help="seed of the latents; default: the run's")
     parser.add_argument("--variants", type=Path, help="as many by other statistics of batch norm, .npz")
+    parser.add_argument("--grid", action="store_true", help="for a figure: no samples at all where some are not finite")
     parser.add_argument("--sampler", default="{}", help="arguments of Markov chains, JSON")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
     parser.add_argument("--threads", type=int, default=1)
@@ -55,6 +56,8 @@ def main(argv: list[str] | None = None) -> int:
             print(arguments.out)
         else:
             samples = _finite(arguments.out, partial(corners.sample, model, arguments.n, seed))
+            if arguments.grid and len(samples) < arguments.n:
+                samples = samples[:0]
             store.write_atomic(arguments.out, lambda file: store.write_array(file, samples))
         if arguments.variants:
             variants = {}

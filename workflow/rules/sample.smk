@@ -42,7 +42,7 @@ rule grid:
         device=plan.device,
         code=plan.sample_code,
     shell:
-        "python -m workflow.warm sample --model {input.model} --n 64 --sampler {params.sampler:q}"
+        "python -m workflow.warm sample --grid --model {input.model} --n 64 --sampler {params.sampler:q}"
         " --device {params.device} --threads {threads} --out {output.grid} > {log} 2>&1"
 
 
