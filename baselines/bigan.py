@@ -10,9 +10,11 @@ The critic moves first; the maps draw z anew. One Adam for both maps equals the 
 reaches the other's weights. Weights are averaged for evaluation.
 The paper writes the score's cross-entropy at (x, E(x)); the code, and so ours, takes it at (x_r, E(x)). With a sum over
 pixels beside one cross-entropy the score is nearly all reconstruction error; `anomaly_scores` has parts and variants.
+Critic: bigan/run_mnist.py:99-100, each kind of pair judged in a call of its own; bigan/mnist_utilities.py, one hidden
+layer of z, dropout.
 Deviations: networks similar to those of paper A in place of the paper's own for 28 px (slopes 0.1, two fully connected
-layers in G), dropout behind the convolutions of the critic and not between
-them, the same images for both updates (the code's second batch is another).
+layers in G, one hidden layer behind the critic's concatenation), dropout behind the convolutions of the critic and not
+between them, the same images for both updates (the code's second batch is another).
 Left open by the paper's code: the number of epochs.
 """
 
@@ -53,7 +55,7 @@ class BiGAN(Model):
         self.generator = Generator(image_shape, h.z_dim, h.width)
         self.encoder = DeterministicEncoder(image_shape, h.z_dim, h.width, batch_norm=True)
         self.critic = JointCritic(
-            image_shape, h.z_dim, h.width, spectral_norm=False, batch_norm=True, dropout=h.dropout
+            image_shape, h.z_dim, h.width, z_layers=1, spectral_norm=False, batch_norm=True, dropout=h.dropout
         )
 
     @cached_property

@@ -330,6 +330,12 @@ def test_a_nonlinearity_follows_every_linear_layer_but_the_head(z_layers):
         assert [type(after) for after in behind] == [nn.LeakyReLU] * len(behind)
 
 
+def test_hidden_layers_of_z_as_in_the_sources():
+    """Two in ALI's critic, one in EGBAD's."""
+    found = {name: len(layers(build(name).critic.z_branch, nn.Linear)) for name in ("ali", "bigan")}
+    assert found == {"ali": 2, "bigan": 1}
+
+
 def test_dropout_falls_on_every_hidden_linear_layer():
     critic = JointCritic(SHAPE, 10, 0.05, spectral_norm=False, dropout=0.5).train()
     branches = (critic.x_branch, critic.z_branch, critic.joint)
