@@ -8,10 +8,10 @@ to x_revised, and then
     generator   min  E SSE(x_revised, g(z)) / (2 s_g^2)
 Deviations: the generator is the divergence triangle's ("network structures similar to our model", paper B section
 4.1.1), with kernels of 4 instead of 5, ReLU instead of LeakyReLU and its initial weights; images are scaled as
-everywhere here, not each by its own extremes; real batches are shuffled; batch norm has standing statistics at
-test.
-Left open: networks at 32 px; whether the published FID and Inception Score are of revised samples: ours are, with as
-many steps as the code's test takes (`sampler: {steps: 0}` measures the generator alone).
+everywhere here, not each by its own extremes; real batches are shuffled; batch norm has standing statistics at test.
+Left open: networks at 32 px; whether the published FID and Inception Score are of revised samples. The code's own
+Inception Score is (model/model.py lines 221-253: those of the last epoch, by the 15 steps of training). So are ours,
+with the 10 steps of the code's test (main.py line 93); `sampler: {steps: 0}` measures the generator alone.
 """
 
 from dataclasses import dataclass

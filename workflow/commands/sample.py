@@ -3,8 +3,8 @@
     python -m workflow.commands.sample --model results/demo/digits/vae/seed0/model.safetensors --n 64 --out grid.png
 
 A .png gets a grid of the samples, a .npy the images as uint8 [n, C, H, W]. Samples that are not finite are no images: a
-.npy has those that are, fewer than asked for, or none with --grid; a .png is refused. Systems that sample by Markov chains take their
-arguments from --sampler, '{"steps": 30}' say; those it does not name are the model file's.
+.npy has those that are, fewer than asked for (with --grid then none); a .png is refused. Systems that sample by Markov
+chains take their arguments from --sampler, '{"steps": 30}' say; those it does not name are the model file's.
 
 Samples have standing statistics of batch norm. --variants gets an array by each other rule of dtri/trained.py, from the
 same latents; none where the generator has no batch norm.

@@ -46,11 +46,16 @@ B_FID = ("99.09", "38.39", "36.36", "56.57", "41.89", "60.29", "46.14", "31.92")
 
 COPIED = "copied, rounded, from paper B Table 1"
 NOTES = {
-    ("A", "fid", "cifar10", "dcgan"): "probably quoted from the TTUR paper (DCGAN, original training)",
+    ("A", "fid", "cifar10", "dcgan"): "probably quoted: 37.7 is in the TTUR paper (DCGAN, original training) and in "
+    "Table 2 of the SNGAN paper (GAN-GP, standard CNN)",
     ("A", "fid", "lsun_bedroom", "dcgan"): "probably quoted from the TTUR paper (DCGAN, original training)",
     ("A", "fid", "cifar10", "wgan"): "probably the WGAN-GP value quoted in the SNGAN paper",
-    ("A", "fid", "cifar10", "sngan"): "probably quoted from the SNGAN paper (standard CNN, softplus loss), whose sizes "
-    "are 10,000 and 5,000",
+    (
+        "A",
+        "fid",
+        "cifar10",
+        "sngan",
+    ): "probably quoted from Table 2 of the SNGAN paper (standard CNN, softplus loss), of 10,000 and 5,000 images",
     ("A", "fid", "celeba", "vae"): "copied from paper B Table 1; the column's only cell with two decimals",
     ("A", "fid", "celeba", "dcgan"): COPIED,
     ("A", "fid", "celeba", "wgan"): COPIED,
