@@ -3,10 +3,12 @@
 import hashlib
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 from PIL import Image
 
 from dtri.data import celeba_hq, lsun, store, stream
+from tests.test_files import as_user
 from workflow.commands import prepare
 from workflow.commands.cli import run
 
@@ -159,6 +162,30 @@ def test_an_official_zip_is_unpacked_once_and_compared_later(raw: Path, database
     assert sorted(path.name for path in unpacked.parent.iterdir()) == ["data.mdb"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_a_zip_in_a_drop_folder_that_denies_is_unpacked_beside_the_output(database: bytes) -> None:
+    """With the same images and the same content; the second time nothing is unpacked."""
+    options = {"archive": "bedroom_train_lmdb.zip", "holdout": 10}
+    with tempfile.TemporaryDirectory() as room:
+        raw, out = Path(room) / "raw", Path(room) / "out"
+        raw.mkdir()
+        write_zip(raw, database)
+        expected = store.save(lsun.prepare(raw, SHAPE, options, 0), Path(room) / "other", "lsun")["content"]
+        for path in sorted((raw / "bedroom_train_lmdb").rglob("*"), reverse=True):
+            path.unlink()
+        (raw / "bedroom_train_lmdb").rmdir()
+        out.mkdir()
+        os.chown(out, 64001, 64001)
+        Path(room).chmod(0o755)
+        given = ["--module", "dtri.data.lsun", "--name", "lsun", "--image-shape", "3,64,64", "--raw", str(raw)]
+        given += ["--options", json.dumps(options), "--out", str(out / "lsun")]
+        for _ in range(2):
+            assert as_user(64001, 64001, lambda: prepare.main(given)) == 0
+        assert sorted(path.name for path in raw.iterdir()) == ["bedroom_train_lmdb.zip"]
+        assert (out / "lsun/bedroom_train_lmdb/data.mdb").read_bytes() == database
+        assert store.verify(out / "lsun").content == expected
+
+
 def test_damaged_lsun_zips_are_named(raw: Path, database: bytes) -> None:
     path = raw / "bedroom_train_lmdb.zip"
     (raw / "bedroom_train_lmdb" / "data.mdb").unlink()
@@ -234,6 +261,7 @@ def test_wrong_lsun_options_are_refused(raw: Path, options: dict, message: str) 
 WAITING = """
 import sys
 from dtri.data import image_folder, stream
+from tests.test_files import as_user
 from workflow.commands import prepare
 stream.SYNC_BYTES, stream.LOG_S = 8 * 3 * 64 * 64, 1e9
 decode, calls = image_folder.decode, []

@@ -2,7 +2,8 @@
 
 Options:
   archive   (required) in the drop folder: the official zip, bedroom_train_lmdb.zip, say, whose database is unpacked
-            beside it; or what is unpacked already, the folder bedroom_train_lmdb or its data.mdb
+            beside it, or where the drop folder denies that, into the folder of the prepared dataset; or what is
+            unpacked already, the folder bedroom_train_lmdb or its data.mdb
   sha256    of the archive; checked when given
   n_source  how many images the database has to hold; checked when given
   holdout   so many images, drawn with the seed, are the test split (default 10,000); all others train
@@ -15,14 +16,14 @@ sample. No labels: the official validation set has 300 images, too few to test w
 """
 
 import json
-import shutil
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import lmdb
 import numpy as np
@@ -37,11 +38,17 @@ _MODULE = "dtri.data.lsun"
 _KNOWN = ("archive", "sha256", "n_source", "holdout", "resize", "limit")
 _DATABASE = "data.mdb"
 _CHUNK = 1 << 20  # bytes
+UNPACKS = True  # `prepare` takes a folder to unpack into
 _REMAP = 64  # steps of the cursor; the kernel may map up to 2 MiB around an image
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
-    """Splits train and test of `options["archive"]` at (3, H, W), streamed. ValueError names what does not fit."""
+def prepare(
+    raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int, scratch: Path | None = None
+) -> store.Arrays:
+    """Splits train and test of `options["archive"]` at (3, H, W), streamed. ValueError names what does not fit.
+
+    `scratch` is a folder to unpack into where the drop folder is read-only.
+    """
     store.check_options(options, _KNOWN, _MODULE)
     shape = store.check_shape(image_shape, (3,), _MODULE)
     for option in ("n_source", "limit"):
@@ -54,7 +61,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     archive = image_folder.inside(raw, options.get("archive"), "archive")
     archive = database(archive)
     sha256 = image_folder.check_archive(archive, options.get("sha256"))
-    unpacked = _unpacked(archive) if archive.suffix == ".zip" else archive
+    unpacked = _unpacked(archive, scratch) if archive.suffix == ".zip" else archive
 
     n_source = _count(unpacked)
     if options.get("n_source") not in (None, n_source):
@@ -148,27 +155,54 @@ def _opened(database: Path) -> Iterator[lmdb.Environment]:
         yield environment
 
 
-def _unpacked(archive: Path) -> Path:
-    """The database of an official zip, unpacked beside it. One that is there already has to have the zip's checksum."""
+def _unpacked(archive: Path, scratch: Path | None) -> Path:
+    """The database of an official zip, unpacked beside it, else in `scratch`.
+
+    One that is there already has to have the zip's checksum.
+    """
+    with reading(archive, "expected a complete zip, found"), zipfile.ZipFile(archive) as file:
+        members = [member for member in file.infolist() if PurePosixPath(member.filename).name == _DATABASE]
+    if len(members) != 1:
+        raise ValueError(f"expected one {_DATABASE} in the zip, found {len(members)} ({archive})")
+    rooms = [archive.parent, *([scratch] if scratch else [])]
+    places = [image_folder.inside(room, members[0].filename, "archive") for room in rooms]
+    for place in places:
+        if place.is_file():
+            if _crc(place) != members[0].CRC:
+                raise ValueError(f"expected the {_DATABASE} of {archive}, found another ({place}); delete it")
+            return place
+    place = next((place for place in places if _writable(place.parent)), places[-1])
+    place.parent.mkdir(parents=True, exist_ok=True)
+    remove_partial(place)
+    store.check_space(place.parent, members[0].file_size, str(place))
+    print(f"unpacking {place}, {members[0].file_size:,} bytes", flush=True)
+
+    def copy(unpacked: BinaryIO) -> None:
+        for chunk in _unzipped(archive, members[0]):
+            unpacked.write(chunk)
+
+    write_atomic(place, copy)
+    return place
+
+
+def _unzipped(archive: Path, member: zipfile.ZipInfo) -> Iterator[bytes]:
+    with (
+        reading(archive, "expected a complete zip, found"),
+        zipfile.ZipFile(archive) as file,
+        file.open(member) as packed,
+    ):
+        while chunk := packed.read(_CHUNK):
+            yield chunk
+
+
+def _writable(folder: Path) -> bool:
+    """Found out by trying: a mount may be read-only whatever the modes say."""
     try:
-        with zipfile.ZipFile(archive) as file:
-            members = [member for member in file.infolist() if PurePosixPath(member.filename).name == _DATABASE]
-            if len(members) != 1:
-                raise ValueError(f"expected one {_DATABASE} in the zip, found {len(members)} ({archive})")
-            database = image_folder.inside(archive.parent, members[0].filename, "archive")
-            if database.is_file():
-                if _crc(database) != members[0].CRC:
-                    raise ValueError(f"expected the {_DATABASE} of {archive}, found another ({database}); delete it")
-                return database
-            database.parent.mkdir(parents=True, exist_ok=True)
-            remove_partial(database)
-            store.check_space(database.parent, members[0].file_size, str(database))
-            print(f"unpacking {database}, {members[0].file_size:,} bytes", flush=True)
-            with file.open(members[0]) as packed:
-                write_atomic(database, lambda unpacked: shutil.copyfileobj(packed, unpacked, _CHUNK))
-    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"expected a complete zip, found: {error} ({archive})") from error
-    return database
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _crc(path: Path) -> int:

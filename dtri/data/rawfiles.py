@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from dtri.files import digest, reading, reason, write_json
+from dtri.files import digest, reading, write_json
 
 _PAGE = re.compile(rb"\s*(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|title|script|meta|\?xml)", re.IGNORECASE)
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
@@ -189,7 +189,7 @@ def size_of(path: Path) -> int:
 
 
 def replaced(record: Path, folder: Path) -> str:
-    """What lies in a drop folder instead of the raw files of a fetch record, as a hash.
+    """What lies in a drop folder instead of the raw files of a fetch record: a hash, "unreadable", or "".
 
     While they are the same, or gone, it is what the record holds as "replaced", the value with which it was made: so
     the value changes when the files do, and making the record anew changes it no more. Files are only hashed when their
@@ -199,13 +199,13 @@ def replaced(record: Path, folder: Path) -> str:
         listed = json.loads(record.read_text())
         fetched = {name: file["sha256"] for name, file in listed.items() if isinstance(file, dict)}
         paths = {name: folder / listed[name]["file"] for name in fetched}
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return ""  # there is no record, and it will be made
     try:
         there = {name: path for name, path in paths.items() if path.exists()}
         found = fetched | {name: _remembered(record, name, path) for name, path in there.items()}
-    except (OSError, ValueError) as error:
-        return reason(error)  # fetching will say it
+    except (OSError, ValueError):
+        return "unreadable"  # fetching will say why
     if found == fetched:
         return listed.get("replaced", "")
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()

@@ -81,7 +81,8 @@ def dataset_module(name: str) -> ModuleType:
 def _prepare_module(args: argparse.Namespace) -> store.Arrays:
     module = dataset_module(args.module)
     rawfiles.verify_raw(args.raw, module.FILES)
-    return module.prepare(args.raw, _shape(args.image_shape), _options(args.options), args.seed)
+    scratch = (args.out,) if getattr(module, "UNPACKS", False) else ()
+    return module.prepare(args.raw, _shape(args.image_shape), _options(args.options), args.seed, *scratch)
 
 
 def _prepare_holdout(args: argparse.Namespace) -> store.Arrays:

@@ -12,7 +12,7 @@ rule fetch:
         replaced=plan.replaced_raw,
         code=plan.fetch_code,
     shell:
-        "python -m workflow.commands.fetch {params.arguments} --replaced {params.replaced:q}"
+        "python -m workflow.commands.fetch {params.arguments} --replaced '{params.replaced}'"
         " --out {output.record} > {log} 2>&1"
 
 
