@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--options", default="{}", help="JSON object of the module's options")
     parser.add_argument("--raw", type=Path, help="drop folder (with --module)")
     parser.add_argument("--seed", type=int, default=0, help="of the module's random choices")
+    parser.add_argument("--code", help="of what prepares it, noted in meta.json")
     parser.add_argument("--digit", type=int, help="the class to hold out (with --holdout-of)")
     args = parser.parse_args(argv)
 
@@ -42,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
             kind = "--module" if args.module else "--holdout-of"
             raise ValueError(f"expected --{name.replace('_', '-')} with {kind}, found none")
     with _alone(args.out):
-        store.save(_prepare_module(args) if args.module else _prepare_holdout(args), args.out, args.name)
+        arrays = _prepare_module(args) if args.module else _prepare_holdout(args)
+        made_by = {"code": args.code} if args.code else {}
+        store.save(replace(arrays, source={**arrays.source, **made_by}), args.out, args.name)
     return 0
 
 
