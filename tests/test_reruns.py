@@ -52,25 +52,58 @@ paper:
 # Runs in the copy: stand-ins for every product, training summaries and records with true hashes.
 MAKE = """
 import json
+import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from dtri.report.records import Record, write_sealed
 from workflow import plan
 from workflow.commands import explain, provenance
-from workflow.fingerprint import fingerprint
+
+def record(run, path):
+    metric = "auroc" if path.stem.startswith("auroc") else re.sub("_domain$", "", path.stem)
+    data = [run.dataset, *([path.stem.removeprefix("auroc_")] if metric == "auroc" else [])]
+    extra = {}
+    if metric in plan.GENERATION_METRICS:
+        extra["comparisons"] = [one.model_dump() for one in plan.comparisons(run)]
+        extra |= {"extractor_sha256": "network", "sampler": plan.sampler(run)}
+    if metric == "landscape_purity":
+        extra["settings"] = asdict(plan.preset(run.preset).landscape)
+    return Record(
+        **asdict(run), metric=metric, value=0.5, status="done", n_samples=9, n_reference=9, protocol="p", extractor="",
+        spec=plan.train_spec(run).hash, train_code=plan.model_code("train", run.model),
+        code=plan.measure_code(metric, run.model), data={name: name for name in data}, device="cpu", seconds=1.0,
+        provenance=provenance.provenance(), extra=extra,
+    )
 
 for job in explain.dry_run(sys.argv[1:]):
     for path in map(Path, job.output):
-        made = {"path": str(path)}
-        if path.name == "meta.json":
-            made = {"content": path.parent.name}
-        elif path.suffix == ".json" and "seed" in job.wildcards:
-            spec = plan.train_spec(job.run)
-            made = {"spec": json.loads(spec.text) if job.rule == "train" else spec.hash}
-            made["code"] = fingerprint(explain.modules_of(job))
-            made["data"] = {job.run.dataset: job.run.dataset}
-            made |= {"provenance": provenance.provenance(), "images_per_s": 1000.0, "device": "cpu (test)"}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(made))
+        path.write_text(str(path))
+        if path.name == "meta.json":
+            data = plan.dataset(path.parent.name)
+            path.write_text(json.dumps({"content": data.name, "source": {"code": plan.data_code(data)}}))
+        elif path.name == "fetch.json":
+            path.write_text("{}")
+        elif path.name == "classifier.json":
+            name, code = path.parent.name, plan.code("classifier")
+            write_sealed(path, {"dataset": name, "data": name, "code": code, "sha256": "network"})
+        elif path.name == "train.json":
+            run, spec = job.run, plan.train_spec(job.run)
+            made = {"spec": json.loads(spec.text), "spec_hash": spec.hash, "data": {run.dataset: run.dataset}}
+            made |= {"code": plan.model_code("train", run.model), "provenance": provenance.provenance()}
+            made |= {"status": "done", "images_per_s": 1000.0, "device": "cpu (test)"}
+            write_sealed(path, {**asdict(run), **made})
+        elif path.parent.name == "metrics":
+            record(job.run, path).write(path)
+"""
+# Runs in the copy: what is stale by what products say of their making.
+STALE = """
+from pathlib import Path
+from workflow import plan
+for path in sorted(Path("results").rglob("*.json")):
+    if plan.judged(path, plan.differences(path))[0]:
+        print(path)
 """
 
 
@@ -107,8 +140,13 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def jobs_after(folder: Path, *options: str) -> list[Job]:
+    """What Snakemake would make again, which is what tables, verify and explain call stale."""
     text = call(folder, sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", *TARGETS, *options)
-    return explain.parse(text)
+    jobs = explain.parse(text)
+    vouching = {path for job in jobs for path in job.output if path.endswith(".json") and job.rule != "fetch"}
+    stale = set(call(folder, sys.executable, "-c", STALE).split())
+    assert stale == {path for path in vouching if (folder / path).exists()}
+    return jobs
 
 
 @contextmanager
@@ -242,6 +280,13 @@ def test_data_code_reaches_everything_of_its_dataset(copy: Path) -> None:
     assert values(jobs, "scored") == {"uniform_1x28x28"}
 
 
+def test_a_feature_network_is_trained_again_with_what_it_measured(copy: Path) -> None:
+    with edited(copy, {"dtri/metrics/classifier.py": code}):
+        jobs = jobs_after(copy)
+    assert {"classifier", "generation", "landscape"} <= rules(jobs)
+    assert "train" not in rules(jobs)
+
+
 def test_a_hyperparameter_retrains_its_system(copy: Path) -> None:
     with edited(copy, {"workflow/config/models.yaml": swap(".vae:VAE\n", ".vae:VAE\n  hparams: {lr: 0.001}\n")}):
         jobs = jobs_after(copy)
@@ -295,6 +340,119 @@ def test_labels_are_printed_again(copy: Path) -> None:
     assert {job.output[0] for job in jobs if job.rule == "table"} == {f"results/demo/table{k}.csv" for k in range(1, 5)}
 
 
+# Accepting what is there
+
+
+@contextmanager
+def restored(folder: Path) -> Iterator[None]:
+    """Products and Snakemake's notes as they were, when the block ends."""
+    for name in ("results", ".snakemake"):
+        shutil.copytree(folder / name, folder / "kept" / name)
+    try:
+        yield
+    finally:
+        for name in ("results", ".snakemake"):
+            shutil.rmtree(folder / name)
+            (folder / "kept" / name).rename(folder / name)
+        (folder / "kept").rmdir()
+
+
+def test_accepted_results_are_so_for_everybody_and_for_that_change_alone(copy: Path) -> None:
+    target, python = "results/demo/table2.csv", [sys.executable, "-m"]
+
+    def dry() -> list[Job]:
+        return explain.parse(call(copy, *python, "snakemake", "--dry-run", "--cores", "1", target))
+
+    def verified() -> dict[str, str]:
+        folder = "results/demo/digits/vae"
+        done = subprocess.run(
+            [*python, "workflow.commands.verify", folder, "--all"],
+            cwd=copy,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+        )
+        return dict(line.split(":")[0].split()[1::-1] for line in done.stdout.splitlines() if " results/" in line)
+
+    def shown() -> str:
+        return call(
+            copy, *python, "workflow.commands.table", "table2", "--preset", "demo", "--partial", "--out", "results/demo"
+        )
+
+    run = "results/demo/digits/vae/seed0"
+    with restored(copy), edited(copy, {"dtri/engine.py": code, "dtri/data/digits.py": code}):
+        assert "train" in rules(dry())
+        text = call(copy, *python, "workflow.commands.accept", target, "--reason", "renamed", "--who", "me")
+        assert re.search(rf"^accepted  {run}/train.json: training code \w{{16}} -> \w{{16}}$", text, re.M)
+        assert "accepted  results/data/digits/meta.json: data digits code " in text
+        assert dry() == []
+        text = call(copy, *python, "workflow.commands.explain", target)
+        assert text == "nothing would run: everything is up to date\n"
+        assert {verified()[f"{run}/{name}"] for name in ("train.json", "metrics/rmse.json")} == {"accepted"}
+        shown()
+        table = (copy / target).read_text()
+        assert "stale" not in table
+        assert re.search(r"accepted \(seed 0\): training code \w{16} -> \w{16}, by me on [\d-]+: renamed", table)
+        noted = json.loads((copy / run / "accepted.json").read_text())
+        assert {entry["product"] for entry in noted["accepted"]} >= {"train.json", "metrics/rmse.json"}
+        with edited(copy, {"dtri/engine.py": lambda text: text + "MORE = 1\n"}):
+            assert "train" in rules(dry())
+            assert verified()[f"{run}/train.json"] == "stale"
+            shown()
+            assert "stale" in (copy / target).read_text()
+
+
+def test_touched_is_not_accepted(copy: Path) -> None:
+    """Snakemake believes `--touch`; explain says what it does not know."""
+    target = "results/demo/table2.csv"
+    with restored(copy), edited(copy, {"dtri/engine.py": code}):
+        call(copy, sys.executable, "-m", "snakemake", "--touch", "--cores", "1", target)
+        text = call(copy, sys.executable, "-m", "workflow.commands.explain", target)
+    assert re.match(r"\d+ products are stale, and Snakemake does not know: results/", text)
+    assert text.endswith("nothing would run\n")
+
+
+def test_what_is_not_there_is_not_accepted(copy: Path) -> None:
+    with restored(copy), edited(copy, {"dtri/engine.py": code}):
+        (copy / "results/demo/digits/vae/seed0/train.json").unlink()
+        command = [sys.executable, "-m", "workflow.commands.accept", "results/demo/table2.csv", "--reason", "r"]
+        done = subprocess.run(command, cwd=copy, env=ENVIRONMENT, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "expected all products to be there, found none at results/demo/digits/vae/seed0/" in done.stderr
+        assert list(copy.rglob("accepted.json")) == []
+
+
+# What was deleted
+
+
+DELETED = {  # product -> the rule that makes it anew
+    "demo/digits/vae/seed0/train.json": "train",
+    "demo/digits/dcgan/seed0/model.safetensors": "train",
+    "demo/digits/alice/seed0/train.csv": "train",
+    "demo/digits/wake_sleep/seed0/metrics/rmse.json": "reconstruct",
+    "demo/digits/svae/seed0/metrics/mse.json": "reconstruct",
+    "demo/digits/ali/seed0/reconstructions.npy": "reconstruct",
+    "demo/digits_holdout4/vae/seed0/scores/digits_holdout4__test.npz": "score_holdout",
+    "demo/digits/joint_vae_ebm/seed0/scores/uniform_1x28x28__test.npz": "score",
+    "demo/digits/wgan/seed0/metrics/kid_domain.json": "generation",
+    "data/digits/meta.json": "prepare",
+    "data/digits/classifier.json": "classifier",
+    "data/photos_1x28x28/meta.json": "prepare_ood",
+}
+
+
+def test_what_was_deleted_is_made_anew(copy: Path) -> None:
+    with restored(copy):
+        for name in DELETED:
+            (copy / "results" / name).unlink()
+        text = call(copy, sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1", *TARGETS)
+    made = {path: job for job in explain.parse(text) for path in job.output}
+    found = {name: made[f"results/{name}"] for name in DELETED if f"results/{name}" in made}
+    assert {name: (job.rule, job.why) for name, job in found.items()} == {
+        name: (rule, "not made yet") for name, rule in DELETED.items()
+    }
+
+
 # The report
 
 
@@ -333,7 +491,7 @@ def test_explain_names_modules_keys_and_costs(copy: Path) -> None:
     vae = re.search(r"  train results/demo/digits/vae/seed0\n((?:    .*\n)+)", differs)
     assert re.fullmatch(
         r"    hparams\.lr default -> 0\.001\n"
-        rf"    code \w{{16}} -> \w{{16}}: dtri\.objectives\.gaussian \(since {commit}\)\n",
+        rf"    training code \w{{16}} -> \w{{16}}: dtri\.objectives\.gaussian \(since {commit}\)\n",
         vae[1],
     )
     assert "dtri.engine" not in text

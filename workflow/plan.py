@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from pydantic import (
@@ -30,10 +31,10 @@ from pydantic import (
 )
 
 from dtri.data import rawfiles
-from dtri.experiment import LATE, TrainSpec, canonical, check_hparams, check_sampler
+from dtri.experiment import LATE, TrainSpec, canonical, check_hparams, check_sampler, digest
 from dtri.landscape.settings import Settings as LandscapeSettings
 from dtri.report.cells import PAPER_NAMES, Cell, Found, Missing, Product, Table, Want, stand_in
-from dtri.report.records import Record
+from dtri.report.records import Record, read_sealed
 from workflow import settings_file
 from workflow.fingerprint import ROOT, fingerprint, imports, path_of
 
@@ -692,8 +693,8 @@ def lookup(preset_name: str, cell: Cell, seed: int) -> Found:
     comparable, reason = _comparable(preset_name, cell, run)
     if not Path(path).exists():
         return Found(None, measured_on=run.dataset, comparable=comparable, reason=reason)
-    record = Record.read(Path(path))
-    return Found(record, stale(record, run, cell.metric), run.dataset, True, comparable, reason)
+    stale, accepted = judged(Path(path), differences(Path(path)))
+    return Found(Record.read(Path(path)), stale, run.dataset, True, comparable, reason, accepted)
 
 
 def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
@@ -708,39 +709,246 @@ def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
     return not reasons, "; ".join(reasons)
 
 
-def stale(record: Record, run: Run, metric: str) -> tuple[str, ...]:
-    """Why the record of a run's metric was made by something other than this checkout; empty when it is current."""
-    differs = []
+# Stale or not: the one comparison of a product on disk with what this checkout would make, for tables, verify, explain
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a product was made by, `old`, and what this checkout would make it by, `new`: hashes, or short texts."""
+
+    what: str
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.old[:16]} -> {self.new[:16]}"
+
+
+def differences(path: Path) -> list[Difference]:
+    """Of a meta.json, classifier.json, train.json or record; none where it is current, or of a kind that says nothing.
+
+    ValueError where it is damaged, OSError where it is not there.
+    """
+    match path.name, path.parent.name:
+        case "meta.json", _:
+            return _of_data(path)
+        case "classifier.json", _:
+            return _of_classifier(read_sealed(path, "the summary of a classifier"))
+        case "train.json", _:
+            return _of_training(read_sealed(path, "a training summary"))
+        case _, "metrics":
+            return _of_record(Record.read(path), path)
+    return []
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"expected JSON in {path}, found: {error}; delete it and give the command again") from error
+
+
+def _pairs(*compared: tuple[str, str | None, str | None]) -> list[Difference]:
+    """Of (what, old, new); nothing is said where either is unknown."""
+    return [Difference(what, old, new) for what, old, new in compared if None not in (old, new) and old != new]
+
+
+def _of_data(path: Path) -> list[Difference]:
+    """Of a dataset, or of the one that it holds a class out of."""
+    try:
+        data = dataset(path.parent.name)
+    except ValueError as error:
+        return [Difference(str(error), "", "")]
+    made = _meta(path).get("source", {}).get("code")
+    return [
+        *_pairs((f"data {data.name} code", made, data_code(data))),
+        *(_changed_data({data.config.holdout_of: None}) if data.config.holdout_of else []),
+    ]
+
+
+def _changed_data(used: dict[str, str | None]) -> list[Difference]:
+    """How the datasets, by name and data hash, are prepared otherwise here; one that is not here passes."""
+    found = []
+    for name, content in used.items():
+        path = Path(dataset(name).folder) / "meta.json"
+        if path.exists():
+            found += _pairs((f"data {name}", content, _meta(path)["content"]))
+            found += [one for one in _of_data(path) if not acceptance(path, one)]
+    return found
+
+
+def _of_classifier(summary: dict[str, Any]) -> list[Difference]:
+    return [
+        *_pairs(("classifier code", summary.get("code") or None, code("classifier"))),
+        *_changed_data({summary["dataset"]: summary["data"]}),
+    ]
+
+
+def _of_training(summary: dict[str, Any]) -> list[Difference]:
+    run = planned_run(summary)
+    if isinstance(run, str):
+        return [Difference(run, "", "")]
+    return [
+        *_pairs(
+            ("training specification", summary["spec_hash"], train_spec(run).hash),
+            ("training code", summary["code"], model_code("train", run.model)),
+        ),
+        *_changed_data(summary["data"]),
+    ]
+
+
+def _of_record(record: Record, path: Path) -> list[Difference]:
+    """A record in the folder of a run has to be of that run; copies lie elsewhere."""
+    planned = planned_run(vars(record))
+    run = _run_at(path) or planned
+    if isinstance(run, str):
+        return [Difference(run, "", "")]
+    metric = "auroc" if path.stem.startswith("auroc_") else re.sub("_(inception|domain)$", "", path.stem)
+    found = []
     if (record.preset, record.dataset, record.model, record.seed, record.metric) != (*astuple(run), metric):
-        differs.append(f"record of {record.preset}/{record.dataset}/{record.model}/seed{record.seed} {record.metric}")
-    if record.spec != train_spec(run).hash:
-        differs.append("training specification")
-    if record.train_code != model_code("train", run.model):
-        differs.append("training code")
-    if record.code != measure_code(metric, run.model):
-        differs.append("measuring code")
-    if metric in GENERATION_METRICS and (record.status == "done" or "diverged" in record.extra):
-        if record.extra.get("sampler", {}) != sampler(run):
-            differs.append("sampler")
-        if record.extra.get("comparisons") != [one.model_dump() for one in comparisons(run)]:
-            differs.append("comparisons")
-        if (network := _extractor_hash(run)) and record.extra["extractor_sha256"] != network:
-            differs.append("extractor")
-    return (*differs, *changed_data(record.data))
+        made = f"record of {record.preset}/{record.dataset}/{record.model}/seed{record.seed} {record.metric}"
+        found.append(Difference(made, "", ""))
+    found += _pairs(
+        ("training specification", record.spec, train_spec(run).hash),
+        ("training code", record.train_code, model_code("train", run.model)),
+        ("measuring code", record.code, measure_code(metric, run.model)),
+    )
+    if record.status == "done" or "diverged" in record.extra:
+        found += _of_protocol(record, run, metric)
+    return [*found, *_changed_data(record.data)]
 
 
-def changed_data(data: dict[str, str]) -> list[str]:
-    """Which of the datasets, by name and data hash, are prepared otherwise here; one that is not here passes."""
-    metas = {name: Path(dataset(name).folder) / "meta.json" for name in data}
-    contents = {name: json.loads(meta.read_text("utf-8"))["content"] for name, meta in metas.items() if meta.exists()}
-    return [f"data {name}" for name, content in contents.items() if content != data[name]]
+def _of_protocol(record: Record, run: Run, metric: str) -> list[Difference]:
+    """How a finished measurement was taken, and by which network."""
+    found = []
+    if metric in GENERATION_METRICS:
+        ways = [one.model_dump() for one in comparisons(run)]
+        found += _pairs(
+            ("sampler", canonical(record.extra.get("sampler", {})), canonical(sampler(run))),
+            ("comparisons", canonical(record.extra.get("comparisons")), canonical(ways)),
+        )
+    if metric == "landscape_purity" and "settings" in record.extra:
+        settings = canonical(asdict(preset(run.preset).landscape))
+        found += _pairs(("landscape settings", canonical(record.extra["settings"]), settings))
+    if metric in (*GENERATION_METRICS, "landscape_purity"):
+        known = _extractor(run)
+        if known.exists():
+            network = read_sealed(known, "the summary of a feature network")
+            found += _pairs(("extractor", record.extra.get("extractor_sha256"), network["sha256"]))
+            if known.name == "classifier.json":
+                found += [one for one in _of_classifier(network) if not acceptance(known, one)]
+    return list(dict.fromkeys(found))
 
 
-def _extractor_hash(run: Run) -> str:
-    """sha256 of the feature network's weights on disk; "" where it is not there."""
+def _extractor(run: Run) -> Path:
+    """The summary of the feature network that the preset measures with."""
     domain = preset(run.preset).extractor == "domain"
-    known = Path(f"{dataset(dataset(run.dataset).classes_of).folder}/classifier.json" if domain else INCEPTION_RECORD)
-    return json.loads(known.read_text("utf-8"))["sha256"] if known.exists() else ""
+    return Path(f"{dataset(dataset(run.dataset).classes_of).folder}/classifier.json" if domain else INCEPTION_RECORD)
+
+
+def planned_run(made: dict[str, Any]) -> Run | str:
+    """The run that a summary or record names, or why the configuration has none such."""
+    planned = Run(made["preset"], made["dataset"], made["model"], made["seed"])
+    try:
+        train_spec(planned)
+    except ValueError as error:
+        return str(error)
+    return planned
+
+
+def _run_at(path: Path) -> Run | None:
+    """The run in whose folder a record lies; None where it lies elsewhere, as copies do."""
+    match path.parts[-7:]:
+        case ("results", name, data, system, seed, "metrics", _) if name in presets():
+            return Run(name, data, system, int(seed.removeprefix("seed")))
+    return None
+
+
+# What products were made of: inputs of the jobs of tables and figures too, so that what was deleted is made anew
+
+
+def trained(run: Run) -> list[str]:
+    """Products of a training, and what vouches for its data."""
+    files = [f"{run.folder}/{name}" for name in ("model.safetensors", "train.csv", "train.json")]
+    return [*files, f"{dataset(run.dataset).folder}/meta.json"]
+
+
+def record_sources(path: Path) -> list[str]:
+    """What a record in a run's folder was made of, and the other records of its job; nothing for a copy elsewhere."""
+    run = _run_at(path)
+    if run is None:
+        return []
+    scores, metrics = f"{run.folder}/scores/{run.dataset}__", f"{run.folder}/metrics"
+    match path.stem.split("_")[0]:
+        case "auroc":
+            against = path.stem.removeprefix("auroc_")
+            made = [
+                f"{scores}test.npz",
+                f"{run.folder}/scores/{against}__test.npz",
+                f"{dataset(against).folder}/meta.json",
+            ]
+        case "auprc":
+            made = [
+                f"{scores}test.npz",
+                f"{scores}test_leaky.npz",
+                f"{metrics}/auprc.json",
+                f"{metrics}/auprc_leaky.json",
+            ]
+        case "rmse" | "mse":
+            made = [f"{run.folder}/reconstructions.npy", f"{metrics}/rmse.json", f"{metrics}/mse.json"]
+        case "landscape":
+            made = [f"{run.folder}/landscape.npz", f"{run.folder}/landscape.csv"]
+        case _:
+            extractor = path.stem.split("_")[1]
+            made = [f"{metrics}/{name}_{extractor}.json" for name in GENERATION_METRICS]
+            made += extractor_inputs(SimpleNamespace(**asdict(run), extractor=extractor))
+    return [one for one in (*trained(run), *made) if one != str(path)]
+
+
+def _sources_of(records: list[str]) -> list[str]:
+    found = dict.fromkeys(source for record in records for source in record_sources(Path(record)))
+    return [path for path in found if path not in records]
+
+
+def expected_products(preset_name: str) -> list[str]:
+    """Everything that a preset's tables and figures are and are made of, but for temporary files and data."""
+    of_tables = [path for name in TABLES for path in table_records(preset_name, name)]
+    drawn = [SimpleNamespace(preset=preset_name, figure=name) for name in FIGURES]
+    of_figures = [path for figure in drawn for path in (*figure_inputs(figure), *figure_sources(figure))]
+    return list(dict.fromkeys([*preset_products(preset_name), *of_tables, *_sources_of(of_tables), *of_figures]))
+
+
+# Accepted after a harmless change: noted beside the products (workflow/commands/accept.py)
+
+ACCEPTED = "accepted.json"
+
+
+def acceptances(path: Path) -> tuple[Path, str]:
+    """The file that notes what was accepted of a product, and the product's name in it."""
+    folder = path.parent.parent if path.parent.name == "metrics" else path.parent
+    return folder / ACCEPTED, path.relative_to(folder).as_posix()
+
+
+def acceptance(path: Path, difference: Difference) -> dict[str, str] | None:
+    """Who accepted exactly this difference of a product, when and why; None where nobody did."""
+    noted, product = acceptances(path)
+    if not noted.exists():
+        return None
+    wanted = {"product": product, **asdict(difference)}
+    entries = read_sealed(noted, "accepted results")["accepted"]
+    return next((entry for entry in entries if wanted.items() <= entry.items()), None)
+
+
+def judged(path: Path, found: list[Difference]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(why the product is stale, what was accepted of it), in words."""
+    stale, accepted = [], []
+    for one in found:
+        entry = acceptance(path, one)
+        if entry is None:
+            stale.append(one.what)
+        else:
+            accepted.append(f"{one}, by {entry['who']} on {entry['when'][:10]}: {entry['reason']}")
+    return tuple(stale), tuple(accepted)
 
 
 def runs(preset_name: str) -> Iterator[Run]:
@@ -865,7 +1073,14 @@ def prepare_arguments(wildcards: Any) -> str:
 
 
 def prepare_code(wildcards: Any) -> str:
-    return code("prepare", dataset(wildcards.dataset).config.module or "dtri.data.holdout")
+    return data_code(dataset(wildcards.dataset))
+
+
+def data_code(data: Dataset) -> str:
+    """16 hex digits over what a dataset is made by: the code that fetches and prepares it, shape and options."""
+    module = data.config.module
+    made = [code("fetch", module), code("prepare", module)] if module else [code("prepare", "dtri.data.holdout")]
+    return digest(*made, canonical([data.image_shape, data.config.options, data.digit]))[:16]
 
 
 def threads(wildcards: Any) -> int:
@@ -1006,6 +1221,27 @@ def auprc_code(wildcards: Any) -> str:
 
 def table_inputs(wildcards: Any) -> list[str]:
     return table_records(wildcards.preset, wildcards.table)
+
+
+def table_sources(wildcards: Any) -> list[str]:
+    return _sources_of(table_inputs(wildcards))
+
+
+def overview_sources(wildcards: Any) -> list[str]:
+    return _sources_of(overview_inputs(wildcards))
+
+
+def figure_sources(wildcards: Any) -> list[str]:
+    """The runs and the data behind what a figure draws."""
+    products = figure_products(wildcards.preset, wildcards.figure)
+    drawn = {str(product.path) for product in products}
+    found: dict[str, None] = {}
+    for one in products:
+        if one.model:
+            found |= dict.fromkeys(trained(Run(wildcards.preset, one.measured_on, one.model, one.seed)))
+        else:
+            found[f"{dataset(one.measured_on).folder}/meta.json"] = None
+    return [path for path in found if path not in drawn]
 
 
 def table_spec(wildcards: Any) -> str:

@@ -77,7 +77,8 @@ class Found:
     `stale` lists why the record was made by something other than this checkout (empty: current). `measured_on` is the
     dataset really used, which differs from the cell's for a stand-in. `expected` is False where the system or dataset
     does not exist in the configuration. `comparable` is False for presets other than paper, for stand-ins and for
-    domain features; `reason` says why it is False, or why it is not expected.
+    domain features; `reason` says why it is False, or why it is not expected. `accepted` lists what differs from this
+    checkout and was accepted all the same, with who, when and why.
     """
 
     record: Record | None
@@ -86,6 +87,7 @@ class Found:
     expected: bool = True
     comparable: bool = True
     reason: str = ""
+    accepted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -184,11 +184,12 @@ def _reasons(found: Sequence[Found], shown: list[Found], seeds: Sequence[int]) -
     if not shown:
         return [_joined("not run" if f.expected else f.reason or "not in the configuration" for f in found)]
     parts = [_joined(f.reason or "not comparable" for f in shown if not f.comparable)]
-    stale: dict[str, list[str]] = {}
-    for one, seed in zip(found, seeds):
-        if one.record is not None and one.stale:
-            stale.setdefault(", ".join(one.stale), []).append(str(seed))
-    parts += [f"stale (seed {', '.join(which)}): {why}" for why, which in stale.items()]
+    for word in ("stale", "accepted"):
+        seeds_of: dict[str, list[str]] = {}
+        for one, seed in zip(found, seeds):
+            if one.record is not None and getattr(one, word):
+                seeds_of.setdefault(", ".join(getattr(one, word)), []).append(str(seed))
+        parts += [f"{word} (seed {', '.join(which)}): {why}" for why, which in seeds_of.items()]
     parts += [f"diverged: {why}" for why in dict.fromkeys(f.record.extra.get("diverged", "") for f in shown) if why]
     return [part for part in parts if part]
 

@@ -25,6 +25,7 @@ MAX_STEPS = 1500
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, type=Path, help="prepared dataset with labels")
+    parser.add_argument("--code", default="", help="fingerprint of this command's code")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True, type=Path, help="weights, .safetensors")
     parser.add_argument("--summary", required=True, type=Path, help="accuracy and identity, .json")
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     summary = {
         "dataset": dataset.name,
         "data": dataset.content,
+        "code": arguments.code,
         "test_accuracy": test_accuracy,
         "steps": steps,
         "n_train": len(train),

@@ -83,9 +83,9 @@ class Speed:
 # What would run
 
 
-def dry_run(targets: list[str]) -> list[Job]:
+def dry_run(targets: list[str], *options: str) -> list[Job]:
     """The jobs that Snakemake would run; ValueError with its message when it cannot plan."""
-    options = ["--snakefile", str(ROOT / "Snakefile"), "--dry-run", "--cores", "1"]
+    options = ("--snakefile", str(ROOT / "Snakefile"), "--dry-run", "--cores", "1", *options)
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", *options, "--", *targets], capture_output=True, text=True, errors="replace"
     )
@@ -134,24 +134,36 @@ def modules_of(job: Job) -> tuple[str, ...]:
 
 def differences(job: Job) -> Iterator[str]:
     """What differs between a job's product on disk and what this checkout would make, one line each."""
-    paths = [Path(path) for path in job.output if path.endswith(".json") and "seed" in job.wildcards]
-    made = next((read_sealed(path, "a record") for path in paths if path.exists()), None)
-    if made is None:
+    paths = [path for path in map(Path, job.output) if path.suffix == ".json" and path.exists()]
+    found = {path: _unaccepted(path) for path in paths}
+    path = next((path for path in paths if found[path]), None)
+    if path is None:
         if job.why == "changed":
             yield from re.findall(r"before: .*? now: [^;]*", job.reason)
         return
-    spec = plan.train_spec(job.run)
-    if isinstance(made["spec"], dict):
-        yield from _spec_changes(made["spec"], json.loads(spec.text))
-    elif made["spec"] != spec.hash:
-        yield f"training specification {made['spec'][:12]} -> {spec.hash[:12]}"
-    modules = modules_of(job)
-    if made["code"] != (new := fingerprint(modules)):
-        yield f"code {made['code']} -> {new}: {_changed_modules(modules, made)}"
-    for name, content in made["data"].items():
-        meta = Path(plan.dataset(name).folder) / "meta.json"
-        if meta.exists() and (now := json.loads(meta.read_text("utf-8"))["content"]) != content:
-            yield f"data {name} {content[:12]} -> {now[:12]}"
+    made = json.loads(path.read_text("utf-8"))
+    for one in found[path]:
+        if one.what == "training specification" and isinstance(made["spec"], dict):
+            yield from _spec_changes(made["spec"], json.loads(plan.train_spec(job.run).text))
+        elif one.what in ("training code", "measuring code"):
+            modules = modules_of(job) if one.what == "measuring code" else plan.modules("train", job.run.model)
+            yield f"{one}: {_changed_modules(modules, {**made, 'code': one.old})}"
+        else:
+            yield str(one)
+
+
+def _unaccepted(path: Path) -> list[plan.Difference]:
+    return [one for one in plan.differences(path) if not plan.acceptance(path, one)]
+
+
+def unknown_to_snakemake(targets: list[str], jobs: list[Job]) -> list[Path]:
+    """Products of the targets that are stale by what they say of their making, and that Snakemake would not make again.
+
+    It knows of changes by notes of its own: those are elsewhere for products that came along, and forged by `--touch`.
+    """
+    planned = {path for job in jobs for path in job.output}
+    paths = (Path(path) for job in dry_run(targets, "--forceall") for path in job.output if path not in planned)
+    return [path for path in paths if path.suffix == ".json" and path.exists() and _unaccepted(path)]
 
 
 def _spec_changes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
@@ -339,8 +351,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     jobs = dry_run(arguments.targets)
+    if stale := unknown_to_snakemake(arguments.targets, jobs):
+        print(
+            f"{len(stale)} products are stale, and Snakemake does not know: {stale[0]} ({_unaccepted(stale[0])[0]}) "
+            "and so on; delete them to make them anew, or accept them (workflow.commands.accept)"
+        )
     if not jobs:
-        print("nothing would run: everything is up to date")
+        print(f"nothing would run{'' if stale else ': everything is up to date'}")
         return 0
     print(f"{len(jobs)} jobs would run", *summary(jobs), sep="\n")
     if differing := list(reasons(jobs)):

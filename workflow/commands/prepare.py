@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--options", default="{}", help="JSON object of the module's options")
     parser.add_argument("--raw", type=Path, help="drop folder (with --module)")
     parser.add_argument("--seed", type=int, default=0, help="of the module's random choices")
+    parser.add_argument("--code", help="of what prepares it, noted in meta.json")
     parser.add_argument("--digit", type=int, help="the class to hold out (with --holdout-of)")
     args = parser.parse_args(argv)
 
@@ -42,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(f"expected --{name.replace('_', '-')} with {kind}, found none")
     with _alone(args.out):
         arrays = _prepare_module(args) if args.module else _prepare_holdout(args)
+        made_by = {"code": args.code} if args.code else {}
+        arrays = replace(arrays, source={**arrays.source, **made_by})
         store.save(arrays, args.out, args.name, lambda folder: _overlap(arrays, folder))
     return 0
 

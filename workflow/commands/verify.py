@@ -8,22 +8,25 @@ drop folder (fetch.json), weights and curves of training runs (train.json), clas
 seal of their own. Tables are rendered again from the records. Exit code 1 unless all is ok:
 
     ok        as it was made, by this checkout's code, data and configuration
+    accepted  unchanged, and what this checkout would make otherwise was accepted (workflow.commands.accept)
     changed   not what was written
-    missing   vouched for, and not there
+    missing   another product was made of it or vouches for it, and it is not there
     stale     unchanged, but this checkout would make another
+
+Whatever is changed, missing or stale: delete it, and the command that made it makes it anew.
 """
 
 import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dtri.data import rawfiles, store
-from dtri.report.records import Record, read_sealed
+from dtri.report.records import read_sealed
 from workflow import plan
 from workflow.commands.cli import run
 
@@ -38,30 +41,55 @@ class Finding:
 
 
 def findings(folder: Path, downloads: Path) -> Iterator[Finding]:
-    """Of every product below `folder`."""
+    """Of every product below `folder`, each once."""
+    known: set[Path] = set()
+    for finding in _findings(folder, downloads):
+        if finding.path not in known:
+            known.add(finding.path)
+            yield finding
+
+
+def _findings(folder: Path, downloads: Path) -> Iterator[Finding]:
     for path in sorted(folder.rglob("*.json")):
         if path.name == "meta.json":
             yield from _prepared(path)
         elif path.name == "fetch.json":
             yield from _raw(path, downloads)
         elif path.name == "classifier.json":
-            yield from _classifier(path)
+            yield from _sealed(path, lambda made, path=path: {path.with_suffix(".safetensors").name: made["sha256"]})
         elif path.name == "train.json":
-            yield from _training(path)
+            yield from _sealed(path, lambda made: made.get("files", {}))
+        elif path.name == plan.ACCEPTED:
+            yield from _sealed(path, lambda made: {})
         elif path.parent.name == "metrics":
-            yield _record(path)
+            yield from _record(path)
     for path in sorted(folder.rglob("table*.csv")):
         if path.parent.parent.name == "results" and path.parent.name in plan.presets():
             yield _table(path)
+    for path in sorted(folder.rglob("*.png")):
+        if path.parent.name == "figures" and path.parent.parent.name in plan.presets() and path.stem in plan.FIGURES:
+            products = plan.figure_products(path.parent.parent.name, path.stem)
+            yield from _sources(path, [str(product.path) for product in products])
 
 
-def _hashed(path: Path, expected: str, algorithm: str = "sha256", why: str = "") -> Finding:
+def _judged(path: Path) -> Finding:
+    """Stale, accepted or ok."""
+    stale, accepted = plan.judged(path, plan.differences(path))
+    return Finding("stale" if stale else "accepted" if accepted else "ok", path, ", ".join(stale or accepted))
+
+
+def _sources(path: Path, sources: list[str]) -> Iterator[Finding]:
+    """Those that are not there of the products that `path` was made of."""
+    yield from (Finding("missing", Path(one), f"{path} was made of it") for one in sources if not Path(one).exists())
+
+
+def _hashed(path: Path, expected: str, algorithm: str = "sha256") -> Finding:
     if not path.is_file():
         return Finding("missing", path)
     found = store.digest(path, algorithm)
     if found != expected:
         return Finding("changed", path, f"expected {algorithm} {expected[:12]}, found {found[:12]}")
-    return Finding("stale" if why else "ok", path, why)
+    return Finding("ok", path)
 
 
 def _prepared(path: Path) -> Iterator[Finding]:
@@ -70,7 +98,7 @@ def _prepared(path: Path) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("changed", path, str(error))
         return
-    yield Finding("ok", path)
+    yield _judged(path)
     for name, expected in dataset.meta["sha256"].items():
         yield _hashed(path.parent / name, expected)
 
@@ -98,71 +126,25 @@ def _hashed_raw(path: Path, expected: str) -> Finding:
     return Finding("ok", path)
 
 
-def _classifier(path: Path) -> Iterator[Finding]:
+def _sealed(path: Path, vouched: Callable[[dict[str, Any]], dict[str, str]]) -> Iterator[Finding]:
+    """A summary, and the files beside it whose sha256 it holds."""
     try:
-        summary = read_sealed(path, "the summary of a classifier")
+        made = read_sealed(path, "a summary")
+        yield _judged(path)
     except ValueError as error:
         yield Finding("changed", path, str(error))
         return
-    why = ", ".join(plan.changed_data({summary["dataset"]: summary["data"]}))
-    yield Finding("stale" if why else "ok", path, why)
-    yield _hashed(path.with_suffix(".safetensors"), summary["sha256"])
-
-
-def _training(path: Path) -> Iterator[Finding]:
-    try:
-        summary = read_sealed(path, "a training summary")
-    except ValueError as error:
-        yield Finding("changed", path, str(error))
-        return
-    why = ", ".join(_training_differences(summary))
-    yield Finding("stale" if why else "ok", path, why)
-    for name, expected in summary.get("files", {}).items():
+    for name, expected in vouched(made).items():
         yield _hashed(path.parent / name, expected)
 
 
-def _training_differences(summary: dict[str, Any]) -> Iterator[str]:
-    planned = _run_of(summary)
-    if isinstance(planned, str):
-        yield planned
+def _record(path: Path) -> Iterator[Finding]:
+    try:
+        yield _judged(path)
+    except ValueError as error:
+        yield Finding("changed", path, str(error))
         return
-    if summary["spec_hash"] != plan.train_spec(planned).hash:
-        yield "training specification"
-    if summary["code"] != plan.model_code("train", planned.model):
-        yield "training code"
-    yield from plan.changed_data(summary["data"])
-
-
-def _record(path: Path) -> Finding:
-    try:
-        record = Record.read(path)
-    except ValueError as error:
-        return Finding("changed", path, str(error))
-    planned = _run_of(vars(record))
-    if isinstance(planned, str):
-        return Finding("stale", path, planned)
-    metric = "auroc" if path.stem.startswith("auroc_") else path.stem
-    metric = metric.removesuffix("_inception").removesuffix("_domain")
-    why = ", ".join(plan.stale(record, _run_at(path) or planned, metric))
-    return Finding("stale" if why else "ok", path, why)
-
-
-def _run_of(made: dict[str, Any]) -> plan.Run | str:
-    """The run that a summary or record names, or why the configuration has none such."""
-    planned = plan.Run(made["preset"], made["dataset"], made["model"], made["seed"])
-    try:
-        plan.train_spec(planned)
-    except ValueError as error:
-        return str(error)
-    return planned
-
-
-def _run_at(path: Path) -> plan.Run | None:
-    """The run in whose folder a record lies; None where it lies elsewhere, as copies do."""
-    match path.parts[-7:]:
-        case ("results", preset, dataset, model, seed, "metrics", _) if preset in plan.presets():
-            return plan.Run(preset, dataset, model, int(seed.removeprefix("seed")))
-    return None
+    yield from _sources(path, plan.record_sources(path))
 
 
 def _table(path: Path) -> Finding:
@@ -196,7 +178,14 @@ def main(argv: list[str] | None = None) -> int:
             counts[finding.status] += 1
             if arguments.all or finding.status != "ok":
                 print(f"{finding.status:8}  {finding.path}{f': {finding.why}' if finding.why else ''}")
-    print(", ".join(f"{counts[status]} {status}" for status in ("ok", *TROUBLE)))
+    for preset in plan.presets():
+        begun = Path(f"results/{preset}").resolve()
+        if begun.is_dir() and {begun, begun.parent} & {folder.resolve() for folder in arguments.folders}:
+            expected = plan.expected_products(preset)
+            n_absent = sum(not Path(path).exists() for path in expected)
+            print(f"{preset}: {n_absent} of the {len(expected)} products that the plan expects are not there")
+    shown = ("ok", *["accepted"] * bool(counts["accepted"]), *TROUBLE)
+    print(", ".join(f"{counts[status]} {status}" for status in shown))
     return int(any(counts[status] for status in TROUBLE))
 
 

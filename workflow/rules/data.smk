@@ -20,7 +20,7 @@ rule prepare:
         arguments=plan.prepare_arguments,
         code=plan.prepare_code,
     shell:
-        "python -m workflow.commands.prepare {params.arguments} > {log} 2>&1"
+        "python -m workflow.commands.prepare {params.arguments} --code {params.code} > {log} 2>&1"
 
 
 rule prepare_ood:
@@ -41,7 +41,7 @@ rule prepare_ood:
         arguments=plan.prepare_arguments,
         code=plan.prepare_code,
     shell:
-        "python -m workflow.commands.prepare {params.arguments} > {log} 2>&1"
+        "python -m workflow.commands.prepare {params.arguments} --code {params.code} > {log} 2>&1"
 
 
 rule prepare_holdout:
@@ -64,7 +64,7 @@ rule prepare_holdout:
         arguments=plan.prepare_arguments,
         code=plan.prepare_code,
     shell:
-        "python -m workflow.commands.prepare {params.arguments} > {log} 2>&1"
+        "python -m workflow.commands.prepare {params.arguments} --code {params.code} > {log} 2>&1"
 
 
 rule classifier:
@@ -85,5 +85,5 @@ rule classifier:
         folder=plan.data_folder,
         code=plan.code("classifier"),
     shell:
-        "python -m workflow.warm classifier --data {params.folder} --out {output.weights}"
+        "python -m workflow.warm classifier --data {params.folder} --code {params.code} --out {output.weights}"
         " --summary {output.summary} > {log} 2>&1"

@@ -1,9 +1,11 @@
 # Records and products -> the papers' tables and figures. CSV is only a download in the report: tables enter as HTML.
+# `sources` are read by nobody here: asked for, so that a deleted one is made anew; ancient, so that only absence counts.
 
 
 rule table:
     input:
         plan.table_inputs,
+        sources=ancient(plan.table_sources),
     output:
         csv="results/{preset}/{table}.csv",
         md="results/{preset}/{table}.md",
@@ -29,6 +31,7 @@ rule table:
 rule overview:
     input:
         plan.overview_inputs,
+        sources=ancient(plan.overview_sources),
     output:
         html=report(
             "results/{preset}/overview.html",
@@ -50,6 +53,7 @@ rule overview:
 rule figure:
     input:
         plan.figure_inputs,
+        sources=ancient(plan.figure_sources),
     output:
         pdf="results/{preset}/figures/{figure}.pdf",
         png=report(

@@ -1,0 +1,75 @@
+"""Accept existing results after a change that is known to be harmless, such as a refactoring.
+
+    python -m workflow.commands.accept results/demo/table2.csv --reason "variables renamed, same bytes in a test"
+
+Of every product behind the targets that is there and would be made again, what differs is noted in an `accepted.json`
+beside it: old and new hash, who, when, why. Tables and `verify` then show it as accepted, and Snakemake as up to date.
+It holds for exactly that pair: after the next change the product is stale again. What is missing, damaged or of another
+run cannot be accepted.
+"""
+
+import argparse
+import getpass
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dtri.report.records import read_sealed, write_sealed
+from workflow import plan
+from workflow.commands.cli import run
+from workflow.commands.explain import dry_run
+from workflow.fingerprint import ROOT
+
+
+def differing(paths: list[Path]) -> dict[Path, list[plan.Difference]]:
+    """Of every product what differs and is not accepted yet; ValueError where it cannot be."""
+    found = {}
+    for path in paths:
+        found[path] = [one for one in plan.differences(path) if not plan.acceptance(path, one)]
+        if refused := [one.what for one in found[path] if not one.new]:
+            raise ValueError(f"expected a product of this configuration in {path}, found: {', '.join(refused)}")
+    return {path: new for path, new in found.items() if new}
+
+
+def note(path: Path, differences: list[plan.Difference], who: str, reason: str) -> None:
+    """Write them into the file beside the product."""
+    file, product = plan.acceptances(path)
+    entries = read_sealed(file, "accepted results")["accepted"] if file.exists() else []
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    signed = {"who": who, "when": when, "reason": reason}
+    write_sealed(file, {"accepted": [*entries, *({"product": product, **asdict(d), **signed} for d in differences)]})
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help="a file or rule, as for snakemake")
+    parser.add_argument("--reason", required=True, help="why the change is harmless")
+    parser.add_argument("--who", default="", help="default: the user's name on this machine")
+    arguments = parser.parse_args(argv)
+    if not arguments.reason.strip():
+        raise ValueError("expected a reason for --reason, found none")
+
+    missing = [job.output[0] for job in dry_run(arguments.targets) if job.why in ("not made yet", "interrupted")]
+    if missing:
+        raise ValueError(f"expected all products to be there, found none at {missing[0]} and {len(missing) - 1} more")
+    products = (Path(path) for job in dry_run(arguments.targets, "--forceall") for path in job.output)
+    paths = [path for path in products if path.suffix == ".json" and path.exists()]
+    differing(paths)  # nothing is noted where something cannot be accepted
+    accepted: set[Path] = set()
+    for names in (("meta.json",), ("classifier.json",), ()):  # first what the others were made of
+        for path, new in differing([path for path in paths if not names or path.name in names]).items():
+            note(path, new, arguments.who or getpass.getuser(), arguments.reason.strip())
+            accepted.add(path)
+            print(f"accepted  {path}: {', '.join(map(str, new))}")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--touch", "--cores", "1"]
+    done = subprocess.run([*command, "--", *arguments.targets], capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        raise ValueError(f"expected Snakemake to accept {arguments.targets}, found: {done.stdout + done.stderr}")
+    print(f"{len(accepted)} products accepted")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
