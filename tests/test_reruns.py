@@ -193,7 +193,7 @@ def values(jobs: list[Job], wildcard: str, rule: str = "") -> set[str]:
 
 MODELS = {run.model for run in plan.runs("demo")}
 REPORTS = {"table", "figure", "overview"}
-MEASURING = {"sample", "interpolate", "reconstruct", "score", "landscape", "generation", "auroc", "auprc"}
+MEASURING = {"sample", "grid", "interpolate", "reconstruct", "score", "landscape", "generation", "auroc", "auprc"}
 DATA = {"fetch", "prepare", "prepare_holdout", "prepare_ood", "classifier"}
 
 
@@ -299,7 +299,7 @@ def test_a_sampler_draws_again_without_training(copy: Path) -> None:
     with edited(copy, {"workflow/config/models.yaml": edit}):
         jobs = jobs_after(copy)
     assert values(jobs, "model") == {"coopnet"}
-    assert rules(jobs) == {"sample", "generation", "table", "overview"}
+    assert rules(jobs) == {"sample", "grid", "generation", *REPORTS}
     assert values(jobs, "table") == {"table1"}
 
 
@@ -324,7 +324,7 @@ def test_another_seed_trains_that_seed(copy: Path) -> None:
         jobs = jobs_after(copy)
     assert values(jobs, "seed") == {"1"}
     assert values(jobs, "preset") == {"demo"}
-    measuring = MEASURING - {"interpolate", "landscape"}  # figures show the first seed
+    measuring = MEASURING - {"grid", "interpolate", "landscape"}  # figures show the first seed
     assert rules(jobs) == {"train", *REPORTS, *measuring, *({"score_holdout"} & rules(jobs))}
 
 
