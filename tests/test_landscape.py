@@ -251,12 +251,23 @@ def test_wells_of_known_depths_and_passes(d: int):
     """Minima, barriers, basins by threshold and the tree, all within thermal noise of the closed form."""
     force, centres = wells(d)
     order = np.argsort(DEPTHS)
-    points = torch.tensor(centres[np.arange(30) % 5]).float()
+    points = torch.tensor(centres[np.arange(15) % 5]).float()
     points = points + 0.8 * torch.randn(points.shape, generator=generator(2)) / d**0.5
     settings = replace(
-        SETTINGS, gradient_samples=2 * d, smallest_radius=1e-3, descent_tolerance=1e-5, same_distance=0.03, noise=0.015,
-        temperature=0.003, reach=0.15, threshold=0.3, alpha_factors=(1.0,), thresholds=(0.3, 1.2), connected=0.5,
-    )  # fmt: skip
+        SETTINGS,
+        gradient_samples=2 * d,
+        smallest_radius=1e-3,
+        descent_tolerance=1e-5,
+        same_distance=0.03,
+        noise=0.015,
+        temperature=0.003,
+        reach=0.15,
+        threshold=0.3,
+        trials=1,
+        alpha_factors=(1.0,),
+        thresholds=(0.3, 1.2),
+        connected=0.5,
+    )
     mapped = mapping.map_energy(force, points, settings, memory(), [ball(9.0)])
     assert mapped.found["descended_again"] == mapped.found["not_converged"] == mapped.found["on_edge"] == 0
     assert np.allclose(mapped.energies, DEPTHS[order], atol=1e-3)
@@ -444,6 +455,25 @@ def test_a_linear_energy_has_one_minimum_in_a_ball(slope: tuple[float, ...]):
     assert torch.allclose(u, -radius * way.norm(), atol=1e-3)
     assert torch.allclose(place, (-radius * way / way.norm()).expand_as(place), atol=0.02)
     assert len(distinct(place, u, 0.1, 0.02)[0]) == 1
+
+
+def test_clusters_of_seven_atoms():
+    """Lennard-Jones has four minima then (Tsai & Jordan, 1993); starts that lose an atom end in none of them."""
+    i, j = torch.triu_indices(7, 7, 1)
+
+    def lennard_jones(x: Tensor) -> Tensor:
+        attraction = (x[:, i] - x[:, j]).square().sum(2).clamp(min=1e-2) ** -3
+        return 4 * (attraction**2 - attraction).sum(1)
+
+    atoms = 2.2 * torch.rand(24, 7, 3, generator=generator(), dtype=torch.float64) - 1.1
+    steep = Descent(steps=600, samples=0, radius=0.1, smallest=1e-3, tolerance=1e-5)
+    place, u, _ = find(lennard_jones, atoms, steep, replace(CHECK, rounds=5), generator(1), EVERYWHERE)
+    whole = u[(place[:, i] - place[:, j]).norm(dim=2).amax(1) < 3]
+    known = torch.tensor([-16.505384, -15.935043, -15.593211, -15.533060], dtype=torch.float64)
+    gaps = (whole[:, None] - known).abs()
+    assert len(whole) > 12
+    assert gaps.amin(1).max() < 1e-3
+    assert (gaps[:, 0] < 1e-3).any(), "the lowest one is among them"
 
 
 def test_the_shortest_vector_of_a_hull():

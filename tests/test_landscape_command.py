@@ -27,7 +27,9 @@ SETTINGS = Settings(
     from_reconstructions=4,
     gradient_samples=4,
     smallest_radius=0.02,
-    descent_tolerance=0.01,
+    descent_tolerance=0.03,
+    descent_steps=60,
+    descents=2,
     check_rounds=3,
     check_points=8,
     same_energy=0.05,
@@ -181,8 +183,8 @@ def test_the_region_holds_the_latents_of_training_images(room: Path, made: Path)
     assert extra["region"] in [region.name for region in regions]
     assert extra["latent_norms"] == norms
     assert extra["on_edge"] <= SETTINGS.max_on_edge
-    small = Settings(**{**asdict(SETTINGS), "region_margin": 0.01, "region_doublings": 0})
-    (narrow,), _ = landscape.candidate_regions(model, train, small)
+    small = Settings(**{**asdict(SETTINGS), "region_margin": 0.01, "region_doublings": 1})
+    (narrow, _), _ = landscape.candidate_regions(model, train, small)
     assert narrow.project(torch.full((1, 3), 1e9)).norm().item() == pytest.approx(0.01 * expected, rel=1e-3)
 
 
