@@ -182,14 +182,15 @@ def test_the_sign_of_the_energy_matters(found):
     assert gaps.min() > 0.5
 
 
-def test_a_killed_mapping_ends_the_same(found):
+def test_a_killed_mapping_ends_the_same():
     """After any unit of work: what was saved until then, and the same call."""
     states: list[dict[str, Tensor]] = []
-    mapping.map_energy(energy, starts(), SETTINGS, memory(save=lambda known: states.append(dict(known))), [box(-2, 2)])
+    saved = memory(save=lambda known: states.append(dict(known)))
+    found = mapping.map_energy(energy, starts(12), QUICK, saved, [box(-2, 2)])
     assert len(states) > 20
     for state in (states[1], states[-2]):
         again = memory(state)
-        resumed = mapping.map_energy(energy, starts(), SETTINGS, again, [box(-2, 2)])
+        resumed = mapping.map_energy(energy, starts(12), QUICK, again, [box(-2, 2)])
         assert again.known.keys() == states[-1].keys()
         assert all(again.known[name] is tensor for name, tensor in state.items()), "what was saved is not done again"
         for name in ("minima", "energies", "minimum_of_start", "path_barrier", "line_barrier", "heights"):

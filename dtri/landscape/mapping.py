@@ -95,7 +95,7 @@ def map_energy(
     minimum_of_start = np.full(len(starts), -1)
     minimum_of_start[accepted.numpy()] = same.numpy()
 
-    reach = settings.reach * _median_distance(minima if len(minima) > 1 else starts)
+    reach = settings.reach * _median_distance(starts)
     walk = Walk(settings.noise, settings.temperature, reach, settings.patience, settings.walk_steps)
     place = minima.to(starts.device)
     pairs = _Pairs(energy, place, walk, settings, memory, region)
@@ -206,20 +206,16 @@ class _Pairs:
         self.random = rows[chosen], columns[chosen]
 
     def barriers(self, kind: str, alpha: float, n: int, others: Sequence[int]) -> np.ndarray:
-        """Lowest barriers of trials between minimum n and others; those tried before are looked up."""
+        """The lower of path and line barriers between minimum n and others; those tried before are looked up."""
         missing = [m for m in others if (kind, alpha, n, m) not in self.tried]
         if missing:
+            a, b = self.place[[n] * len(missing)], self.place[missing]
+            strength = torch.full((len(missing),), alpha, dtype=a.dtype, device=a.device)
             met = self.memory(
                 f"{kind} {alpha!r} {n} {missing}",
-                lambda g: barriers.trials(
-                    self.energy,
-                    self.place[[n] * len(missing)],
-                    self.place[missing],
-                    torch.full((len(missing),), alpha, dtype=self.place.dtype, device=self.place.device),
-                    self.walk,
-                    self.settings.trials,
-                    g,
-                    self.region,
+                lambda g: torch.minimum(
+                    barriers.trials(self.energy, a, b, strength, self.walk, self.settings.trials, g, self.region),
+                    barriers.along_line(self.energy, a, b),
                 ),
             )
             self.tried |= {(kind, alpha, n, m): value for m, value in zip(missing, met.tolist(), strict=True)}

@@ -44,7 +44,7 @@ class Settings:
     # temperature, the stronger the pull that barriers resist, beyond d / reach, the pull that a flat energy resists.
     noise: float = 0.03  # standard deviation of one step in each coordinate
     temperature: float = 0.005
-    reach: float = 0.1  # delta, as a share of the median distance of minima
+    reach: float = 0.05  # delta, as a share of the starts' median distance; minima nearer than it are not told apart
     patience: int = 50  # M
     walk_steps: int = 500
     trials: int = 3  # K, in each direction
