@@ -229,7 +229,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--width", type=float, default=0.125, help="factor on all channels")
     parser.add_argument("--noise", nargs="+", type=float, default=[DEFAULT[0]], help="standard deviation of e")
     parser.add_argument("--lr-critic", nargs="+", type=float, default=[DEFAULT[1]])
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(range(5)), help="none: report what is there")
     arguments = parser.parse_args(argv)
 
     device.prepare(1, "fp32")
@@ -242,8 +242,8 @@ def main(argv: list[str] | None = None) -> int:
                     continue
                 rows = pd.DataFrame(train(arguments.width, noise, lr_critic, seed, sets))
                 rows.to_csv(table, mode="a", header=not table.exists(), index=False, float_format="%.5g")
-                report(table)
                 print(f"width {arguments.width}, noise {noise}, lr_critic {lr_critic}, seed {seed}: done", flush=True)
+    report(table)
     return 0
 
 
@@ -309,12 +309,15 @@ def named(width: float, noise: float, lr_critic: float) -> dict[str, str]:
 
 
 def spread(values: pd.Series) -> str:
+    """Mean ± standard deviation; of a single run "(1)" in place of a spread."""
+    if len(values) < 2:
+        return f"{values.mean():.3f} (1)"
     return f"{values.mean():.3f} ± {values.std():.3f}"
 
 
 def interval(values: pd.Series) -> str:
-    """Mean and 95 % t-interval."""
-    if len(values) < 2:
+    """Mean and 95 % t-interval; nothing of a single run or of the default itself."""
+    if len(values) < 2 or not values.any():
         return ""
     half = student.ppf(0.975, len(values) - 1) * values.std() / math.sqrt(len(values))
     return f"{values.mean():+.3f} [{values.mean() - half:+.3f}, {values.mean() + half:+.3f}]"
