@@ -70,6 +70,8 @@ def furnish(folder: Path) -> Path:
     checkpoint.save_weights(folder / "dcgan.safetensors", weights(dcgan), dcgan)
     checkpoint.save_weights(folder / "mixed.safetensors", weights(dcgan), SPEC)
     checkpoint.save_weights(folder / "wide.safetensors", weights(replace(SPEC, hparams={"width": 0.1})), SPEC)
+    broken = {name: tensor / 0 if tensor.is_floating_point() else tensor for name, tensor in weights(SPEC).items()}
+    checkpoint.save_weights(folder / "broken.safetensors", broken, SPEC)
     coopnet = replace(SPEC, model="coopnet", entry="baselines.coopnet:CoopNet")
     checkpoint.save_weights(folder / "coopnet.safetensors", weights(coopnet), coopnet)
     igebm = replace(SPEC, model="igebm", entry="baselines.igebm:IGEBM")
@@ -108,6 +110,13 @@ def reconstruct(room: Path, out: Path, weights: str, train: str = "train.json") 
     outs = ["--rmse", f"{out}/rmse.json", "--mse", f"{out}/mse.json", "--pairs", f"{out}/pairs.npy"]
     common = ["--train", str(room / train), "--data", str(room / "noise"), "--code", "c"]
     return ["reconstruct", "--model", str(room / f"{weights}.safetensors"), *common, *outs]
+
+
+def generation(room: Path, out: Path, *more: str) -> list[str]:
+    given = {"samples": "s.npy", "train": "train.json", "data": "noise", "weights": "w.safetensors"}
+    paths = [text for name, path in given.items() for text in (f"--{name}", str(room / path))]
+    rest = ["--spec", "{}", "--code", "c", "--extractor", "domain", "--cache", f"{out}/cache", "--out", str(out)]
+    return ["generation", *paths, *rest, *more]
 
 
 def interpolate(room: Path, out: Path, weights: str) -> list[str]:
@@ -192,6 +201,14 @@ CASES: dict[str, Case] = {
         lambda r, o: sample(r, o, "flipped"),
         ("expected weights with sha256", "flipped.safetensors", "delete it"),
     ),
+    "samples that are not finite": (
+        lambda r, o: sample(r, o, "broken", name="grid.png"),
+        ("expected finite images, found", "NaN", "in 2 of 2"),
+    ),
+    "a system that does not grow": (
+        lambda r, o: ["growth", "--model", f"{r}/vae.safetensors", "--data", f"{r}/noise", "--out", f"{o}/g.npz"],
+        ("expected a system that grows", "baselines.vae:VAE"),
+    ),
     "an edited training summary": (
         lambda r, o: reconstruct(r, o, "vae", "edited.json"),
         ("expected a training summary with the seal", "edited.json", "delete it"),
@@ -238,6 +255,10 @@ CASES: dict[str, Case] = {
     ),
     "sampler is a number": (lambda r, o: sample(r, o, "coopnet", "--sampler", "3"), ("JSON mapping for --sampler",)),
     "unknown device": (lambda r, o: sample(r, o, "vae", "--device", "tpu"), ("auto, cpu or gpu", "'tpu'")),
+    "unknown device of an evaluation": (
+        lambda r, o: generation(r, o, "--device", "tpu"),
+        ("auto, cpu or gpu", "'tpu'"),
+    ),
     "neither AUROC nor AUPRC": (
         lambda r, o: ["ranking", "--train", "t", "--code", "c", "--scores", "s", "--out", f"{o}/a.json"],
         ("exactly one of --against (AUROC) and --labels-of (AUPRC)",),

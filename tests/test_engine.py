@@ -119,6 +119,21 @@ def test_a_run_continues_with_its_memory(after: int, tmp_path: Path, monkeypatch
     assert memories[0]["replay.chains"].any()
 
 
+class Overflowing(Remembering):
+    """The images that it stores are not finite from iteration 5 on, and its losses do not show it."""
+
+    def step(self, x, t):
+        self.replay.store(x * (math.inf if t == 5 else 1.0))
+        return super(Remembering, self).step(x, t)
+
+
+def test_memory_that_is_not_finite_ends_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As black images the chains would go on."""
+    monkeypatch.setattr("tests.test_engine.Toy", Overflowing)
+    outcome = fit(tmp_path)
+    assert (outcome.status, outcome.term, outcome.bad_step) == ("diverged", "memory", engine.CHECK_EVERY)
+
+
 def test_memory_is_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Nor is it copied with the last weights seen finite, or averaged."""
     monkeypatch.setattr("tests.test_engine.Toy", Remembering)

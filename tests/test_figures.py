@@ -229,6 +229,37 @@ def test_large_datasets_that_are_missing_say_why(products):
         assert "missing:\nleft out of preset lite" in texts(figure)
 
 
+def diverge(path: Path) -> None:
+    """Put in the place of a product what commands write where values are not finite."""
+    if path.name == "landscape.npz":
+        np.savez(path, members=np.empty(0, np.int64), found=np.array(json.dumps({"diverged": "2 NaN"})))
+    elif path.name == "landscape.csv":
+        path.write_text("")
+    elif path.name == "growth.npz":
+        np.savez(path, images=np.array([]), sides=np.array([]), seen=np.array([]))
+    elif path.suffix == ".npy":
+        images = np.load(path)
+        np.save(path, images[:, :0] if path.name == "reconstructions.npy" else images[:0])
+    elif "scores" in path.parts:
+        np.savez(path, energy=np.array([1.0, np.nan]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("samples", "reconstructions", "histograms", "interpolation", "disconnectivity", "landscape_sensitivity"),
+        *("growth", "growth_compared", "high_resolution", "large_scale"),
+    ],
+)
+def test_what_diverged_is_said(name: str, products, tmp_path: Path):
+    made = products(module(name).WANTS)
+    for product in made:
+        diverge(product.path)
+    figure = module(name).draw(made, LABEL)
+    assert "diverged" in texts(figure).lower()
+    style.save(figure, tmp_path / name)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_without_products_a_figure_says_so(name: str):
     figure = module(name).draw([], LABEL)

@@ -267,6 +267,23 @@ def test_a_model_without_an_energy_is_refused(room: Path, tmp_path: Path) -> Non
         landscape.main(given)
 
 
+@pytest.mark.parametrize("broken", ["energy_net", "encoder", "generator"])
+def test_what_is_not_finite_is_a_diverged_run(broken: str, room: Path, tmp_path: Path) -> None:
+    """Products that a figure can read, and a record that says why there are no basins."""
+    weights, spec = checkpoint.load_weights(room / "model.safetensors")
+    spoiled = {n: v / 0 if n.startswith(broken) and v.is_floating_point() else v for n, v in weights.items()}
+    checkpoint.save_weights(tmp_path / "model.safetensors", spoiled, spec)
+    given = arguments(room, tmp_path)
+    given[given.index("--model") + 1] = str(tmp_path / "model.safetensors")
+    assert landscape.main(given) == 0
+    record = Record.read(tmp_path / "purity.json")
+    assert (record.value, record.status) == (None, "diverged")
+    assert record.extra["diverged"].startswith("expected finite ")
+    assert (tmp_path / "landscape.csv").read_text() == ""
+    with np.load(tmp_path / "landscape.npz") as arrays:
+        assert json.loads(str(arrays["found"])) == {"diverged": record.extra["diverged"]}
+
+
 # Purity
 
 

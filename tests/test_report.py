@@ -103,6 +103,37 @@ def test_status(found: list[Found], status: str, values: str):
     assert row["n_seeds"] == len(values.split(";")) * bool(values)
 
 
+def test_a_run_that_diverged_after_training_says_why():
+    why = "3 of 1000 samples are not finite"
+    row = row_of([current(None, extra={"diverged": why}), current(0.2)])
+    assert (row["status"], row["values"], row["reason"]) == ("diverged 1/2", "0.2", f"diverged: {why}")
+
+
+def test_a_warning_is_marked_and_not_compared():
+    """A constant energy gives a number, but not one to set beside the paper's."""
+    extra = {"warning": "only 1 distinct scores among 90 images: ties decide this value", "average_precision": 0.01}
+    cell = make_cell(metric="auprc", direction="higher")
+    frame = tidy(Table("table9", "One cell", (cell,)), "paper", [0], lambda *_: current(0.2, extra=extra))
+    row = frame.iloc[0].to_dict()
+    assert (row["comparable"], row["verdict"], row["warning"]) == ("no", "not comparable", extra["warning"])
+    assert row["average_precision"] == 0.01
+    for fmt in TEXT_FORMATS:
+        text = render(Table("table9", "One cell", (cell,)), frame, DEMO, fmt)
+        assert extra["warning"] in text
+        assert "doubtful" in text
+        assert "AP 0.010" in text
+    assert row_of([current(0.2)])["verdict"] == "reproduced"
+
+
+def test_a_further_score_has_its_own_warning_and_average_precision():
+    extra = {"scores": {"fm": 0.3, "sse": None}, "warning": "of the energy", "average_precision": 0.9}
+    extra |= {"score_warnings": {"fm": "of fm", "sse": "1 NaN"}, "score_precisions": {"fm": 0.1}}
+    row = row_of([current(0.5, extra=extra)], make_cell(score="fm"))
+    assert (row["mean"], row["warning"], row["average_precision"]) == (0.3, "of fm", 0.1)
+    row = row_of([current(0.5, extra=extra)], make_cell(score="sse"))
+    assert (row["status"], row["warning"], row["reason"]) == ("diverged 1/1", "", "diverged: 1 NaN")
+
+
 def test_mean_and_sample_deviation():
     row = row_of([current(0.1), current(0.2), current(0.6)])
     assert row["mean"] == pytest.approx(0.3)
