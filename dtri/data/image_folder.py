@@ -87,7 +87,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         for name, read in members(archive):
             if name in places:
                 split, k = places[name]
-                where = f"{archive}, {name}"
+                where = place(archive, name)
                 image = open_image(read(), shape[0], where, upright=True, background=background)
                 splits[split][k] = fit(image, shape, resize, where)
 
@@ -154,6 +154,11 @@ def check_archive(archive: Path, sha256: str | None) -> str:
     if sha256 and found != sha256.lower():
         raise ValueError(f"expected sha256 {sha256}, found {found} ({archive}, {archive.stat().st_size} bytes)")
     return found
+
+
+def place(archive: Path, name: str) -> str:
+    """Where an image lies, for messages: its path in a folder, else the archive and the path inside."""
+    return str(archive / name) if archive.is_dir() else f"{archive}, {name}"
 
 
 def decode(content: bytes, shape: tuple[int, int, int], resize: str, where: str) -> np.ndarray:
