@@ -120,6 +120,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
             "n_ignored": len(names) - len(paths),
             "ignored": ignored,
             "background": options.get("background"),
+            "orientation": "EXIF",
         },
         names=paths,
     )
