@@ -191,6 +191,8 @@ def open_image(
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # a photograph and its previews
                 raise ValueError(f"expected one picture, found {frames} frames ({where})")
+            if image.format == "PNG":
+                Image.open(io.BytesIO(content)).verify()  # the format's checksums, which decoding passes over
             image.load()
             picture = ImageOps.exif_transpose(image) if upright else image
             if _transparent(picture):
