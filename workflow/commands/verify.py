@@ -70,7 +70,8 @@ def _prepared(path: Path) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("changed", path, str(error))
         return
-    yield Finding("ok", path)
+    shared = dataset.meta.get("n_test_in_train")
+    yield Finding("ok", path, f"{shared} test images are training images too" if shared else "")
     for name, expected in dataset.meta["sha256"].items():
         yield _hashed(path.parent / name, expected)
 
