@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
+from PIL import Image
 
 from dtri import checkpoint, experiment
 from dtri.data import store
@@ -88,8 +90,62 @@ def furnish(folder: Path) -> Path:
     pixels = (folder / "noise" / "train.npy").read_bytes()
     (folder / "flipped" / "train.npy").write_bytes(pixels[:-9] + bytes([pixels[-9] ^ 1]) + pixels[-8:])
     (folder / "file").write_text("a file, not a folder\n")
+    furnish_raw(folder / "raw")
     (folder / "train.json").write_text('{"status": "done"}')
     return folder
+
+
+def picture(mode: str = "RGB", kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, (8, 8)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def furnish_raw(raw: Path) -> None:
+    """A drop folder: in each folder one good test image, and one training image or archive that is not."""
+    frames = [Image.new("RGB", (8, 8), (90 * k, 0, 0)) for k in range(3)]
+    bad = {
+        "cut/train/a.ppm": picture(kind="PPM")[:-30],
+        "empty/train/a.png": b"",
+        "text/train/a.jpg": b"not a picture",
+        "clear/train/a.png": picture("RGBA"),
+        "animated/train/a.gif": picture(kind="GIF", save_all=True, append_images=frames),
+        "deep/train/a.png": picture("I;16"),
+        "latin/train/caf\udce9.png": b"",
+    }
+    for name, content in bad.items():
+        (raw / name).parent.mkdir(parents=True)
+        (raw / name).write_bytes(content)
+        (raw / name).parents[1].joinpath("test").mkdir()
+        (raw / name).parents[1].joinpath("test", "b.png").write_bytes(picture())
+    for name, target in (("gone", "nothing"), ("circle", "../../circle")):
+        (raw / name / "train").mkdir(parents=True)
+        (raw / name / "train" / ("a.png" if name == "gone" else "a")).symlink_to(target)
+    (raw / "mnist" / "train-images-idx3-ubyte.gz").mkdir(parents=True)
+    (raw / "cut.zip").write_bytes(zipped({"train/a.png": picture()})[:-20])
+    (raw / "up.zip").write_bytes(zipped({"../a.png": picture()}))
+    (raw / "cases.zip").write_bytes(zipped({"train/Cat/a.png": picture(), "test/cat/b.png": picture()}))
+    (raw / "index.csv").write_bytes(b"path,split\ntrain/caf\xe9.png,train\n")
+    (raw / "nul.csv").write_bytes(b"path,split\n" + b"a" * 200_000 + b",train\n")
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, content in members.items():
+            file.writestr(zipfile.ZipInfo(name), content)
+    return buffer.getvalue()
+
+
+def prepare(room: Path, out: Path, archive: str, **options: object) -> list[str]:
+    given = {"archive": archive, "split": {"train": "train", "test": "test"}} | options
+    fixed = ["--name", "mine", "--module", "dtri.data.image_folder", "--image-shape", "3,8,8"]
+    return ["prepare", *fixed, "--options", json.dumps(given), "--raw", f"{room}/raw", "--out", f"{out}/mine"]
+
+
+def fetch(room: Path, out: Path, module: str, *more: str, raw: str = "raw") -> list[str]:
+    fixed = ["--module", module, "--raw", f"{room}/{raw}", "--out", f"{out}/fetch.json", "--offline"]
+    return ["fetch", *fixed, *more]
 
 
 def train(room: Path, out: Path, data: str = "noise", **spec: object) -> list[str]:
@@ -275,6 +331,43 @@ CASES: dict[str, Case] = {
         lambda r, o: ["table", "table1", "--preset", "lite", "--out", str(o)],
         ("expected", "more records", "results/lite/", "snakemake results/lite/table1.csv", "--partial"),
     ),
+    # raw files
+    "a cut picture": (lambda r, o: prepare(r, o, "cut"), ("expected an image", "raw/cut/train/a.ppm")),
+    "an empty picture": (lambda r, o: prepare(r, o, "empty"), ("an empty file", "raw/empty/train/a.png")),
+    "text in place of a picture": (lambda r, o: prepare(r, o, "text"), ("cannot identify", "raw/text/train/a.jpg")),
+    "a file name that is not UTF-8": (lambda r, o: prepare(r, o, "latin"), ("expected an image", "caf\\udce9.png")),
+    "a transparent picture": (lambda r, o: prepare(r, o, "clear"), ("opaque", "clear/train/a.png", "'background'")),
+    "a background that is no colour": (lambda r, o: prepare(r, o, "clear", background=[1, 2]), ("0..255", "[1, 2]")),
+    "an animated picture": (lambda r, o: prepare(r, o, "animated"), ("one picture", "3 frames", "train/a.gif")),
+    "sixteen bits of grey": (lambda r, o: prepare(r, o, "deep"), ("8 bits per channel", "I;16", "train/a.png")),
+    "a link that leads nowhere": (lambda r, o: prepare(r, o, "gone"), ("a broken link", "raw/gone/train/a.png")),
+    "a link to the folder it lies in": (lambda r, o: prepare(r, o, "circle"), ("it lies in", "raw/circle/train/a")),
+    "a cut archive": (lambda r, o: prepare(r, o, "cut.zip"), ("a zip, tar or tar.gz archive", "raw/cut.zip")),
+    "an archive that would write elsewhere": (lambda r, o: prepare(r, o, "up.zip"), ("'../a.png'", "raw/up.zip")),
+    "classes that differ in case": (
+        lambda r, o: prepare(r, o, "cases.zip", labels="folder"),
+        ("differ in more than case", "Cat and cat"),
+    ),
+    "a list with another file's name": (
+        lambda r, o: prepare(r, o, "clear", split={"index": "index.csv"}),
+        ("'train/caf\\udce9.png'", "raw/index.csv, line 2"),
+    ),
+    "a list that is no CSV": (
+        lambda r, o: prepare(r, o, "clear", split={"index": "nul.csv"}),
+        ("expected a CSV file", "raw/nul.csv"),
+    ),
+    "a folder in place of a raw file": (
+        lambda r, o: fetch(r, o, "dtri.data.mnist", raw="raw/mnist"),
+        ("train-images-idx3-ubyte.gz", "found a folder of that name", "raw/mnist"),
+    ),
+    "no archive to fetch": (
+        lambda r, o: fetch(r, o, "dtri.data.image_folder", "--archive", "none.zip"),
+        ("expected the archive none.zip, found none", "raw/none.zip"),
+    ),
+    "no list to fetch": (
+        lambda r, o: fetch(r, o, "dtri.data.image_folder", "--archive", "up.zip", "--index", "none.csv"),
+        ("expected a CSV file", "raw/none.csv"),
+    ),
     # where nothing can be written
     "run below a file": (lambda r, o: train(r, r / "file" / "run"), ("file",)),
     "samples below a file": (lambda r, o: sample(r, r / "file"), ("file",)),
@@ -435,8 +528,8 @@ Written by `python -m tests.bad_inputs`; `tests/test_bad_inputs.py` provokes eve
 command that cannot work says so in one such line, on stderr, after `error: `, ends with exit code 2 and leaves nothing
 half-written; `DTRI_TRACEBACK=1` shows where it was raised. `DIR` stands for folders, `SHA256` for a hash, `SPEC` for
 the beginning of a specification. What is said of damaged, missing or vanishing products, and of full disks, is provoked
-by `tests/test_faults.py`; of raw files, archives and downloads by
-`tests/test_{data,fetch,download,image_sets,large_sets}.py`.
+by `tests/test_faults.py`; of other raw files, archives and downloads by
+`tests/test_{data,damaged_raw,fetch,download,image_files,image_sets,large_sets}.py`.
 """
 
 

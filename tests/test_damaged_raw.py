@@ -105,6 +105,16 @@ def test_pictures(name: str, tmp_path: Path) -> None:
     read()
 
 
+def test_a_damaged_png_gives_no_other_pixels() -> None:
+    """Of the formats of pictures, PNG alone has checksums."""
+    image = np.repeat(PIXELS[:1], 24, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    for copy in damaged(buffer.getvalue(), 400):
+        with contextlib.suppress(ValueError):
+            np.testing.assert_array_equal(image_folder.open_image(copy, 3, "DIR/a.png"), image)
+
+
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
 def test_archives_of_pictures(name: str, tmp_path: Path) -> None:
     members = test_data.two_classes(2)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import stat
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from dtri.data.stream import Stream
 from dtri.metrics import classifier
 from dtri.report import records
 from tests.bad_inputs import SPEC, weights
+from workflow.commands import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = "file"
@@ -209,3 +211,18 @@ def test_a_second_user_of_the_group_continues() -> None:
         assert (run / "train.csv").read_text() == "1"
         assert (run / "events.jsonl").read_text() == "0\n1\n"
         assert store.verify(run / "data").images("test")[:, 0, 0, 0].tolist() == list(range(6))
+
+
+def test_processes_of_any_user_prepare_one_folder_in_turn(tmp_path: Path) -> None:
+    """The lock lies beside the folder, where every user and every machine that shares it looks."""
+    given = ["--module", "dtri.data.uniform", "--options", '{"n": 5}', "--image-shape", "1,4,4"]
+    given += ["--name", "u", "--raw", str(tmp_path), "--out", str(tmp_path / "data" / "u")]
+    (tmp_path / "data").mkdir()
+    second = threading.Thread(target=prepare.main, args=(given,))
+    with FileLock(tmp_path / "data" / ".u.lock"):
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+        assert not (tmp_path / "data" / "u").exists()
+    second.join(60)
+    assert store.verify(tmp_path / "data" / "u").meta["sizes"] == {"test": 5}

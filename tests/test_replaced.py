@@ -134,6 +134,18 @@ def test_verify_reads_everything(
     assert "changed   digits/" in capsys.readouterr().out
 
 
+def test_verify_tells_of_test_images_that_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = np.random.RandomState(0).randint(0, 256, (6, 1, 4, 4)).astype(np.uint8)
+    arrays = store.Arrays(
+        {"train": images, "test": images[:2]}, {"train": np.arange(6), "test": np.arange(2)}, {}, 0, ""
+    )
+    store.save(arrays, Path("results/data/mine"), "mine", lambda folder: {"n_test_in_train": 2})
+    assert verify.main(["results", "--all"]) == 0
+    line = "ok        results/data/mine/meta.json: 2 test images are training images too"
+    assert line in capsys.readouterr().out.splitlines()
+
+
 ENTRY = """
 mine:
   label: mine

@@ -101,5 +101,5 @@ def _images(archive: Path, wanted: set[str], side: int, start: int) -> Generator
                 if start:
                     start -= 1
                 else:
-                    where = f"{archive}, {name}"
+                    where = image_folder.place(archive, name)
                     yield reduce(image_folder.decode(read(), (3, SIDE, SIDE), "none", where), side)

@@ -87,7 +87,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         for name, read in members(archive):
             if name in places:
                 split, k = places[name]
-                where = f"{archive}, {name}"
+                where = place(archive, name)
                 image = open_image(read(), shape[0], where, upright=True, background=background)
                 splits[split][k] = fit(image, shape, resize, where)
 
@@ -120,6 +120,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
             "n_ignored": len(names) - len(paths),
             "ignored": ignored,
             "background": options.get("background"),
+            "orientation": "EXIF",
         },
         names=paths,
     )
@@ -156,6 +157,11 @@ def check_archive(archive: Path, sha256: str | None) -> str:
     return found
 
 
+def place(archive: Path, name: str) -> str:
+    """Where an image lies, for messages: its path in a folder, else the archive and the path inside."""
+    return str(archive / name) if archive.is_dir() else f"{archive}, {name}"
+
+
 def decode(content: bytes, shape: tuple[int, int, int], resize: str, where: str) -> np.ndarray:
     """Bytes of an image file -> uint8 [C, H, W]; ValueError names an unreadable, too large or odd-sized one."""
     return fit(open_image(content, shape[0], where), shape, resize, where)
@@ -185,6 +191,8 @@ def open_image(
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # a photograph and its previews
                 raise ValueError(f"expected one picture, found {frames} frames ({where})")
+            if image.format == "PNG":
+                Image.open(io.BytesIO(content)).verify()  # the format's checksums, which decoding passes over
             image.load()
             picture = ImageOps.exif_transpose(image) if upright else image
             if _transparent(picture):

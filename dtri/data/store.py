@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from dtri.files import digest, remove_partial, write_atomic, write_json
+from dtri.files import digest, reason, remove_partial, write_atomic, write_json
 
 SPLITS = ("train", "test", "test_leaky")  # test_leaky: the EGBAD composition of the anomaly detection sets
 HASHED_BYTES = 4 << 30  # files up to this size are hashed whenever they are read, larger ones only by `verify`
@@ -84,7 +84,7 @@ class Dataset:
         except OSError:
             raise
         except Exception as error:  # of any type: a header is parsed as Python is
-            raise ValueError(f"expected a complete array in {path}, found: {error}; {self._again}") from error
+            raise ValueError(f"expected a complete array in {path}, found: {reason(error)}; {self._again}") from error
         expected = (self.meta["sizes"][split], *self.image_shape)
         if images.dtype != np.uint8 or images.shape != expected:
             found = f"{images.dtype} {images.shape}"
@@ -120,7 +120,7 @@ class Dataset:
             with np.load(path, allow_pickle=False) as arrays:
                 return dict(arrays)
         except Exception as error:
-            raise ValueError(f"expected complete arrays in {path}, found: {error}; {self._again}") from error
+            raise ValueError(f"expected complete arrays in {path}, found: {reason(error)}; {self._again}") from error
 
     @property
     def _again(self) -> str:

@@ -21,7 +21,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,9 @@ def _prepared(path: Path) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("changed", path, str(error))
         return
-    yield _judged(path)
+    judged, shared = _judged(path), dataset.meta.get("n_test_in_train")
+    note = f"{shared} test images are training images too" if shared else ""
+    yield replace(judged, why="; ".join(filter(None, (judged.why, note))))
     for name, expected in dataset.meta["sha256"].items():
         yield _hashed(path.parent / name, expected)
 
