@@ -109,7 +109,7 @@ for path in sorted(Path("results").rglob("*.json")):
 
 def call(folder: Path, *command: str) -> str:
     """stdout and stderr of a command that must succeed."""
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
     text = done.stdout + done.stderr
     assert done.returncode == 0, text
     return text
