@@ -368,6 +368,18 @@ CASES: dict[str, Case] = {
         lambda r, o: fetch(r, o, "dtri.data.image_folder", "--archive", "up.zip", "--index", "none.csv"),
         ("expected a CSV file", "raw/none.csv"),
     ),
+    "accepted without a reason": (
+        lambda r, o: ["accept", "results/demo/table1.csv", "--reason", " "],
+        ("expected a reason for --reason", "found none"),
+    ),
+    "report of nothing": (
+        lambda r, o: ["report", "--preset", "demo", "--out", f"{o}/report.html"],
+        ("expected a table or figure below results/demo", "found none"),
+    ),
+    "report of another type": (
+        lambda r, o: ["report", "--preset", "demo", "--out", f"{o}/report.pdf"],
+        (".html or .zip file for --out", "report.pdf"),
+    ),
     # where nothing can be written
     "run below a file": (lambda r, o: train(r, r / "file" / "run"), ("file",)),
     "samples below a file": (lambda r, o: sample(r, r / "file"), ("file",)),

@@ -109,7 +109,7 @@ for path in sorted(Path("results").rglob("*.json")):
 
 def call(folder: Path, *command: str) -> str:
     """stdout and stderr of a command that must succeed."""
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=400)
     text = done.stdout + done.stderr
     assert done.returncode == 0, text
     return text
@@ -470,6 +470,27 @@ def test_the_report_opens_in_a_browser_without_network(copy: Path) -> None:
     shutil.rmtree(copy / "browser")
     for label in (plan.table("table1").title, "status of every cell, cost, findings"):
         assert label in shown
+
+
+def test_a_report_of_what_there_is(copy: Path) -> None:
+    """While a figure, a table and a product behind another are missing; what is left out is named."""
+    command = [sys.executable, "-m", "workflow.commands.report", "--preset", "demo", "--out", "some.html"]
+    missing = ("results/demo/figures/samples.png", "results/demo/table3.html")
+    with restored(copy):
+        for name in (*missing, "results/demo/digits/vae/seed0/train.json"):
+            (copy / name).unlink()
+        text = call(copy, *command)
+        shown = (copy / "some.html").read_text()
+        (copy / "some.html").unlink()
+        shutil.rmtree(copy / "results" / "demo" / "figures")
+        for path in (copy / "results" / "demo").glob("*.html"):
+            path.unlink()
+        done = subprocess.run(command, cwd=copy, env=ENVIRONMENT, capture_output=True, text=True)
+    n = len(plan.preset_products("demo"))
+    assert text.splitlines()[0] == f"some.html: {n - 2} of {n} tables, figures and pages"
+    assert {line.removeprefix("not there yet: ") for line in text.splitlines()[1:]} == set(missing)
+    assert plan.table("table1").title in shown
+    assert (done.returncode, done.stderr) == (2, "error: expected a table or figure below results/demo, found none\n")
 
 
 # What explain says

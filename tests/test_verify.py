@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from dtri.data import store
 from dtri.report.records import Record, write_sealed
 from tests.toys import noise_images
 from workflow import plan
-from workflow.commands import table, verify
+from workflow.commands import accept, table, verify
 from workflow.commands.cli import run
 
 RUN = plan.Run("demo", "digits", "vae", 0)
@@ -61,6 +61,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         seconds=1.0,
     )
     record.write(RMSE)
+    replace(record, metric="mse", code=plan.measure_code("mse", "vae")).write(RMSE.with_name("mse.json"))
+    (FOLDER / "reconstructions.npy").write_bytes(b"pairs")
     assert table.main(["table2", "--preset", "demo", "--partial", "--out", "results/demo"]) == 0
     return Path("results")
 
@@ -73,13 +75,18 @@ def verified(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, 
 
 def test_all_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = verified(capsys, "results", "--all")
-    assert (code, lines[-1]) == (0, "13 ok, 0 changed, 0 missing, 0 stale")
+    assert (code, lines[-1]) == (0, "14 ok, 0 changed, 0 missing, 0 stale")
     data, downloads = "results/data/digits", "downloads/digits/raw.bin"
     expected = {f"{data}/{name}" for name in ("meta.json", "train.npy", "test.npy", "index.npz", "classifier.json")}
     expected |= {f"{FOLDER}/{name}" for name in ("train.json", "model.safetensors", "train.csv", "late/90.safetensors")}
     expected |= {downloads, f"{data}/classifier.safetensors", str(RMSE), "results/demo/table2.csv"}
-    assert {line.split()[1] for line in lines[:-1]} == expected
-    assert verified(capsys, "results")[1] == lines[-1:]
+    expected.add(str(RMSE.with_name("mse.json")))
+    assert {line.split()[1] for line in lines[:-2]} == expected
+    assert verified(capsys, "results")[1] == lines[-2:]
+    n_expected = len(plan.expected_products("demo"))
+    found = sum(Path(path).exists() for path in plan.expected_products("demo"))
+    assert lines[-2] == f"demo: {n_expected - found} of the {n_expected} products that the plan expects are not there"
+    assert verified(capsys, str(FOLDER))[1] == ["6 ok, 0 changed, 0 missing, 0 stale"]
 
 
 def flip(path: Path) -> None:
@@ -103,7 +110,7 @@ def flip(path: Path) -> None:
 def test_one_changed_bit_is_found(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     flip(Path(name))
     code, lines = verified(capsys, "results")
-    assert (code, lines[-1]) == (1, "12 ok, 1 changed, 0 missing, 0 stale")
+    assert (code, lines[-1]) == (1, "13 ok, 1 changed, 0 missing, 0 stale")
     assert lines[0].startswith(f"changed   {name}: expected sha256 ")
 
 
@@ -121,12 +128,65 @@ def test_a_changed_record_is_found(name: Path, capsys: pytest.CaptureFixture[str
 def test_what_is_missing_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(name).unlink()
     code, lines = verified(capsys, "results")
-    assert (code, lines) == (1, [f"missing   {name}", "12 ok, 0 changed, 1 missing, 0 stale"])
+    assert (code, lines[-1]) == (1, "13 ok, 0 changed, 1 missing, 0 stale")
+    assert lines[0].startswith(f"missing   {name}")
+
+
+@pytest.mark.parametrize(
+    "name, reader",
+    [("train.json", "mse"), ("reconstructions.npy", "mse"), ("metrics/mse.json", "rmse"), ("metrics/rmse.json", "mse")],
+)
+def test_what_a_record_was_made_of_is_missing(name: str, reader: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where nothing vouches for it."""
+    (FOLDER / name).unlink()
+    code, lines = verified(capsys, "results")
+    assert code == 1
+    assert f"missing   {FOLDER}/{name}: {FOLDER}/metrics/{reader}.json was made of it" in lines
+    assert " 1 missing, 0 stale" in lines[-1]
+
+
+def test_a_dataset_prepared_by_other_code_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
+    """And so is what was made of it."""
+    path = Path("results/data/digits/meta.json")
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps({**meta, "source": {"code": "0" * 16}}))
+    code, lines = verified(capsys, "results")
+    assert code == 1
+    stale = [line.split(":")[0].split()[1] for line in lines if line.startswith("stale")]
+    classifier = path.with_name("classifier.json")
+    assert set(stale) == {
+        str(one) for one in (path, classifier, FOLDER / "train.json", RMSE, RMSE.with_name("mse.json"))
+    }
+    assert f"stale     {path}: data digits code" in lines
+
+
+def test_an_accepted_difference_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """For exactly that pair of hashes; a changed note of it is found."""
+    with monkeypatch.context() as changed:
+        changed.setattr(plan, "model_code", lambda kind, name: "1" * 16)
+        for path in (FOLDER / "train.json", RMSE, RMSE.with_name("mse.json")):
+            accept.note(path, plan.differences(path), "me", "renamed")
+        code, lines = verified(capsys, str(FOLDER))
+        assert (code, lines[-1]) == (0, "4 ok, 3 accepted, 0 changed, 0 missing, 0 stale")
+        old = json.loads(RMSE.read_text())["train_code"]
+        assert lines[1].startswith(
+            f"accepted  {FOLDER}/metrics/rmse.json: training code {old} -> {'1' * 16}, by me on "
+        )
+        assert lines[1].endswith(": renamed")
+        changed.setattr(plan, "model_code", lambda kind, name: "2" * 16)
+        assert verified(capsys, str(FOLDER))[1][-1] == "4 ok, 0 changed, 0 missing, 3 stale"
+    assert verified(capsys, str(FOLDER))[1] == ["7 ok, 0 changed, 0 missing, 0 stale"]
+    noted = FOLDER / plan.ACCEPTED
+    noted.write_text(noted.read_text().replace("renamed", "checked"))
+    code, lines = verified(capsys, str(FOLDER))
+    assert (code, lines[0][:10]) == (1, "changed   ")
+    assert "with the seal" in lines[0]
 
 
 def test_raw_files_may_be_deleted(capsys: pytest.CaptureFixture[str]) -> None:
     Path("downloads/digits/raw.bin").unlink()
-    assert verified(capsys, "results") == (0, ["12 ok, 0 changed, 0 missing, 0 stale"])
+    code, lines = verified(capsys, "results")
+    assert (code, len(lines), lines[-1]) == (0, 2, "13 ok, 0 changed, 0 missing, 0 stale")
 
 
 def test_products_of_other_code_are_stale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +194,7 @@ def test_products_of_other_code_are_stale(capsys: pytest.CaptureFixture[str], mo
     with monkeypatch.context() as changed:
         changed.setattr(plan, "model_code", lambda kind, name: "0")
         code, lines = verified(capsys, "results")
-    assert (code, lines[-1]) == (1, "10 ok, 1 changed, 0 missing, 2 stale")
+    assert (code, lines[-1]) == (1, "10 ok, 1 changed, 0 missing, 3 stale")
     assert f"stale     {FOLDER}/train.json: training code" in lines
     assert f"stale     {RMSE}: training code, measuring code" in lines
     assert "changed   results/demo/table2.csv: its records give another table now" in lines

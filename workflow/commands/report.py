@@ -1,0 +1,45 @@
+"""Put the tables and figures there are into one self-contained report, at any moment.
+
+    python -m workflow.commands.report --preset demo --out report.html
+
+What is not there is named and left out. `snakemake demo --report report.html` itself wants all of it.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from workflow import plan
+from workflow.commands.cli import run
+from workflow.fingerprint import ROOT
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", required=True)
+    parser.add_argument("--out", required=True, type=Path, help="the report, .html or .zip")
+    arguments = parser.parse_args(argv)
+    if arguments.out.suffix not in (".html", ".zip"):
+        raise ValueError(f"expected a .html or .zip file for --out, found {arguments.out}")
+
+    plan.preset(arguments.preset)
+    expected = [path.replace(".csv", ".html") for path in plan.preset_products(arguments.preset)]  # as shown there
+    there = [path for path in expected if Path(path).exists()]
+    if not there:
+        raise FileNotFoundError(f"expected a table or figure below results/{arguments.preset}, found none")
+    options = ["--snakefile", str(ROOT / "Snakefile"), "--report", str(arguments.out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *there, *options], capture_output=True, text=True, errors="replace"
+    )
+    if done.returncode:
+        raise ValueError(f"expected a report in {arguments.out}, found: {done.stdout + done.stderr}")
+    print(f"{arguments.out}: {len(there)} of {len(expected)} tables, figures and pages")
+    for path in expected:
+        if path not in there:
+            print(f"not there yet: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
