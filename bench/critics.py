@@ -3,8 +3,9 @@
     python -m bench.critics --data results/data/mnist --to results/critics
     python -m bench.critics --data results/data/mnist --to results/critics --only "alice, as it is" --seeds 0
 
-Trains each variant once per seed on training images and writes a row of critics.csv after each run; a run that has its
-row is not repeated. critics.png shows images of every run that the folder holds. Nothing here reads a test image.
+Trains each variant once per seed, an eighth of the width, in batches of 32 training images, and writes a row of
+critics.csv after each run; a run that has its row is not repeated. critics.png shows images of every run that the
+folder holds. Nothing here reads a test image.
 Columns: `critic`, the critic's loss over the last 50 iterations (2 log 2 = 1.386 where it knows nothing); `rmse` of
 reconstructions; `std`, of a pixel over samples of the prior, its mean over pixels; `frechet`, the squared Frechet
 distance between samples and training images in 14 x 14 pixels. All three by batch statistics, as in training; with the
@@ -198,7 +199,7 @@ def draw(folder: Path) -> None:
         made, x, rebuilt = np.split(np.load(_images_of(folder, row)), 3)
         pairs = np.stack([x, rebuilt], axis=1).reshape(-1, *x.shape[1:])
         grids.show(axes, np.concatenate([made, pairs]), 3 * SHOWN)
-        label = f"{row['system']}, {row['variant']}\nseed {row['seed']}, critic {float(row['critic']):.3g}"
+        label = f"{row['system']}, seed {row['seed']}, critic {float(row['critic']):.2g}\n{row['variant']}"
         axes.text(-0.01, 0.5, label, transform=axes.transAxes, ha="right", va="center", fontsize=6)
     style.footer(drawn, "", f"{SHOWN} samples of the prior; then {SHOWN} training images, each with its reconstruction")
     style.save(drawn, folder / "critics")
