@@ -66,10 +66,12 @@ def _measure(arguments: argparse.Namespace, folder: Path, where: torch.device) -
     if arguments.extractor == "inception":
         samples, reference = (np.repeat(images, 3, axis=1) for images in (samples, reference))
         weights = _random_inception(folder)
-        extractor = features.Extractor("inception", features.file_hash(weights), features.inception_network(weights))
+        extractor = features.Extractor(
+            "inception", features.file_hash(weights), features.inception_network(weights), device=where
+        )
     else:
         torch_fidelity.register_feature_extractor("dtri-domain", features.DomainExtractor)
-        extractor = features.extractor("domain", weights)
+        extractor = replace(features.extractor("domain", weights), device=where)
     theirs: dict[str, float] = {}
     ours: list[generation.Generation] = []
     cache = folder / "cache"

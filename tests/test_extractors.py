@@ -115,6 +115,16 @@ def test_loading_names_the_file_and_the_misfit(weights, tmp_path):
         classifier.load(path)
 
 
+def test_a_changed_bit_of_a_classifier_is_noticed(weights, tmp_path):
+    """Of its tensors; what reads only the labels that it gives compares no other hash."""
+    whole, path = weights.read_bytes(), tmp_path / "classifier.safetensors"
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for k in np.random.default_rng(0).integers(start, len(whole), 20):
+        path.write_bytes(whole[:k] + bytes([whole[k] ^ 16]) + whole[k + 1 :])
+        with pytest.raises(ValueError, match=r"expected a classifier with sha256 .*classifier\.safetensors"):
+            classifier.load(path)
+
+
 # Extractors
 
 

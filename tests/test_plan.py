@@ -620,7 +620,7 @@ def test_a_run_of_several_processes_asks_for_as_much(monkeypatch: pytest.MonkeyP
     spec = plan.train_spec(plan.run_of(wildcards))
     assert (spec.processes, spec.sync_batch_norm) == (2, False)
     doubled = plan.train_gpus(wildcards), plan.train_threads(wildcards), plan.train_memory_mb(wildcards)
-    assert doubled == tuple(2 * number for number in asked) == (2, 8, 16000)
+    assert doubled == tuple(2 * number for number in asked) == (2, 8, 20_000)
     launcher = "python -m torch.distributed.run --standalone --nproc-per-node 2 -m workflow.commands.train"
     assert plan.train_launcher(wildcards) == launcher
 

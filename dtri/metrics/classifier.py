@@ -3,6 +3,7 @@
 Its penultimate layer gives the features of FID, KID, precision and recall, its logits those of the Inception Score.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -123,10 +124,11 @@ def _checked(images: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> tuple[
 
 def save(classifier: Classifier, path: Path, metadata: dict[str, str]) -> None:
     """Write safetensors atomically; `metadata` travels in the header beside the image shape and the classes."""
+    state = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
     header = {**metadata, "image_shape": list(classifier.image_shape), "n_classes": classifier.n_classes}
+    header["sha256"] = _hash(state)
     # One key only: the order of several is random, and the file's hash names the extractor.
     header = {"classifier": json.dumps(header, sort_keys=True)}
-    state = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
 
     def write(temporary: Path) -> None:
         try:
@@ -159,5 +161,19 @@ def load(path: Path) -> Classifier:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         details = ", ".join(f"{name}: expected {expected.get(name)}, found {found.get(name)}" for name in wrong)
         raise ValueError(f"the tensors do not fit a classifier of {classifier.image_shape}: {details} (in {path})")
+    expected = header.get("sha256", found := _hash(state))  # a file of an older version has none
+    if found != expected:
+        raise ValueError(
+            f"expected a classifier with sha256 {expected[:12]} in {path}, found {found[:12]}; delete it and give the "
+            "command that made it again"
+        )
     classifier.load_state_dict(state)
     return classifier.eval()
+
+
+def _hash(state: dict[str, Tensor]) -> str:
+    """sha256 over names and values: safetensors itself compares no checksum."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()

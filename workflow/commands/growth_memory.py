@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"expected a dataset that preset {arguments.preset} has, found {arguments.dataset!r}")
     spec = plan.train_spec(plan.Run(arguments.preset, on, MODEL, 0))
     where = device.choose(arguments.device)
-    free = device.free_bytes(where) / MIB
+    free = _free(where)
 
     print(f"{on}, {spec.image_shape[1]} pixels, {MODEL}: memory while training, in MiB")
     print(f"{'level':>6} {'batch':>6} {'weights':>8} {'optimisers':>11} {'activations':>12} {'all':>8}")
@@ -108,6 +108,11 @@ def _peak(model: Model, t: int, batch_size: int) -> int:
             x = torch.empty(batch_size, *model.image_shape).contiguous(memory_format=torch.channels_last)
             model.step(x, i)
     return ledger.peak
+
+
+def _free(where: torch.device) -> float:
+    """MiB free on the device; of the machine's memory for the CPU."""
+    return device.free_bytes(where) / MIB
 
 
 if __name__ == "__main__":
