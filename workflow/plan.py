@@ -778,7 +778,7 @@ def _changed_data(used: dict[str, str | None]) -> list[Difference]:
 def _of_classifier(summary: dict[str, Any]) -> list[Difference]:
     return [
         *_pairs(("classifier code", summary.get("code") or None, code("classifier"))),
-        *_changed_data({summary["dataset"]: summary["data"]}),
+        *_changed_data({summary["dataset"]: summary["data"]} if "dataset" in summary else {}),
     ]
 
 
