@@ -49,6 +49,7 @@ GENERATION_METRICS = ("fid", "is", "kid", "prc")
 FEWEST_IMAGES = 10  # that sample quality is measured with: dtri.metrics.generation.IS_SPLITS
 RESERVED = ("data", "figures", "reference", "logs")  # folders below results/
 COUNTS = ("n", "limit", "n_source", "holdout")  # options of dataset modules
+TEMPORARY = ("samples.npy", "samples_batch_statistics.npy")  # products that Snakemake removes once they are measured
 SCORED_TRAIN_IMAGES = 10_000  # of the training split, for the last panel of A Fig. 3
 INCEPTION_RECORD = "results/data/inception.json"
 INCEPTION_WEIGHTS = "inception/weights-inception-2015-12-05-6726825d.pth"  # below the drop folder
