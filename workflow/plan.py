@@ -59,6 +59,7 @@ GENERATION_METRICS = ("fid", "is", "kid", "prc")
 FEWEST_IMAGES = 10  # that sample quality is measured with: dtri.metrics.generation.IS_SPLITS
 RESERVED = ("data", "figures", "reference", "logs")  # folders below results/
 COUNTS = ("n", "limit", "n_source", "holdout")  # options of dataset modules
+TEMPORARY = ("samples.npy", "samples_batch_statistics.npy")  # products that Snakemake removes once they are measured
 SCORED_TRAIN_IMAGES = 10_000  # of the training split, for the last panel of A Fig. 3
 INCEPTION_RECORD = "results/data/inception.json"
 INCEPTION_WEIGHTS = "inception/weights-inception-2015-12-05-6726825d.pth"  # below the drop folder
@@ -780,7 +781,7 @@ def _changed_data(used: dict[str, str | None]) -> list[Difference]:
 def _of_classifier(summary: dict[str, Any]) -> list[Difference]:
     return [
         *_pairs(("classifier code", summary.get("code") or None, code("classifier"))),
-        *_changed_data({summary["dataset"]: summary["data"]}),
+        *_changed_data({summary["dataset"]: summary["data"]} if "dataset" in summary else {}),
     ]
 
 
@@ -874,7 +875,7 @@ def trained(run: Run) -> list[str]:
 
 
 def record_sources(path: Path) -> list[str]:
-    """What a record in a run's folder was made of, and the other records of its job; nothing for a copy elsewhere."""
+    """What a record in a run's folder was made of, and the other records of its job; nothing for another file."""
     run = _run_at(path)
     if run is None:
         return []
@@ -1229,6 +1230,37 @@ def table_inputs(wildcards: Any) -> list[str]:
 
 def table_sources(wildcards: Any) -> list[str]:
     return _sources_of(table_inputs(wildcards))
+
+
+def table_absent(wildcards: Any) -> str:
+    return _absent(f"results/{wildcards.preset}/{wildcards.table}.csv", table_inputs(wildcards))
+
+
+def overview_absent(wildcards: Any) -> str:
+    return _absent(f"results/{wildcards.preset}/overview.html", overview_inputs(wildcards))
+
+
+def figure_absent(wildcards: Any) -> str:
+    made = f"results/{wildcards.preset}/figures/{wildcards.figure}.png"
+    return _absent(made, figure_inputs(wildcards), figure_sources(wildcards))
+
+
+def _absent(made: str, inputs: list[str], sources: list[str] = ()) -> str:
+    """What was deleted of the products behind one that is there: "" in all other cases.
+
+    A param, since Snakemake makes an absent input anew only for a job that has another reason to run. What was never
+    made, of a new seed for instance, lies in the folder of a run without a summary.
+    """
+    if not Path(made).exists():
+        return ""
+    behind = [*sources, *(source for path in inputs if Path(path).exists() for source in record_sources(Path(path)))]
+    gone = [path for path in dict.fromkeys(behind) if not Path(path).exists()]
+    begun = (path for path in inputs if (match := re.match(r"(results/.*/seed\d+)/", path)) and _is_trained(match[1]))
+    return " ".join(dict.fromkeys([*gone, *(path for path in begun if not Path(path).exists())]))
+
+
+def _is_trained(folder: str) -> bool:
+    return Path(folder, "train.json").exists()
 
 
 def overview_sources(wildcards: Any) -> list[str]:

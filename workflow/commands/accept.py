@@ -51,11 +51,11 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments.reason.strip():
         raise ValueError("expected a reason for --reason, found none")
 
-    missing = [job.output[0] for job in dry_run(arguments.targets) if job.why in ("not made yet", "interrupted")]
+    products = [Path(path) for job in dry_run(arguments.targets, "--forceall") for path in job.output]
+    missing = [path for path in products if not path.exists() and path.name not in plan.TEMPORARY]
     if missing:
         raise ValueError(f"expected all products to be there, found none at {missing[0]} and {len(missing) - 1} more")
-    products = (Path(path) for job in dry_run(arguments.targets, "--forceall") for path in job.output)
-    paths = [path for path in products if path.suffix == ".json" and path.exists()]
+    paths = [path for path in products if path.suffix == ".json"]
     differing(paths)  # nothing is noted where something cannot be accepted
     accepted: set[Path] = set()
     for names in (("meta.json",), ("classifier.json",), ()):  # first what the others were made of

@@ -1,5 +1,5 @@
 # Records and products -> the papers' tables and figures. CSV is only a download in the report: tables enter as HTML.
-# `sources` are read by nobody here: asked for, so that a deleted one is made anew; ancient, so that only absence counts.
+# `sources` and `absent`: a product behind these that was deleted is made anew; ancient, so that only absence counts.
 
 
 rule table:
@@ -23,6 +23,7 @@ rule table:
     params:
         spec=plan.table_spec,
         code=plan.table_code,
+        absent=plan.table_absent,
     shell:
         "python -m workflow.warm table {wildcards.table} --preset {wildcards.preset}"
         " --out results/{wildcards.preset} > {log} 2>&1"
@@ -46,6 +47,7 @@ rule overview:
     params:
         spec=plan.table_spec,
         code=plan.overview_code,
+        absent=plan.overview_absent,
     shell:
         "python -m workflow.warm overview --preset {wildcards.preset} --out {output.html} > {log} 2>&1"
 
@@ -69,6 +71,7 @@ rule figure:
     params:
         spec=plan.figure_spec,
         code=plan.figure_code,
+        absent=plan.figure_absent,
         caption=plan.figure_caption,
     shell:
         "python -m workflow.warm figure {wildcards.figure} --preset {wildcards.preset}"
