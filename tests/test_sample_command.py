@@ -85,7 +85,7 @@ def test_variants_are_by_the_other_rules_of_batch_norm(room: Path, tmp_path: Pat
 
 def test_arguments_of_the_chains_matter(room: Path, tmp_path: Path) -> None:
     plain = draw(room, tmp_path, "coopnet", "--sampler", '{"steps": 0}')
-    model, spec = trained.load(room / "coopnet.safetensors")
+    model, spec = trained.load(room / "coopnet.safetensors", "cpu", "standing")
     z = corners.latents(5, model.z_dim, derive("sample", "noise", "coopnet", spec.seed))
     assert np.array_equal(plain, corners.decode(model, z))
     assert not np.array_equal(draw(room, tmp_path, "coopnet"), plain)
@@ -101,9 +101,11 @@ def test_straight_lines_between_test_images(room: Path, tmp_path: Path) -> None:
     assert frames.shape == prior.shape == (8, 10, *SHAPE)
     ends = noise_images(20, SHAPE, seed=1)[:16]
     assert np.array_equal(frames[:, [0, -1]], np.stack([ends[:8], ends[8:]], 1))
-    model, spec = trained.load(room / "vae.safetensors")
-    mu, z = corners.encode(model, ends), corners.latents(16, model.z_dim, derive("sample", "noise", "vae", spec.seed))
-    for shown, ends, columns in ((frames[:, 1:-1], mu, 8), (prior, z, 10)):
+    running, spec = trained.load(room / "vae.safetensors", "cpu", "running")
+    standing, _ = trained.load(room / "vae.safetensors", "cpu", "standing")
+    mu = corners.encode(running, ends)
+    z = corners.latents(16, running.z_dim, derive("sample", "noise", "vae", spec.seed))
+    for shown, ends, columns, model in ((frames[:, 1:-1], mu, 8, running), (prior, z, 10, standing)):
         for column, weight in enumerate(torch.linspace(0, 1, columns)):
             between = corners.decode(model, (1 - weight) * ends[:8] + weight * ends[8:])
             assert np.abs(shown[:, column].astype(int) - between).max() <= 1, column

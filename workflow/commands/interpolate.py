@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dtri import corners, device, trained
 from dtri.data import store
+from dtri.model import has
 from dtri.seeding import derive
 from workflow.commands.cli import run
 
@@ -31,9 +32,11 @@ def main(argv: list[str] | None = None) -> int:
     device.prepare(arguments.threads, "fp32")
     ends = store.load(arguments.data).images("test")[: 2 * ROWS]
     with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
-        model, spec = trained.load(arguments.model, where)
-        seed = derive("sample", spec.dataset, spec.model, spec.seed)
         for path, between in ((arguments.out, ends), (arguments.prior, None)):
+            model, spec = trained.load(arguments.model, where, "standing")
+            if between is not None and has(model, "infer"):
+                model, spec = trained.load(arguments.model, where, "running")
+            seed = derive("sample", spec.dataset, spec.model, spec.seed)
             frames = corners.interpolate(model, between, seed, ROWS)
             store.write_atomic(path, partial(store.write_array, array=frames))
     return 0

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     where = device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)
     with FileLock(arguments.state.with_name(f".{arguments.state.name}.lock")), device.gpu_slot(where) as where:
         job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "numpy")
-        model, spec = trained.load(arguments.model, where)
+        model, spec = trained.load(arguments.model, where, "standing")
         for corner in ("energy", "generate", "infer"):
             corners.require(model, corner)
         if dataset.image_shape != spec.image_shape:

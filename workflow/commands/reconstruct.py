@@ -38,18 +38,18 @@ def main(argv: list[str] | None = None) -> int:
     test = dataset.images("test")
     with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
         job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "numpy")
-        model, _ = trained.load(arguments.model, where)
+        model, _ = trained.load(arguments.model, where, "running")
         for corner in ("infer", "generate"):
             corners.require(model, corner)
         error, shown = _reconstructed(model, test, where)
         others = {
             rule: _reconstructed(other, test, where)[0].mse
-            for rule, other in trained.by_other_rules(arguments.model, where)
+            for rule, other in trained.by_other_rules(arguments.model, where, "running")
         }
     mean_image = mean_image_mse(test, dataset.images("train"))
     random_pairs = random_pairs_mse(test, derive("pairs", dataset.name))
     for metric, power, path in (("rmse", 0.5, arguments.rmse), ("mse", 1.0, arguments.mse)):
-        protocol = PROTOCOL.format(metric=metric.upper(), bn=BATCH_NORM["standing"][0])
+        protocol = PROTOCOL.format(metric=metric.upper(), bn=BATCH_NORM["running"][0])
         how = [
             ("mean image", mean_image, f"{metric.upper()} on [-1, 1] of answering with the mean training image"),
             ("random pairs", random_pairs, f"{metric.upper()} on [-1, 1] between unrelated test images"),

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
     device.prepare(arguments.threads, "fp32")
     with device.gpu_slot(device.choose(os.environ.get("DTRI_DEVICE") or arguments.device)) as where:
-        model, spec = trained.load(arguments.model, where)
+        model, spec = trained.load(arguments.model, where, "standing")
         experiment.set_sampler(model, spec.entry, sampler)
         seed = derive("sample", spec.dataset, spec.model, spec.seed if arguments.seed is None else arguments.seed)
         samples = corners.sample(model, arguments.n, seed)
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             store.write_atomic(arguments.out, lambda file: store.write_array(file, samples))
         if arguments.variants:
             variants = {}
-            for rule, other in trained.by_other_rules(arguments.model, where):
+            for rule, other in trained.by_other_rules(arguments.model, where, "standing"):
                 experiment.set_sampler(other, spec.entry, sampler)
                 variants[rule] = corners.sample(other, arguments.n, seed)
             store.write_atomic(arguments.variants, lambda file: np.savez(file, **variants))
