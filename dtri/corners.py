@@ -26,12 +26,17 @@ def require(model: Model, corner: str) -> None:
         raise ValueError(f"expected a model with the map {corner!r}, found {type(model).__name__} with {maps}")
 
 
+def by_batch_statistics(model: Model) -> bool:
+    """Whether batch norm takes the statistics of each batch, not its averages."""
+    return any(layer.training for layer in batch_norm.layers(model))
+
+
 def at_once(model: Model) -> int:
     """Images per batch at evaluation: 250 up to 64 pixels, above as many as have that many pixels, at least one.
 
     `BATCH` where batch norm takes the statistics of each batch.
     """
-    if any(layer.training for layer in batch_norm.layers(model)):
+    if by_batch_statistics(model):
         return BATCH
     _, height, width = model.image_shape
     return max(1, min(250, 250 * 64 * 64 // (height * width)))
@@ -69,10 +74,13 @@ def sample(model: Model, n: int, seed: int, batch_size: int | None = None) -> np
 
     NonFinite where some are not finite; its `rest` are the others.
     """
-    z = latents(n, model.z_dim, seed)
+    size = batch_size or at_once(model)
+    # Where batch norm takes the statistics of each batch, the last one is drawn whole too.
+    drawn = -(-n // size) * size if by_batch_statistics(model) else n
+    z = latents(drawn, model.z_dim, seed)
     if not has(model, "sample"):
         require(model, "generate")
-        return decode(model, z, batch_size)
+        return decode(model, z, size)[:n]
     device = next(model.parameters()).device
 
     def ends(part: Tensor, first: int) -> Tensor:
@@ -80,8 +88,7 @@ def sample(model: Model, n: int, seed: int, batch_size: int | None = None) -> np
         with PerImage(seeds, device) as noise:
             return model.sample(part.to(device), noise.generator)
 
-    size = batch_size or at_once(model)
-    return images.stacked(ends(z[first : first + size], first) for first in range(0, n, size))
+    return images.stacked(ends(z[first : first + size], first) for first in range(0, drawn, size))[:n]
 
 
 @torch.no_grad()

@@ -1,9 +1,10 @@
-"""A trained model as all evaluation uses it: frozen, its batch norm by one rule (docs/deviations.md, "Protocols").
+"""A trained model as all evaluation uses it: frozen, its batch norm by a named rule (docs/deviations.md, "Protocols").
 
 "standing"  layers that `generate` passes have the means and variances of `BATCHES` batches of prior latents, averaged,
             taken with the weights that are evaluated: the standing statistics of BigGAN (Brock, Donahue & Simonyan,
-            2019, appendix C.1). The others have the running averages of training. What every table shows.
-"running"   all layers have the running averages of training.
+            2019, appendix C.1). The others have the running averages of training. For all that starts at prior latents.
+"running"   all layers have the running averages of training. For all that starts at images: training normalises
+            latents of the posterior by their own statistics, not by those of the prior.
 "batch"     all layers take the statistics of each batch of `corners.BATCH` images, as the code of paper B does.
 """
 
@@ -21,10 +22,10 @@ from dtri.seeding import derive
 
 BATCHES = 20  # of 100 latents: 2,000 know the standard deviation of a channel to 1.6 %
 Rule = Literal["standing", "running", "batch"]
-OTHERS: tuple[Rule, ...] = ("running", "batch")
+RULES: tuple[Rule, ...] = ("standing", "running", "batch")
 
 
-def load(path: Path, device: torch.device | str = "cpu", rule: Rule = "standing") -> tuple[Model, TrainSpec]:
+def load(path: Path, device: torch.device | str, rule: Rule) -> tuple[Model, TrainSpec]:
     """The model in `path` and its spec; ValueError naming the file when it is damaged."""
     model, spec = checkpoint.load_model(path, device)
     if rule == "standing":
@@ -36,11 +37,12 @@ def load(path: Path, device: torch.device | str = "cpu", rule: Rule = "standing"
     return model, spec
 
 
-def by_other_rules(path: Path, device: torch.device | str = "cpu") -> Iterator[tuple[Rule, Model]]:
-    """The model in `path` by each of OTHERS; nothing where `generate` passes no batch norm, so that all are one."""
+def by_other_rules(path: Path, device: torch.device | str, rule: Rule) -> Iterator[tuple[Rule, Model]]:
+    """The model in `path` by every rule but `rule`; nothing where `generate` passes no batch norm."""
     if generator_layers(checkpoint.load_model(path, device)[0]):
-        for rule in OTHERS:
-            yield rule, load(path, device, rule)[0]
+        for other in RULES:
+            if other != rule:
+                yield other, load(path, device, other)[0]
 
 
 @torch.no_grad()

@@ -145,18 +145,18 @@ def test_variants_are_by_the_other_rules_of_batch_norm(room: Path, tmp_path: Pat
     assert found.keys() == {"running", "batch"}
 
     model, spec = checkpoint.load_model(room / "vae.safetensors")
-    z = corners.latents(130, model.z_dim, derive("sample", "noise", "vae", spec.seed))
-    assert np.array_equal(found["running"], corners.decode(model, z))
+    z = corners.latents(200, model.z_dim, derive("sample", "noise", "vae", spec.seed))  # no batch is short
+    assert np.array_equal(found["running"], corners.decode(model, z[:130]))
     model.generator.train()
     with torch.no_grad():
         expected = torch.cat([to_uint8(model.generate(part)) for part in z.split(100)]).numpy()
-    assert np.array_equal(found["batch"], expected)
+    assert np.array_equal(found["batch"], expected[:130])
     assert len({images.tobytes() for images in (samples, *found.values())}) == 3
 
 
 def test_arguments_of_the_chains_matter(room: Path, tmp_path: Path) -> None:
     plain = draw(room, tmp_path, "coopnet", "--sampler", '{"steps": 0}')
-    model, spec = trained.load(room / "coopnet.safetensors")
+    model, spec = trained.load(room / "coopnet.safetensors", "cpu", "standing")
     z = corners.latents(5, model.z_dim, derive("sample", "noise", "coopnet", spec.seed))
     assert np.array_equal(plain, corners.decode(model, z))
     assert not np.array_equal(draw(room, tmp_path, "coopnet"), plain)
@@ -172,9 +172,11 @@ def test_straight_lines_between_test_images(room: Path, tmp_path: Path) -> None:
     assert frames.shape == prior.shape == (8, 10, *SHAPE)
     ends = noise_images(20, SHAPE, seed=1)[:16]
     assert np.array_equal(frames[:, [0, -1]], np.stack([ends[:8], ends[8:]], 1))
-    model, spec = trained.load(room / "vae.safetensors")
-    mu, z = corners.encode(model, ends), corners.latents(16, model.z_dim, derive("sample", "noise", "vae", spec.seed))
-    for shown, ends, columns in ((frames[:, 1:-1], mu, 8), (prior, z, 10)):
+    running, spec = trained.load(room / "vae.safetensors", "cpu", "running")
+    standing, _ = trained.load(room / "vae.safetensors", "cpu", "standing")
+    mu = corners.encode(running, ends)
+    z = corners.latents(16, running.z_dim, derive("sample", "noise", "vae", spec.seed))
+    for shown, ends, columns, model in ((frames[:, 1:-1], mu, 8, running), (prior, z, 10, standing)):
         for column, weight in enumerate(torch.linspace(0, 1, columns)):
             between = corners.decode(model, (1 - weight) * ends[:8] + weight * ends[8:])
             assert np.abs(shown[:, column].astype(int) - between).max() <= 1, column

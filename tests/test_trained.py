@@ -143,7 +143,7 @@ def test_generators_of_all_systems(name: str) -> None:
 
 def test_loading_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     path = saved("joint_vae_ebm", tmp_path)
-    first, again = (trained.load(path)[0] for _ in range(2))
+    first, again = (trained.load(path, "cpu", "standing")[0] for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
     assert np.array_equal(corners.sample(first, 30, 5), corners.sample(again, 30, 5))
 
@@ -151,7 +151,7 @@ def test_loading_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_rules_differ_in_the_generator_alone(tmp_path: Path) -> None:
     """Encoder and critic keep the averages of training by the standing rule; batches of 100 by that of the batch."""
     path = saved("alice", tmp_path)
-    standing, running, batch = (trained.load(path, rule=rule)[0] for rule in ("standing", *trained.OTHERS))
+    standing, running, batch = (trained.load(path, "cpu", rule)[0] for rule in trained.RULES)
     kept = running.state_dict()
     for name, tensor in standing.state_dict().items():
         statistics = name.startswith("generator.") and "running" in name
@@ -166,7 +166,7 @@ def test_rules_differ_in_the_generator_alone(tmp_path: Path) -> None:
     with torch.no_grad():
         assert np.array_equal(images[100:], to_uint8(fresh.generate(z[100:])).numpy())
         assert torch.equal(mu[100:], fresh.infer(torch.from_numpy(x[100:]).float() / 127.5 - 1))
-    assert [rule for rule, _ in trained.by_other_rules(path)] == ["running", "batch"]
+    assert [rule for rule, _ in trained.by_other_rules(path, "cpu", "running")] == ["standing", "batch"]
 
 
 LARGE = {"divergence_triangle": {"batch_norm": True}}

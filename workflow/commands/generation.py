@@ -115,7 +115,7 @@ def _variants(
     found: dict[str, dict[str, Any]] = {}
     for k, (way, rule, score) in enumerate(scores):
         against = "" if name == "is" else f" against {score.n_reference} {way['reference']} images"
-        label = BATCH_NORM[rule][1] or f"{score.n_samples} samples{against}"
+        label = f"{score.n_samples} samples{against}" if rule == scores[0][1] else BATCH_NORM[rule][1]
         if k > 0:
             protocol = _protocol(name, way, rule, score, dataset)
             found.setdefault(label, variant(score.value, score.n_samples, score.n_reference, protocol))

@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     stored = store.load(arguments.data).images("test")[:SHOWN]
     rows, sides, seen = [], [], []
     with device.held(arguments.device, arguments.threads) as where:
-        last, spec = trained.load(arguments.model, where)
+        last, spec = trained.load(arguments.model, where, "standing")
         if not hasattr(last, "at_level"):
             raise ValueError(f"expected a system that grows, found {spec.entry} in {arguments.model}")
         ends = last.milestones(last.now.start + 1)
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         x = images.to_float(torch.from_numpy(stored.copy()).to(where))
         paths = [*(checkpoint.late_path(arguments.model.parent, t) for t in ends), arguments.model]
         for path, t in zip(paths, [*ends, spec.steps], strict=True):
-            model, _ = trained.load(path, where)
+            model, _ = trained.load(path, where, "standing")
             shown = interpolate(model.at_level(x), size=spec.image_shape[1:], mode="nearest")
             try:
                 rows.append([images.to_uint8(shown).cpu().numpy(), corners.decode(model, z)])

@@ -14,6 +14,7 @@ import numpy as np
 from dtri import corners, device, trained
 from dtri.data import store
 from dtri.finite import NonFinite
+from dtri.model import has
 from dtri.seeding import derive
 from workflow.commands.cli import run
 
@@ -32,9 +33,11 @@ def main(argv: list[str] | None = None) -> int:
 
     ends = store.load(arguments.data).images("test")[: 2 * ROWS]
     with device.held(arguments.device, arguments.threads) as where:
-        model, spec = trained.load(arguments.model, where)
-        seed = derive("sample", spec.dataset, spec.model, spec.seed)
         for path, between in ((arguments.out, ends), (arguments.prior, None)):
+            model, spec = trained.load(arguments.model, where, "standing")
+            if between is not None and has(model, "infer"):
+                model, spec = trained.load(arguments.model, where, "running")
+            seed = derive("sample", spec.dataset, spec.model, spec.seed)
             try:
                 frames = corners.interpolate(model, between, seed, ROWS, COLUMNS)
             except NonFinite as error:

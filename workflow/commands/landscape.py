@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     lock = FileLock(arguments.state.with_name(f".{arguments.state.name}.lock"))
     with lock, device.held(arguments.device, arguments.threads) as where:
         job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "numpy")
-        model, spec = trained.load(arguments.model, where)
+        model, spec = trained.load(arguments.model, where, "standing")
         for corner in ("energy", "generate", "infer"):
             corners.require(model, corner)
         if dataset.image_shape != spec.image_shape:

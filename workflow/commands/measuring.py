@@ -9,7 +9,7 @@ from dtri.report.records import Record, read_sealed
 from workflow.commands.provenance import provenance, versions
 
 BATCH_NORM = {  # rule of dtri/trained.py -> in the words of a protocol, and of a variant's name
-    "standing": ("BN standing statistics in the generator, running averages elsewhere", ""),
+    "standing": ("BN standing statistics in the generator, running averages elsewhere", "BN standing statistics"),
     "running": ("BN running averages", "BN running averages"),
     "batch": ("BN statistics of each batch of 100", "BN batch statistics"),
 }

@@ -20,7 +20,7 @@ from dtri.report.records import read_arrays
 from workflow.commands.cli import run
 from workflow.commands.measuring import BATCH_NORM, Measurement, variant
 
-BN, _ = BATCH_NORM["standing"]
+BN, _ = BATCH_NORM["running"]
 
 
 def main(argv: list[str] | None = None) -> int:

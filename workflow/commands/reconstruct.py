@@ -37,13 +37,13 @@ def main(argv: list[str] | None = None) -> int:
     test = dataset.images("test")
     with device.held(arguments.device, arguments.threads) as where:
         job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "numpy")
-        model, _ = trained.load(arguments.model, where)
+        model, _ = trained.load(arguments.model, where, "running")
         for corner in ("infer", "generate"):
             corners.require(model, corner)
         error, count, shown = _reconstructed(model, test, where)
         others = {
             rule: _reconstructed(other, test, where)[:2]
-            for rule, other in trained.by_other_rules(arguments.model, where)
+            for rule, other in trained.by_other_rules(arguments.model, where, "running")
         }
     if count.bad:
         job.diverge(f"{count.bad} of {count.rows} reconstructions are not finite")
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     random_pairs = random_pairs_mse(test, derive("pairs", dataset.name))
     n = len(test)
     for metric, power, path in (("rmse", 0.5, arguments.rmse), ("mse", 1.0, arguments.mse)):
-        protocol = PROTOCOL.format(metric=metric.upper(), bn=BATCH_NORM["standing"][0])
+        protocol = PROTOCOL.format(metric=metric.upper(), bn=BATCH_NORM["running"][0])
         if count.bad:
             job.record(path, metric, None, n_samples=n, n_reference=n, protocol=protocol)
             continue

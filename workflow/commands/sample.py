@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     sampler = _mapping(arguments.sampler)
 
     with device.held(arguments.device, arguments.threads) as where:
-        model, spec = trained.load(arguments.model, where)
+        model, spec = trained.load(arguments.model, where, "standing")
         experiment.set_sampler(model, spec.entry, sampler)
         seed = derive("sample", spec.dataset, spec.model, spec.seed if arguments.seed is None else arguments.seed)
         if arguments.out.suffix == ".png":
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
             store.write_atomic(arguments.out, lambda file: store.write_array(file, samples))
         if arguments.variants:
             variants = {}
-            for rule, other in trained.by_other_rules(arguments.model, where):
+            for rule, other in trained.by_other_rules(arguments.model, where, "standing"):
                 experiment.set_sampler(other, spec.entry, sampler)
                 variants[rule] = _finite(arguments.variants, partial(corners.sample, other, arguments.n, seed))
             store.write_atomic(arguments.variants, lambda file: np.savez(file, **variants))

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
     dataset = store.load(arguments.data)
     with device.held(arguments.device, arguments.threads) as where:
-        model, spec = trained.load(arguments.model, where)
+        model, spec = trained.load(arguments.model, where, "running")
         if dataset.image_shape != spec.image_shape:
             raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
         late = [(t, _kept(arguments.model.parent, t, spec, where)) for t in spec.late if arguments.late]
@@ -60,7 +60,7 @@ def _kept(run: Path, t: int, spec: TrainSpec, where: torch.device) -> Model:
             f"expected trained weights in {path}, found no such file; delete {run / 'train.json'} and give the command "
             "again, which trains anew"
         )
-    model, found = trained.load(path, where)
+    model, found = trained.load(path, where, "running")
     if found != spec:
         raise ValueError(
             f"expected weights of the same training as {run / 'model.safetensors'}, found others in {path}"

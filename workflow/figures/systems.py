@@ -48,7 +48,7 @@ def draw(products: Sequence[Product], label: str, missing: Sequence[Missing] = (
         if product := found.get((model, SAMPLES)):
             images = grids.load(product.path, ROWS * COLUMNS)
             axes.imshow(_sheet(images, found.get((model, RECONSTRUCTIONS))), interpolation="antialiased")
-            axes.set_title(grids.heading(product, images))
+            axes.set_title(grids.heading(product, images).replace(" (for", "\n(for"))
             axes.set_axis_off()
         else:
             grids.missing(axes, gaps[model])
