@@ -200,7 +200,7 @@ def draw(folder: Path) -> None:
         pairs = np.stack([x, rebuilt], axis=1).reshape(-1, *x.shape[1:])
         grids.show(axes, np.concatenate([made, pairs]), 3 * SHOWN)
         label = f"{row['system']}, seed {row['seed']}, critic {float(row['critic']):.2g}\n{row['variant']}"
-        axes.text(-0.01, 0.5, label, transform=axes.transAxes, ha="right", va="center", fontsize=6)
+        axes.text(-0.01, 0.5, label, transform=axes.transAxes, ha="right", va="center", fontsize=5)
     style.footer(drawn, "", f"{SHOWN} samples of the prior; then {SHOWN} training images, each with its reconstruction")
     style.save(drawn, folder / "critics")
 
