@@ -57,7 +57,7 @@ def _counts(counts: dict[str, float], data: dict[str, np.ndarray]) -> str:
     pairs = np.triu_indices(len(data["members"]), 1)
     path, line = data["path_barrier"][pairs], data["line_barrier"][pairs]
     return (
-        f"{counts['starts']} starts, {counts['descended_again']} descended again after a check, "
+        f"{counts['starts']} descents, {counts['descended_again']} repeated after a failed check, "
         f"{counts['not_converged']} not converged; {counts['minima']} minima, {counts['on_edge']:.0%} of them on the "
         f"edge of the region {counts['region']}, in {counts['basins']} basins; not drawn: "
         f"{counts['basins_too_small']} basins too small "
