@@ -337,8 +337,8 @@ def draw(rows: pd.DataFrame) -> "Figure":
     drawn = style.figure(10, 3.6)
     panels = {
         "auroc_uniform": "AUROC, uniform noise",
-        "score": "AUROC, corrupted images (selection)",
-        "power": "high-frequency power: critic's fakes / data",
+        "score": "AUROC, corrupted images",
+        "power": "high-frequency power, fakes / data",
     }
     settings = rows.groupby(KEYS[:-1])
     colours = style.palette(settings.ngroups)

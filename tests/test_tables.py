@@ -34,7 +34,7 @@ KNOWN_MODELS = {
         "meg",
         "bigan",
     ),
-    *("joint_vae_ebm", "joint_vae_ebm_plus", "joint_vae_ebm_control", "joint_vae_ebm_noise", "divergence_triangle"),
+    *("joint_vae_ebm", "joint_vae_ebm_plus", "joint_vae_ebm_control", "divergence_triangle"),
 }
 DATASETS = {"CIFAR-10": "cifar10", "CelebA": "celeba", "LSUN-bedroom": "lsun_bedroom"}
 AGAINST = {"SVHN": "svhn", "Uniform": "uniform", "Texture": "dtd", "CelebA": "celeba32"}
