@@ -39,21 +39,22 @@ def load(path: Path, device: torch.device | str, rule: Rule) -> tuple[Model, Tra
 
 def by_other_rules(path: Path, device: torch.device | str, rule: Rule) -> Iterator[tuple[Rule, Model]]:
     """The model in `path` by every rule but `rule`; nothing where `generate` passes no batch norm."""
-    if generator_layers(checkpoint.load_model(path, device)[0]):
+    if passed_layers(checkpoint.load_model(path, device)[0], "generate"):
         for other in RULES:
             if other != rule:
                 yield other, load(path, device, other)[0]
 
 
 @torch.no_grad()
-def generator_layers(model: Model) -> list[batch_norm.Layer]:
-    """The batch norm layers that `generate` passes."""
+def passed_layers(model: Model, corner: Literal["generate", "energy"]) -> list[batch_norm.Layer]:
+    """The batch norm layers that a map passes; none where the model lacks the map."""
     passed: list[batch_norm.Layer] = []
     hooks = [
         layer.register_forward_pre_hook(lambda layer, _: passed.append(layer)) for layer in batch_norm.layers(model)
     ]
-    if hooks and has(model, "generate"):
-        model.generate(torch.zeros(1, model.z_dim, device=next(model.parameters()).device))
+    if hooks and has(model, corner):
+        shape = (model.z_dim,) if corner == "generate" else model.image_shape
+        getattr(model, corner)(torch.zeros(1, *shape, device=next(model.parameters()).device))
     for hook in hooks:
         hook.remove()
     return passed
@@ -62,7 +63,7 @@ def generator_layers(model: Model) -> list[batch_norm.Layer]:
 @torch.no_grad()
 def take_standing_statistics(model: Model, seed: int) -> None:
     """Replace the averages of the layers that `generate` passes; a function of weights and seed."""
-    layers, device = generator_layers(model), next(model.parameters()).device
+    layers, device = passed_layers(model, "generate"), next(model.parameters()).device
     if not layers:
         return
     for layer in layers:

@@ -129,12 +129,13 @@ def test_impossible_and_below_chance_cells_say_so():
 
 
 def test_critics_of_unknown_sign_are_shown_both_ways():
-    """Below the printed row one without published numbers: no sign is chosen by its AUROC."""
+    """Below the printed row those without published numbers: no score is chosen by its AUROC."""
     rows = list(dict.fromkeys((cell.model, cell.score, cell.row) for cell in TABLE3.cells))
     for model, name in (("alice", "ALICE"), ("svae", "SVAE")):
         place = rows.index((model, "", name))
         assert rows[place + 1] == (model, "reversed", f"{name}, sign reversed")
-    assert sum(bool(score) for _, score, _ in rows) == 2
+        assert rows[place + 2] == (model, "batch_statistics", f"{name}, BN batch statistics")
+    assert sum(bool(score) for _, score, _ in rows) == 4
     assert any("sign reversed" in note for note in TABLE3.notes)
 
 

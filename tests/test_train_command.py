@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from dtri import anomaly, checkpoint
+from dtri import anomaly, checkpoint, trained
 from dtri.data import store
+from dtri.images import to_float
 from tests import training
 from workflow.commands import cli, score, train
 
@@ -107,6 +108,29 @@ def test_late_weights_are_kept_and_scored(data, tmp_path):
     (tmp_path / "other" / "late" / "18.safetensors").replace(tmp_path / "late" / "18.safetensors")
     with training.settings_restored(), pytest.raises(ValueError, match="expected weights of the same training as"):
         score.main([*arguments, "--late"])
+
+
+def test_an_energy_with_batch_norm_is_scored_by_the_statistics_of_batches_too(data, tmp_path):
+    """ALICE's has batch norm, the triangle's has none; with --late, where kinds of images share a batch, neither is."""
+    images = store.load(data).images("test")[:8]
+    for name, entry, late, expected in (
+        ("alice", "baselines.alice:ALICE", False, {"energy", "sse", "batch_statistics"}),
+        ("alice", "baselines.alice:ALICE", True, {"energy", "sse"}),
+        ("triangle", "dtri.models.divergence_triangle:DivergenceTriangle", False, {"energy", "sse"}),
+    ):
+        training.complete(data, tmp_path / name, steps=2, model=name, entry=entry)
+        model = ["--model", str(tmp_path / name / "model.safetensors"), "--device", "cpu"]
+        out = ["--limit", "8", "--out", str(tmp_path / "scores.npz"), *(["--late"] if late else [])]
+        with training.settings_restored():
+            assert score.main([*model, "--data", str(data), "--split", "test", *out]) == 0
+        scores = dict(np.load(tmp_path / "scores.npz"))
+        assert set(scores) == expected
+        if "batch_statistics" in expected:
+            batch, _ = trained.load(tmp_path / name / "model.safetensors", "cpu", "batch")
+            with torch.no_grad():
+                energy = batch.energy(to_float(torch.from_numpy(images.copy())))
+            assert np.array_equal(scores["batch_statistics"], energy.double().numpy())
+            assert not np.array_equal(scores["batch_statistics"], scores["energy"])
 
 
 @pytest.mark.parametrize("minutes", ["0.001", "0", "0.99"])

@@ -135,7 +135,7 @@ def test_generators_of_all_systems(name: str) -> None:
     """All batch norm of the generator, and no other; which systems have none is known."""
     torch.manual_seed(0)
     model = experiment.build(plan.model(name).entry, SHAPE, {**plan.model(name).hparams, "width": 0.05}).eval()
-    found = trained.generator_layers(model)
+    found = trained.passed_layers(model, "generate")
     assert bool(found) == (name not in WITHOUT)
     if found:
         assert found == batch_norm.layers(model.generator)

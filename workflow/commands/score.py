@@ -1,7 +1,9 @@
 """Anomaly scores of splits of a dataset under a trained model, larger = stranger: .npz of float64 arrays.
 
-With --late also those of the weights that the run kept before its end, under names such as "energy@24500". Values that
-are not finite are stored as they are; what ranks them records the run as diverged.
+With --late also those of the weights that the run kept before its end, under names such as "energy@24500"; otherwise
+"batch_statistics", the energy by the statistics of each batch of 100 images, where batch norm takes part in it: with
+hold-outs normal and strange images would share a batch. Values that are not finite are stored as they are; what ranks
+them records the run as diverged.
 """
 
 import argparse
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dtri import anomaly, checkpoint, device, trained
+from dtri import anomaly, checkpoint, corners, device, trained
 from dtri.data import store
 from dtri.experiment import TrainSpec
 from dtri.files import write_bytes
@@ -37,12 +39,17 @@ def main(argv: list[str] | None = None) -> int:
         model, spec = trained.load(arguments.model, where, "running")
         if dataset.image_shape != spec.image_shape:
             raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
+        by_batch = None
+        if trained.passed_layers(model, "energy") and not arguments.late:
+            by_batch, _ = trained.load(arguments.model, where, "batch")
         late = [(t, _kept(arguments.model.parent, t, spec, where)) for t in spec.late if arguments.late]
         for split, path in zip(arguments.split, arguments.out, strict=True):
             images = dataset.images(split)[: arguments.limit]
             scores = anomaly.scores(model, images)
             for t, earlier in late:
                 scores |= {f"{name}@{t}": score for name, score in anomaly.scores(earlier, images).items()}
+            if by_batch is not None:
+                scores["batch_statistics"] = anomaly.scores(by_batch, images, corners.BATCH)["energy"]
             for name, values in scores.items():
                 if bad := int((~np.isfinite(values)).sum()):
                     print(f"{path}: diverged in scoring: {bad} of {len(values)} values of {name} are not finite")
