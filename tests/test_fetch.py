@@ -131,7 +131,9 @@ def test_a_missing_file_is_downloaded_once(tmp_path: Path, mirror: Path) -> None
     assert record(tmp_path) == {"raw.gz": described(tmp_path / "raw" / "raw.gz")}
 
 
-@pytest.mark.parametrize("served", [None, b"<html>quota exceeded</html>", gzip.compress(CONTENT)[:-6]])
+@pytest.mark.parametrize(
+    "served", [None, b"<html>quota exceeded</html>", gzip.compress(CONTENT)[:-6]], ids=["none", "page", "cut"]
+)
 def test_a_failed_download_leaves_nothing(tmp_path: Path, mirror: Path, capsys, served: bytes | None) -> None:
     if served is not None:
         (mirror / "raw.gz").write_bytes(served)
