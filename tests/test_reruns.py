@@ -201,6 +201,11 @@ def test_nothing_runs_again_for_other_devices_or_folders(copy: Path) -> None:
     assert jobs_after(copy, "--config", "device=cpu", "downloads=elsewhere", "offline=true") == []
 
 
+def test_nothing_runs_again_where_a_preset_names_its_device(copy: Path) -> None:
+    with edited(copy, {"workflow/config/presets.yaml": swap("seeds: [0]\n", "seeds: [0]\n  device: cpu\n")}):
+        assert jobs_after(copy) == []
+
+
 def test_nothing_runs_again_for_comments_docstrings_and_times(copy: Path) -> None:
     names = [
         str(path.relative_to(copy))

@@ -19,18 +19,18 @@ rule generation:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/generation_{extractor}.log",
     threads: plan.threads
     resources:
+        device=plan.device,
         gpu=plan.gpus,
         mem_mb=12000,
         runtime=240,
     params:
         spec=plan.generation_spec,
         arguments=plan.generation_arguments,
-        device=plan.device,
         code=plan.generation_code,
     shell:
         "python -m workflow.warm generation --samples {input.samples} --variants {input.variants} --train {input.summary}"
         " --spec {params.spec:q} --code {params.code} {params.arguments}"
-        " --device {params.device} --threads {threads} > {log} 2>&1"
+        " --device {resources.device} --threads {threads} > {log} 2>&1"
 
 
 rule auroc:

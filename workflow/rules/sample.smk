@@ -13,17 +13,17 @@ rule sample:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/sample.log",
     threads: plan.threads
     resources:
+        device=plan.device,
         gpu=plan.gpus,
         mem_mb=6000,
         runtime=240,
     params:
         n=plan.sample_count,
         sampler=plan.sampler_text,
-        device=plan.device,
         code=plan.sample_code,
     shell:
         "python -m workflow.warm sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
-        " --device {params.device} --threads {threads} --out {output.samples} --variants {output.variants}"
+        " --device {resources.device} --threads {threads} --out {output.samples} --variants {output.variants}"
         " > {log} 2>&1"
 
 
@@ -36,16 +36,16 @@ rule grid:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/grid.log",
     threads: plan.threads
     resources:
+        device=plan.device,
         gpu=plan.gpus,
         mem_mb=6000,
         runtime=60,
     params:
         sampler=plan.sampler_text,
-        device=plan.device,
         code=plan.sample_code,
     shell:
         "python -m workflow.warm sample --grid --model {input.model} --n 64 --sampler {params.sampler:q}"
-        " --device {params.device} --threads {threads} --out {output.grid} > {log} 2>&1"
+        " --device {resources.device} --threads {threads} --out {output.grid} > {log} 2>&1"
 
 
 rule interpolate:
@@ -60,16 +60,16 @@ rule interpolate:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/interpolate.log",
     threads: plan.threads
     resources:
+        device=plan.device,
         gpu=plan.gpus,
         mem_mb=6000,
         runtime=60,
     params:
         folder=plan.data_folder,
-        device=plan.device,
         code=plan.interpolate_code,
     shell:
         "python -m workflow.warm interpolate --model {input.model} --data {params.folder}"
-        " --device {params.device} --threads {threads}"
+        " --device {resources.device} --threads {threads}"
         " --out {output.frames} --prior {output.prior} > {log} 2>&1"
 
 
@@ -84,16 +84,16 @@ rule growth:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/growth.log",
     threads: plan.threads
     resources:
+        device=plan.device,
         gpu=plan.gpus,
         mem_mb=6000,
         runtime=60,
     params:
         folder=plan.data_folder,
-        device=plan.device,
         code=plan.growth_code,
     shell:
         "python -m workflow.warm growth --model {input.model} --data {params.folder}"
-        " --device {params.device} --threads {threads}"
+        " --device {resources.device} --threads {threads}"
         " --out {output.levels} > {log} 2>&1"
 
 
@@ -112,17 +112,17 @@ rule reconstruct:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/reconstruct.log",
     threads: plan.threads
     resources:
+        device=plan.device,
         gpu=plan.gpus,
         mem_mb=6000,
         runtime=60,
     params:
         folder=plan.data_folder,
-        device=plan.device,
         code=plan.reconstruct_code,
     shell:
         "python -m workflow.warm reconstruct --model {input.model} --train {input.summary} --data {params.folder}"
         " --code {params.code}"
-        " --device {params.device} --threads {threads} --rmse {output.rmse} --mse {output.mse} --pairs {output.pairs}"
+        " --device {resources.device} --threads {threads} --rmse {output.rmse} --mse {output.mse} --pairs {output.pairs}"
         " > {log} 2>&1"
 
 
@@ -139,16 +139,16 @@ rule score:
         scored=plan.dataset_pattern("trainable", "ood"),
     threads: plan.threads
     resources:
+        device=plan.device,
         gpu=plan.gpus,
         mem_mb=6000,
         runtime=60,
     params:
         arguments=plan.score_arguments,
-        device=plan.device,
         code=plan.score_code,
     shell:
         "python -m workflow.warm score --model {input.model} {params.arguments}"
-        " --device {params.device} --threads {threads}"
+        " --device {resources.device} --threads {threads}"
         " --out {output.scores} > {log} 2>&1"
 
 
@@ -167,16 +167,16 @@ rule score_holdout:
         dataset=plan.dataset_pattern("holdout"),
     threads: plan.threads
     resources:
+        device=plan.device,
         gpu=plan.gpus,
         mem_mb=6000,
         runtime=60,
     params:
         folder=plan.data_folder,
-        device=plan.device,
         code=plan.score_code,
     shell:
         "python -m workflow.warm score --model {input.model} --late --data {params.folder} --split test test_leaky"
-        " --device {params.device} --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
+        " --device {resources.device} --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
 
 
 rule landscape:
@@ -196,6 +196,7 @@ rule landscape:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/landscape.log",
     threads: plan.threads
     resources:
+        device=plan.device,
         gpu=plan.gpus,
         mem_mb=6000,
         runtime=1440,
@@ -203,11 +204,10 @@ rule landscape:
         folder=plan.data_folder,
         run=plan.run_folder,
         spec=plan.landscape_text,
-        device=plan.device,
         code=plan.landscape_code,
     shell:
         "python -m workflow.warm landscape --model {input.model} --train {input.summary} --data {params.folder}"
         " --classifier {input.classifier} --spec {params.spec:q} --code {params.code}"
-        " --device {params.device} --threads {threads}"
+        " --device {resources.device} --threads {threads}"
         " --state {params.run}/landscape.pt --out {output.arrays} --sensitivity {output.sensitivity}"
         " --record {output.record} > {log} 2>&1"

@@ -15,15 +15,15 @@ rule train:
     priority: 10
     threads: plan.train_threads
     resources:
+        device=plan.device,
         gpu=plan.train_gpus,
         mem_mb=plan.train_memory_mb,
         runtime=1440,
     params:
         spec=plan.train_text,
-        device=plan.device,
         code=plan.train_code,
         arguments=plan.train_arguments,
         launcher=plan.train_launcher,
     shell:
         "exec {params.launcher} --spec {params.spec:q} --code {params.code} {params.arguments}"
-        " --device {params.device} > {log} 2>&1"
+        " --device {resources.device} > {log} 2>&1"
