@@ -1089,7 +1089,10 @@ def threads(wildcards: Any) -> int:
 
 
 def device(wildcards: Any) -> str:
-    """What jobs of this preset compute on, unless --config says otherwise. A resource: its change runs nothing again."""
+    """What jobs of this preset compute on, unless --config says otherwise.
+
+    A resource of the rules, no param: its change runs nothing again.
+    """
     return preset(wildcards.preset).device
 
 
