@@ -75,6 +75,6 @@ def lowest(
 def along_line(energy: Energy, a: Tensor, b: Tensor, points: int = 50) -> Tensor:
     """a, b: [P, *] -> the highest energy [P] at `points` places on the straight line, both ends included.
 
-    An upper bound of the barrier too, without attraction-diffusion.
+    Without attraction-diffusion. No less than the barrier, but for what lies between the points.
     """
     return torch.stack([evaluate(energy, torch.lerp(a, b, s)) for s in torch.linspace(0, 1, points).tolist()]).amax(0)

@@ -20,8 +20,8 @@ PAPER = "B Fig. 11"
 CAPTION = (
     "Each column shows members of one basin, the lowest in energy on top; the area of the circle is the number of "
     "minima in the basin (below it), its height the lowest energy. A horizontal line is the lowest known barrier at "
-    "which two basins join, an upper bound: a longer search may find lower ones. Energies are in standard deviations "
-    "of the energy of test images, 0 at their mean."
+    "which two basins join: a longer search may find lower ones, and between the points of a path it may be higher. "
+    "Energies are in standard deviations of the energy of test images, 0 at their mean."
 )
 WANTS = (Want("fashion_mnist", "divergence_triangle_landscape", "landscape.npz"),)
 LARGEST_CIRCLE = 300.0  # square points
