@@ -9,7 +9,7 @@ The means are over all elements. The critic moves first, `critic_steps` times on
 The reference code labels generated pairs 1: its logit is -a, low on data. At lambda = 0 this is ALI up to the form of
 the maps' adversarial term.
 Critic: cifar/cifar_model.py:29, a sum h(x) + k(z) that sees noise beside x and z; cifar/cifar_R.py:112-113, each kind
-of pair judged in a call of its own.
+of pair judged in its own call.
 Deviations: other convolutions, similar to those of paper A; a Gaussian prior and a Gaussian encoder in place of the
 uniform prior and of tanh and noise inputs to both maps; at evaluation, statistics of each batch are a variant, not the
 rule, and the critic's noise is 0, where the code draws it.

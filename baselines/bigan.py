@@ -10,7 +10,7 @@ The critic moves first; the maps draw z anew. One Adam for both maps equals the 
 reaches the other's weights. Weights are averaged for evaluation.
 The paper writes the score's cross-entropy at (x, E(x)); the code, and so ours, takes it at (x_r, E(x)). With a sum over
 pixels beside one cross-entropy the score is nearly all reconstruction error; `anomaly_scores` has parts and variants.
-Critic: bigan/run_mnist.py:99-100, each kind of pair judged in a call of its own; bigan/mnist_utilities.py, one hidden
+Critic: bigan/run_mnist.py:99-100, each kind of pair judged in its own call; bigan/mnist_utilities.py, one hidden
 layer of z, dropout.
 Deviations: networks similar to those of paper A in place of the paper's own for 28 px (slopes 0.1, two fully connected
 layers in G, one hidden layer behind the critic's concatenation), dropout behind the convolutions of the critic and not

@@ -10,7 +10,7 @@ The means are over all elements. The critic moves first, `critic_steps` times on
 The reference code labels generated pairs 1: its logit is -a, low on data. It differs from ALICE's in the logits of the
 maps' loss, lambda and the learning rate for CelebA.
 Critic: src/cifar_model.py, byte for byte ALICE's, a sum h(x) + k(z) that sees noise beside x and z; src/cifar_R.py:
-111-112, each kind of pair judged in a call of its own.
+111-112, each kind of pair judged in its own call.
 Deviations: other convolutions, similar to those of paper A; a Gaussian prior and a Gaussian encoder in place of the
 uniform prior and of tanh and noise inputs to both maps; at evaluation, statistics of each batch are a variant, not the
 rule, and the critic's noise is 0, where the code draws it.

@@ -1,6 +1,6 @@
 """What the critics of pairs need: ALICE, SVAE, BiGAN and ALI as they are, and with one change each.
 
-    python -m bench.critics --data results/data/mnist --to results/critics
+    python -m bench.critics --data results/data/digits --z-dim 10 --to results/critics
     python -m bench.critics --data results/data/mnist --to results/critics --only "alice, as it is" --seeds 0
 
 Trains each variant once per seed, an eighth of the width, in batches of 32 training images, and writes a row of
@@ -93,6 +93,13 @@ def xavier_critic(model: Model) -> None:
             nn.init.xavier_uniform_(layer.weight)
 
 
+def by_width(model: Model) -> None:
+    """Standard deviations of .02 at the full width, larger at a smaller one: the layers' outputs keep their scale."""
+    for layer in model.critic.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.normal_(layer.weight, 0.0, 0.02 / WIDTH**0.5)
+
+
 VARIANTS = (
     Variant("alice", "as it is"),
     Variant("alice", "one batch", one_batch),
@@ -108,6 +115,7 @@ VARIANTS = (
     Variant("ali", "as it is"),
     Variant("ali", "batch norm in the critic", hparams={"critic_batch_norm": True}),
     Variant("ali", "Xavier's weights in the critic", xavier_critic),
+    Variant("ali", "weights by the width in the critic", by_width),
 )
 
 
@@ -126,13 +134,15 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"expected variants among {[v.title for v in VARIANTS]}, found {sorted(unknown)}")
 
     device.prepare(1, "fp32")
-    stored = np.array(store.load(arguments.data).images("train"))
+    dataset = store.load(arguments.data)
+    stored = np.array(dataset.images("train"))
     more = {} if arguments.z_dim is None else {"z_dim": arguments.z_dim}
     arguments.to.mkdir(parents=True, exist_ok=True)
     table = arguments.to / "critics.csv"
     for seed in arguments.seeds:
         for variant in VARIANTS:
-            key = {"system": variant.system, "variant": variant.name, "steps": arguments.steps, "seed": seed}
+            key = {"data": dataset.name, "z_dim": arguments.z_dim or "", "steps": arguments.steps}
+            key |= {"system": variant.system, "variant": variant.name, "seed": seed}
             if variant.title in arguments.only and not _has(table, key):
                 row, shown = measured(variant, stored, arguments.steps, seed, more)
                 np.save(_images_of(arguments.to, key), shown)
@@ -206,14 +216,14 @@ def draw(folder: Path) -> None:
 
 
 def _images_of(folder: Path, key: dict[str, Any]) -> Path:
-    name = "-".join(str(key[part]) for part in ("system", "variant", "steps", "seed"))
+    name = "-".join(str(key[part]) for part in ("data", "z_dim", "steps", "system", "variant", "seed"))
     return folder / f"{name.replace(' ', '_')}.npy"
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
     if not table.exists():
         return []
-    with table.open(newline="") as file:
+    with table.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -52,9 +52,9 @@ def latents(n: int, z_dim: int, seed: int) -> Tensor:
 
 
 @torch.no_grad()
-def decode(model: Model, z: Tensor, batch_size: int | None = None) -> np.ndarray:
+def decode(model: Model, z: Tensor) -> np.ndarray:
     """z: [n, d] -> uint8 images [n, C, H, W]; NonFinite where some are not finite."""
-    device, parts = next(model.parameters()).device, z.split(batch_size or at_once(model))
+    device, parts = next(model.parameters()).device, z.split(at_once(model))
     return images.stacked(model.generate(part.to(device)) for part in parts)
 
 
@@ -69,26 +69,28 @@ def encode(model: Model, stored: np.ndarray) -> Tensor:
 
 
 @torch.no_grad()
-def sample(model: Model, n: int, seed: int, batch_size: int | None = None) -> np.ndarray:
+def sample(model: Model, n: int, seed: int) -> np.ndarray:
     """n samples from the model as uint8 [n, C, H, W]: ends of its Markov chains where it has such, else g(z).
 
     NonFinite where some are not finite; its `rest` are the others.
     """
-    size = batch_size or at_once(model)
+    size = at_once(model)
     # Where batch norm takes the statistics of each batch, the last one is drawn whole too.
     drawn = -(-n // size) * size if by_batch_statistics(model) else n
-    z = latents(drawn, model.z_dim, seed)
-    if not has(model, "sample"):
-        require(model, "generate")
-        return decode(model, z, size)[:n]
     device = next(model.parameters()).device
+    chains = has(model, "sample")
+    if not chains:
+        require(model, "generate")
 
-    def ends(part: Tensor, first: int) -> Tensor:
-        seeds = [derive("chain", seed, first + i) for i in range(len(part))]
+    def batch(z: Tensor, first: int) -> Tensor:
+        if not chains:
+            return model.generate(z.to(device))
+        seeds = [derive("chain", seed, first + i) for i in range(len(z))]
         with PerImage(seeds, device) as noise:
-            return model.sample(part.to(device), noise.generator)
+            return model.sample(z.to(device), noise.generator)
 
-    return images.stacked(ends(z[first : first + size], first) for first in range(0, drawn, size))[:n]
+    z = latents(drawn, model.z_dim, seed)
+    return images.stacked(batch(z[i : i + size], i)[: n - i] for i in range(0, drawn, size))
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ class Count:
 
     def add(self, values: Any) -> Any:
         """Account for a tensor [B, ...]; bool [B], the rows that are finite. Waits for its device."""
-        finite = values.isfinite().reshape(len(values), -1).all(1)
+        finite = values.isfinite().flatten(1).all(1) if values.ndim > 1 else values.isfinite()
         self.rows += len(values)
         if bad := int((~finite).sum()):
             self.bad += bad

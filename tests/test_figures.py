@@ -248,7 +248,7 @@ def diverge(path: Path) -> None:
     "name",
     [
         *("samples", "reconstructions", "histograms", "interpolation", "disconnectivity", "landscape_sensitivity"),
-        *("growth", "growth_compared", "high_resolution", "large_scale"),
+        *("growth", "growth_compared", "high_resolution", "large_scale", "systems"),
     ],
 )
 def test_what_diverged_is_said(name: str, products, tmp_path: Path):
@@ -369,7 +369,7 @@ def test_no_basin_to_draw_is_said(products):
     with np.load(product.path) as arrays:
         data = dict(arrays)
     empty = {name: data[name][:0] for name in ("images", "energies", "members", "order", "merges")}
-    square = {name: np.empty((0, 0)) for name in ("walked", "straight", "heights")}
+    square = {name: np.empty((0, 0)) for name in ("path_barrier", "line_barrier", "heights")}
     np.savez(product.path, **data | empty | square)
     figure = module("disconnectivity").draw([product], LABEL)
     assert "no basin is large enough to draw" in figure.get_suptitle()

@@ -17,9 +17,8 @@ from workflow.commands import generation
 
 SHAPE = (1, 28, 28)
 WAYS = [
-    {"n_samples": 40, "reference": "train", "n_reference": 50, "batch_statistics": False},
-    {"n_samples": 40, "reference": "test", "n_reference": None, "batch_statistics": False},
-    {"n_samples": 30, "reference": "train", "n_reference": None, "batch_statistics": True},
+    {"n_samples": 40, "reference": "train", "n_reference": 50},
+    {"n_samples": 40, "reference": "test", "n_reference": None},
 ]
 SUMMARY = {"status": "done", "preset": "p", "dataset": "noise", "model": "m", "seed": 0, "spec_hash": "s", "code": "t"}
 SUMMARY |= {"data": {"noise": "d"}, "gpu_hours": None, "seconds": 1.0, "device": "cpu"}
@@ -41,13 +40,15 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     classifier.save(classifier.Classifier(SHAPE, 10), folder / "classifier.safetensors", {})
     np.save(folder / "samples.npy", noise_images(40, SHAPE, seed=2))
-    np.save(folder / "batch.npy", noise_images(30, SHAPE, seed=3))
+    np.savez(folder / "variants.npz", batch=noise_images(40, SHAPE, seed=3))
     (folder / "train.json").write_text(json.dumps(SUMMARY))
     return folder
 
 
-def measured(room: Path, out: Path, *options: str, samples: str = "samples", batch: str = "batch") -> dict[str, Record]:
-    paths = {"samples": f"{samples}.npy", "batch-samples": f"{batch}.npy", "train": "train.json", "data": "noise"}
+def measured(
+    room: Path, out: Path, *options: str, samples: str = "samples", variants: str = "variants"
+) -> dict[str, Record]:
+    paths = {"samples": f"{samples}.npy", "variants": f"{variants}.npz", "train": "train.json", "data": "noise"}
     paths |= {"weights": "classifier.safetensors"}
     given = [text for name, path in paths.items() for text in (f"--{name}", str(room / path))]
     spec = json.dumps({"comparisons": WAYS, "sampler": {"steps": 3}})
@@ -98,9 +99,9 @@ def test_samples_that_are_not_finite_are_a_diverged_run(room: Path, tmp_path: Pa
         assert record.extra["sampler"] == {"steps": 3}
 
 
-@pytest.mark.parametrize("n", [0, 29])
+@pytest.mark.parametrize("n", [0, 39])
 def test_too_few_samples_of_the_other_kind_cost_their_row_alone(n: int, room: Path, tmp_path: Path) -> None:
-    np.save(room / "other.npy", noise_images(n, SHAPE))
-    found = measured(room, tmp_path, batch="other")
+    np.savez(room / "other.npz", batch=noise_images(n, SHAPE))
+    found = measured(room, tmp_path, variants="other")
     assert found["fid"].status == "done"
     assert len(found["fid"].extra["variants"]) == 1

@@ -299,6 +299,13 @@ def test_a_hyperparameter_retrains_its_system(copy: Path) -> None:
     assert values(jobs, "model", "train") == {"vae"}
 
 
+def test_temporary_products_are_those_of_the_rules() -> None:
+    """What `accept` lets be absent is what Snakemake removes."""
+    rules = "".join(path.read_text("utf-8") for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    removed = {Path(output).name for output in re.findall(r'temp\("([^"]+)"\)', rules)}
+    assert removed == set(plan.TEMPORARY)
+
+
 def test_a_sampler_draws_again_without_training(copy: Path) -> None:
     edit = swap("label: CoopNet\n", "label: CoopNet\n  sampler: {steps: 3}\n")
     with edited(copy, {"workflow/config/models.yaml": edit}):

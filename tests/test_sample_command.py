@@ -59,12 +59,17 @@ def draw(room: Path, out: Path, name: str, *options: str) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ENTRIES)
 @pytest.mark.parametrize("batch_size", [7, 250])
-def test_the_first_of_many_are_those_of_few(name: str, batch_size: int, room: Path) -> None:
+def test_the_first_of_many_are_those_of_few(
+    name: str, batch_size: int, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Latents and the noise of chains depend neither on the number of samples nor on their batches."""
     model, spec = checkpoint.load_model(room / f"{name}.safetensors")
     experiment.set_sampler(model, spec.entry, {} if name == "vae" else {"steps": 4})
     for n in (1, 5):
-        few, many = corners.sample(model, n, 3), corners.sample(model, 70, 3, batch_size)
+        few = corners.sample(model, n, 3)
+        with monkeypatch.context() as context:
+            context.setattr(corners, "at_once", lambda _: batch_size)
+            many = corners.sample(model, 70, 3)
         assert np.abs(few.astype(int) - many[:n]).max() <= 1
         assert (few != many[:n]).mean() < 1e-3
     assert len({image.tobytes() for image in many}) == 70

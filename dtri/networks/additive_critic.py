@@ -1,8 +1,8 @@
 """Additive critic h(x) + k(z), as in the released codes of ALICE and SVAE: image and latent meet in one sum.
 
 ChunyuanLI/ALICE, cifar/cifar_model.py:29-59 (`discriminator`); LiqunChen0606/Symmetric-VAE has the same file. Its last
-linear layer takes the features of x beside those of z, which is a sum. Two things keep it from being sure: noise, and
-batch norm in every convolution with no layer but the last one behind it.
+linear layer takes the features of x beside those of z, which is a sum. It sees noise beside x and z, and every
+convolution has batch norm, with no layer but the last one behind it.
 """
 
 import torch

@@ -66,8 +66,11 @@ class JointCritic(nn.Module):
 
     @torch.no_grad()
     def exchanged(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """f(x, z) and f(x, z'), [B] each, z' the latents of another image, by the same weights: how much f uses z."""
+        """f(x, z) and f(x, z'), [B] each, z' the latents of another image: how much f uses z. Moves no buffer."""
+        training = self.training
+        self.eval()
         h_x = self.x_branch(self.trunk(x)).repeat(2, 1)
         h_z = self.z_branch(torch.cat([z, z.roll(1, 0)]))
         f, f_other = self.head(self.joint(torch.cat([h_x, h_z], dim=1))).flatten().float().chunk(2)
+        self.train(training)
         return f, f_other

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", required=True, type=Path, help="prepared dataset to score")
     parser.add_argument("--split", required=True, nargs="+")
     parser.add_argument("--late", action="store_true", help="score by weights kept before the end as well")
-    parser.add_argument("--limit", type=int, help="score the first so many images")
+    parser.add_argument("--limit", type=int, help="score the first images alone, this many")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True, type=Path, nargs="+", help="one .npz per split")
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
             scores = anomaly.scores(model, images)
             for t, earlier in late:
                 scores |= {f"{name}@{t}": score for name, score in anomaly.scores(earlier, images).items()}
-            if by_batch is not None:
+            if by_batch is not None and split == "test":
                 scores["batch_statistics"] = anomaly.scores(by_batch, images, corners.BATCH)["energy"]
             for name, values in scores.items():
                 if bad := int((~np.isfinite(values)).sum()):

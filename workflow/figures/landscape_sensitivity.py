@@ -18,8 +18,7 @@ CAPTION = (
     "most the threshold above the higher minimum (in standard deviations of the energy of test images). Solid: all "
     "basins. Dashed: those with enough minima to be drawn. In brackets: random pairs of minima that alpha connects, on "
     "this energy and on a flat one with the same minima; where the shares are alike, the pull alone groups, not the "
-    "energy. A number that holds "
-    "over a range is a property of the energy, another follows from the choice."
+    "energy. A number that holds over a range is a property of the energy, another follows from the choice."
 )
 WANTS = (Want("fashion_mnist", "divergence_triangle_landscape", "landscape.csv"),)
 

@@ -47,9 +47,13 @@ def draw(products: Sequence[Product], label: str, missing: Sequence[Missing] = (
     for axes, model in zip(style.panels(drawn, len(shown), ACROSS), shown, strict=True):
         if product := found.get((model, SAMPLES)):
             images = grids.load(product.path, ROWS * COLUMNS)
-            axes.imshow(_sheet(images, found.get((model, RECONSTRUCTIONS))), interpolation="antialiased")
-            axes.set_title(grids.heading(product, images).replace(" (for", "\n(for"))
-            axes.set_axis_off()
+            heading = grids.heading(product, images).replace(" (for", "\n(for")
+            if len(images):
+                axes.imshow(_sheet(images, found.get((model, RECONSTRUCTIONS))), interpolation="antialiased")
+                axes.set_title(heading)
+                axes.set_axis_off()
+            else:
+                grids.show(axes, images, COLUMNS, heading)
         else:
             grids.missing(axes, gaps[model])
     style.footer(drawn, label, CAPTION)
@@ -62,5 +66,7 @@ def _sheet(samples: np.ndarray, reconstructed: Product | None) -> np.ndarray:
     if reconstructed is None:
         return sheet
     pairs = read_arrays(reconstructed.path, mapped=True)[:, :COLUMNS]
+    if not pairs.shape[1]:
+        return sheet  # diverged in reconstruction
     band = np.full((samples.shape[2] // 4, sheet.shape[1], 3), 255, np.uint8)
     return np.concatenate([sheet, band, grids.tile(np.concatenate(pairs), COLUMNS)])
