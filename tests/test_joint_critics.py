@@ -380,3 +380,14 @@ def test_the_released_critic_sees_noise_beside_both_inputs():
 def test_the_released_critic_normalises_every_convolution():
     critic = additive()
     assert len(layers(critic, nn.BatchNorm2d)) == len(layers(critic, nn.Conv2d)) == 3
+
+
+def test_the_use_of_z_is_asked_without_moving_the_critic():
+    """A diagnostic may not train: no step of the power iteration, and the critic trains on as before."""
+    torch.manual_seed(0)
+    critic = JointCritic(SHAPE, 10, 0.05).train()
+    before = {name: value.clone() for name, value in critic.state_dict().items()}
+    f, other = critic.exchanged(image_batch(8, SHAPE), torch.randn(8, 10))
+    assert not torch.equal(f, other)
+    assert critic.training
+    assert all(torch.equal(value, before[name]) for name, value in critic.state_dict().items())
