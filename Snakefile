@@ -59,9 +59,9 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        expand("results/{table}.csv", table=plan.TABLES),
-        expand("results/figures/{figure}.png", figure=plan.FIGURES),
-        "results/paper/overview.html",
+        expand("results/{table}.{ending}", table=plan.TABLES, ending=["csv", "md", "tex", "html"]),
+        expand("results/figures/{figure}.{ending}", figure=plan.FIGURES, ending=["png", "pdf"]),
+        plan.preset_products("paper"),
 
 
 rule demo:

@@ -4,25 +4,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtri import images
-from dtri.corners import reconstruct
+from dtri.corners import batches, reconstruct
 from dtri.model import Model, has
 from dtri.objectives.reconstruction import sse
 
 
 @torch.no_grad()
-def scores(model: Model, stored: np.ndarray, batch_size: int = 250) -> dict[str, np.ndarray]:
+def scores(model: Model, stored: np.ndarray) -> dict[str, np.ndarray]:
     """uint8 images [n, C, H, W] -> float64 [n] arrays, those that the model's maps can give.
 
     "energy": energy(x), low where data are likely. "sse": squared error of g(mu(x)), summed over pixels in [-1, 1].
     Further ones by the names of the model's `anomaly_scores`.
     """
-    device = next(model.parameters()).device
     columns: dict[str, list[np.ndarray]] = {}
-    for i in range(0, len(stored), batch_size):
-        x = images.to_float(torch.from_numpy(stored[i : i + batch_size].copy()).to(device))
+    for x, count in batches(model, stored):
         for name, score in _of_batch(model, x).items():
-            columns.setdefault(name, []).append(score.double().cpu().numpy())
+            columns.setdefault(name, []).append(score[:count].double().cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in columns.items()}
 
 

@@ -5,6 +5,8 @@ where they run: the same seed gives the same noise on one device. Neither depend
 which batches: the first five of many are the five of few, up to rounding.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -42,6 +44,18 @@ def at_once(model: Model) -> int:
     return max(1, min(250, 250 * 64 * 64 // (height * width)))
 
 
+def batches(model: Model, stored: np.ndarray) -> Iterator[tuple[Tensor, int]]:
+    """uint8 images [n, C, H, W] -> batches in [-1, 1] where the model is, and how many images of each count.
+
+    All do, unless batch norm takes the statistics of each batch: then images from the front fill the last one.
+    """
+    device, size, whole = next(model.parameters()).device, at_once(model), by_batch_statistics(model)
+    for first in range(0, len(stored), size):
+        count = min(size, len(stored) - first)
+        part = stored[np.arange(first, first + (size if whole else count)) % len(stored)]
+        yield images.to_float(torch.from_numpy(part).to(device)), count
+
+
 def latents(n: int, z_dim: int, seed: int) -> Tensor:
     """n draws from N(0, I), float32 [n, d], on the CPU; the first of them are the same for every n."""
     blocks = (
@@ -61,10 +75,8 @@ def decode(model: Model, z: Tensor) -> np.ndarray:
 @torch.no_grad()
 def encode(model: Model, stored: np.ndarray) -> Tensor:
     """uint8 images [n, C, H, W] -> posterior means [n, d], on the CPU; NonFinite where some are not finite."""
-    device, batch_size = next(model.parameters()).device, at_once(model)
-    parts = (stored[i : i + batch_size] for i in range(0, len(stored), batch_size))
-    means = [model.infer(images.to_float(torch.from_numpy(part.copy()).to(device))).cpu() for part in parts]
-    finite.check("posterior means", z := torch.cat(means))
+    z = torch.cat([model.infer(x)[:count].cpu() for x, count in batches(model, stored)])
+    finite.check("posterior means", z)
     return z
 
 

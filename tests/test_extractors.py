@@ -1,6 +1,7 @@
 """Feature networks and sample quality: closed forms, agreement with torch-fidelity, the cache trap."""
 
 import dataclasses
+import os
 import pickle
 import re
 
@@ -514,6 +515,22 @@ def test_a_cache_is_whole_or_made_anew(tmp_path):
         assert read()
         assert not read()
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("hindrance", ["a file", "a folder", "a full disk"])
+def test_features_that_cannot_be_kept_cost_no_measurement(hindrance, tmp_path, monkeypatch, capsys):
+    """Where a file stands for the folder, a folder for the file, or nothing more can be written."""
+    path, arrays = tmp_path / "cache" / "features.npz", {"mean": np.ones(3)}
+    if hindrance == "a file":
+        path.parent.touch()
+    elif hindrance == "a folder":
+        path.mkdir(parents=True)
+    else:
+        monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert generation._cached(path, lambda: arrays) is arrays
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{path}: not kept: ")
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_a_forged_cache_or_network_runs_no_code(domain, digits, tmp_path):

@@ -461,7 +461,27 @@ def test_large_datasets_double_the_channels() -> None:
 
 def test_targets_of_a_preset() -> None:
     assert plan.preset_products("demo")[0] == "results/demo/table1.csv"
-    assert len(plan.preset_products("demo")) == len(plan.TABLES) + len(plan.FIGURES) + 1
+    assert len(plan.preset_products("demo")) == 4 * len(plan.TABLES) + 2 * len(plan.FIGURES) + 1
+    rules = (ROOT / "workflow" / "rules" / "report.smk").read_text()
+    for made in re.findall(r'"(results/{preset}/.*?)"', rules):
+        names = {"table": plan.TABLES[0], "figure": plan.FIGURES[0]}
+        if "/logs/" not in made and "--" not in made:
+            assert made.format(preset="demo", **names) in plan.preset_products("demo")
+
+
+def test_a_dataset_that_was_deleted_is_made_anew_with_all_its_files() -> None:
+    """What preparing writes lies behind every product; the domain classifier behind a landscape in every preset."""
+    rules = (ROOT / "workflow" / "rules" / "data.smk").read_text()
+    made = re.findall(r"rule prepare\w*:.*?output:\n(.*?)    log:", rules, re.S)
+    for outputs, name in zip(made, ("digits", "uniform_1x28x28", "mnist_holdout4"), strict=True):
+        written = [path.format(dataset=name) for path in re.findall(r'"(.*?)"', outputs)]
+        assert plan.dataset(name).files == written
+    run = plan.Run("paper", "mnist_holdout4", "vae", 0)
+    behind = set(plan.record_sources(Path(run.folder, "metrics", "auprc.json")))
+    assert behind >= {f"results/data/mnist_holdout4/{name}" for name in ("train.npy", "test_leaky.npy", "index.npz")}
+    mapped = plan.Run("paper", "fashion_mnist", "divergence_triangle_landscape", 0)
+    behind = set(plan.record_sources(Path(mapped.folder, "metrics", "landscape_purity.json")))
+    assert behind >= {f"results/data/fashion_mnist/classifier.{ending}" for ending in ("safetensors", "json")}
 
 
 # Code

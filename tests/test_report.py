@@ -490,6 +490,28 @@ def test_damaged_arrays_name_their_file(ending: str, damage, tmp_path: Path):
         read_arrays(path)
 
 
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_one_changed_bit_of_arrays_is_refused_or_changes_none_of_a_checked_file(ending: str, tmp_path: Path):
+    """By any bit of headers, names and lists; only the numbers of a .npy file are not checked."""
+    path, energy, labels = tmp_path / f"scores.{ending}", np.arange(3.0), np.arange(2)
+    with path.open("wb") as file:
+        np.save(file, energy) if ending == "npy" else np.savez(file, energy=energy, labels=labels)
+    content = path.read_bytes()
+    for k in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[k // 8] ^= 1 << k % 8
+        path.write_bytes(damaged)
+        try:
+            found = read_arrays(path)
+        except ValueError as error:
+            assert f"expected complete arrays in {path}, found: " in str(error)
+            continue
+        if ending == "npz":
+            assert set(found) == {"energy", "labels"}
+            np.testing.assert_array_equal(found["energy"], energy)
+            np.testing.assert_array_equal(found["labels"], labels)
+
+
 def test_a_changed_score_is_noticed(tmp_path: Path):
     path, energy = tmp_path / "scores.npz", np.arange(99.0)
     np.savez(path, energy=energy)

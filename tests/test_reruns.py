@@ -3,6 +3,7 @@
 Works on a copy of the repository whose products are stand-ins that `snakemake --touch` has accepted as made.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -405,8 +406,9 @@ def test_accepted_results_are_so_for_everybody_and_for_that_change_alone(copy: P
         text = call(copy, *python, "workflow.commands.explain", target)
         assert text == "nothing would run: everything is up to date\n"
         assert {verified()[f"{run}/{name}"] for name in ("train.json", "metrics/rmse.json")} == {"accepted"}
-        shown()
         table = (copy / target).read_text()
+        shown()
+        assert (copy / target).read_text() == table
         assert "stale" not in table
         assert re.search(r"accepted \(seed 0\): training code \w{16} -> \w{16}, by me on [\d-]+: renamed", table)
         noted = json.loads((copy / run / "accepted.json").read_text())
@@ -426,6 +428,24 @@ def test_touched_is_not_accepted(copy: Path) -> None:
         text = call(copy, sys.executable, "-m", "workflow.commands.explain", target)
     assert re.match(r"\d+ products are stale, and Snakemake does not know: results/", text)
     assert text.endswith("nothing would run\n")
+
+
+def test_replaced_raw_files_are_not_accepted(copy: Path) -> None:
+    """Nor passed over by explain, wherever the drop folder is."""
+    digest, other = hashlib.sha256(b"fetched").hexdigest(), copy / "elsewhere" / "digits" / "raw.bin"
+    target = ["results/data/digits/meta.json", "--downloads", "elsewhere"]
+    with restored(copy):
+        other.parent.mkdir(parents=True)
+        other.write_bytes(b"other")
+        listed = {"raw.bin": {"file": "raw.bin", "sha256": digest}}
+        (copy / "results/data/digits/fetch.json").write_text(json.dumps(listed))
+        text = call(copy, sys.executable, "-m", "workflow.commands.explain", *target)
+        command = [sys.executable, "-m", "workflow.commands.accept", *target, "--reason", "r"]
+        done = subprocess.run(command, cwd=copy, env=ENVIRONMENT, capture_output=True, text=True)
+        shutil.rmtree(copy / "elsewhere")
+    assert re.search(r"^  fetch +1   1 changed$", text, re.M)
+    assert done.returncode == 2
+    assert "expected the raw files that results/data/digits/fetch.json lists, found others in elsewhere" in done.stderr
 
 
 def test_what_is_not_there_is_not_accepted(copy: Path) -> None:
@@ -454,6 +474,10 @@ DELETED = {  # product -> the rule that makes it anew
     "data/digits/meta.json": "prepare",
     "data/digits/classifier.json": "classifier",
     "data/photos_1x28x28/meta.json": "prepare_ood",
+    "data/digits_32/index.npz": "prepare",
+    "data/digits_holdout4/test_leaky.npy": "prepare_holdout",
+    "demo/table4.html": "table",
+    "demo/figures/growth.pdf": "figure",
 }
 
 
@@ -502,7 +526,7 @@ def test_a_report_of_what_there_is(copy: Path) -> None:
         for path in (copy / "results" / "demo").glob("*.html"):
             path.unlink()
         done = subprocess.run(command, cwd=copy, env=ENVIRONMENT, capture_output=True, text=True)
-    n = len(plan.preset_products("demo"))
+    n = len(plan.TABLES) + len(plan.FIGURES) + 1
     assert text.splitlines()[0] == f"some.html: {n - 2} of {n} tables, figures and pages"
     assert {line.removeprefix("not there yet: ") for line in text.splitlines()[1:]} == set(missing)
     assert plan.table("table1").title in shown

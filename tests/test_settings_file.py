@@ -67,6 +67,29 @@ def test_what_is_no_yaml_names_the_file_and_the_line(text: str, tmp_path: Path) 
         read(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["!!int abc", "!!float x", "!!float 1_0", "!!bool 3", "!!timestamp foo", "!!set {a, b}", "!!int [1]", "!other 3"],
+)
+def test_a_tag_that_does_not_fit(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^some.yaml, line 2: expected no tag or one that fits, found !\w*"):
+        read(tmp_path, f"a: 1\nb: {text}\n")
+
+
+def test_a_tag_that_fits(tmp_path: Path) -> None:
+    assert read(tmp_path, "a: !!int 3\nb: !!str 3\nc: !!map {d: !!seq [1]}\n").entries == {
+        "a": 3,
+        "b": "3",
+        "c": {"d": [1]},
+    }
+
+
+def test_what_is_too_long_or_too_deep(tmp_path: Path) -> None:
+    assert read(tmp_path, f"a: {'1' * 5000}\n").entries == {"a": "1" * 5000}  # text, refused where a number goes
+    with pytest.raises(ValueError, match="expected fewer lists and mappings inside each other"):
+        read(tmp_path, f"a: {'[' * 3000}{']' * 3000}\n")
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"some\.yaml"):
         settings_file.read(tmp_path / "some.yaml")

@@ -95,6 +95,25 @@ def test_a_split_that_is_complete_is_not_written_again(tmp_path: Path) -> None:
     check(tmp_path)
 
 
+def test_a_kill_while_the_images_are_examined_costs_no_stream(tmp_path: Path) -> None:
+    """Of a large set that takes minutes."""
+    seen = {}
+
+    def killed(images: dict[str, np.ndarray]) -> dict[str, int]:
+        seen.update({split: np.array(one) for split, one in images.items()})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.save(streamed(), tmp_path, "small", killed)
+    again = {split: Source(split) for split in N}
+    meta = store.save(streamed(**again), tmp_path, "small", lambda images: {"n_test_in_train": len(images["test"])})
+    assert [source.starts for source in again.values()] == [[], []]
+    assert meta["n_test_in_train"] == N["test"]
+    for split in N:
+        np.testing.assert_array_equal(seen[split], IMAGES[split])
+    check(tmp_path)
+
+
 def test_what_was_not_synced_is_not_trusted(tmp_path: Path) -> None:
     """After a loss of power a file may have its length and not its content."""
     with pytest.raises(KeyboardInterrupt):

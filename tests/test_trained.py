@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import batch_norm as bench
-from dtri import checkpoint, corners, experiment, trained
+from dtri import anomaly, checkpoint, corners, experiment, trained
 from dtri.data import store
 from dtri.experiment import TrainSpec
 from dtri.images import to_uint8
@@ -18,6 +18,7 @@ from dtri.model import Model
 from dtri.networks import batch_norm
 from tests.toys import image_batch, noise_images
 from workflow import plan
+from workflow.commands import reconstruct
 
 SHAPE = (1, 28, 28)
 D, HIDDEN = 16, 8
@@ -86,17 +87,23 @@ def test_samples_have_their_true_spread(model: TwoLayers) -> None:
     assert spread() == pytest.approx(SPREAD, rel=0.05)
 
 
-def test_an_image_depends_on_its_latent_alone(model: TwoLayers) -> None:
+def test_an_image_depends_on_its_latent_alone(model: TwoLayers, monkeypatch: pytest.MonkeyPatch) -> None:
     """On no batch size, order or neighbour; by batch statistics it depends on all of them."""
     trained.take_standing_statistics(model, seed=1)
     z = corners.latents(50, D, seed=4)
+
+    def by_ten() -> np.ndarray:
+        with monkeypatch.context() as context:
+            context.setattr(corners, "at_once", lambda _: 10)
+            return corners.decode(model, z)
+
     images = corners.decode(model, z)
     order = torch.randperm(50)
-    for other in (corners.decode(model, z, batch_size=10), corners.decode(model, z[order])[order.argsort()]):
+    for other in (by_ten(), corners.decode(model, z[order])[order.argsort()]):
         assert np.abs(images.astype(int) - other).max() <= 1  # sums of float32 in another order
     for layer in batch_norm.layers(model):
         layer.train()
-    assert np.abs(corners.decode(model, z).astype(int) - corners.decode(model, z, batch_size=10)).max() > 5
+    assert np.abs(corners.decode(model, z).astype(int) - by_ten()).max() > 5
 
 
 def test_same_seed_same_statistics(model: TwoLayers) -> None:
@@ -165,8 +172,24 @@ def test_rules_differ_in_the_generator_alone(tmp_path: Path) -> None:
     fresh = checkpoint.load_model(path)[0].train()
     with torch.no_grad():
         assert np.array_equal(images[100:], to_uint8(fresh.generate(z[100:])).numpy())
-        assert torch.equal(mu[100:], fresh.infer(torch.from_numpy(x[100:]).float() / 127.5 - 1))
+        whole = np.concatenate([x[100:], x[:70]])
+        assert torch.equal(mu[100:], fresh.infer(torch.from_numpy(whole).float() / 127.5 - 1)[:30])
     assert [rule for rule, _ in trained.by_other_rules(path, "cpu", "running")] == ["standing", "batch"]
+
+
+@pytest.mark.parametrize("n", [101, 360])
+def test_images_from_the_front_fill_the_last_batch(n: int, tmp_path: Path) -> None:
+    """By batch statistics every image shares a batch of 100; the results of those that fill it do not count."""
+    model, x = trained.load(saved("alice", tmp_path), "cpu", "batch")[0], noise_images(n, SHAPE)
+    filled = np.concatenate([x, x[: -n % 100]])
+    found, expected = anomaly.scores(model, x), anomaly.scores(model, filled)
+    for name, values in found.items():
+        assert np.array_equal(values, expected[name][:n]), name
+
+    error, count, shown = reconstruct._reconstructed(model, x)
+    each = expected["sse"][:n]
+    assert error.mse == pytest.approx(each.mean() / math.prod(SHAPE), rel=1e-5)
+    assert (count.rows, len(shown)) == (n, reconstruct.SHOWN)
 
 
 LARGE = {"divergence_triangle": {"batch_norm": True}}

@@ -183,6 +183,38 @@ def test_an_accepted_difference_is_shown(capsys: pytest.CaptureFixture[str], mon
     assert "with the seal" in lines[0]
 
 
+def test_weights_before_the_end_are_made_anew_with_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    (FOLDER / "late/90.safetensors").unlink()
+    _, lines = verified(capsys, "results")
+    assert lines[0] == f"missing   {FOLDER}/late/90.safetensors: delete {FOLDER}/train.json to make it anew"
+
+
+def test_images_that_both_splits_share_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("results/data/digits/meta.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "n_test_in_train": 3}))
+    code, lines = verified(capsys, "results")
+    assert (code, lines[0]) == (0, f"ok        {path}: 3 test images are training images too")
+
+
+def test_what_was_accepted_of_a_training_holds_for_records_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They copy its code, which is then older than this checkout's; code of their own is not accepted with it."""
+    monkeypatch.setattr(plan, "model_code", lambda kind, name: "1" * 16)
+    accept.note(FOLDER / "train.json", plan.differences(FOLDER / "train.json"), "me", "renamed")
+    stale, accepted = plan.judged(RMSE, plan.differences(RMSE))
+    assert stale == ("measuring code",)
+    assert accepted[0].startswith("training code ")
+
+
+def test_a_user_without_a_name_has_to_give_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container whose user has no entry."""
+    for missing in (KeyError("uid not found"), OSError("No username")):
+        monkeypatch.setattr("getpass.getuser", lambda missing=missing: (_ for _ in ()).throw(missing))
+        assert run(lambda: accept.main(["results/demo/table2.csv", "--reason", "r"])) == 2
+        assert "give --who" in capsys.readouterr().err
+
+
 def test_raw_files_may_be_deleted(capsys: pytest.CaptureFixture[str]) -> None:
     Path("downloads/digits/raw.bin").unlink()
     code, lines = verified(capsys, "results")

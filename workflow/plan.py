@@ -377,6 +377,12 @@ class Dataset:
         return not self.config.any_shape and not self.config.test_only
 
     @property
+    def files(self) -> list[str]:
+        """What preparing writes."""
+        names = ["train.npy"] * self.trainable + ["test.npy"] + ["test_leaky.npy"] * (self.digit is not None)
+        return [f"{self.folder}/{name}" for name in (*names, "index.npz", "meta.json")]
+
+    @property
     def kin(self) -> str:
         """The entry that names the drop folder."""
         return self.config.variant_of or self.family
@@ -869,9 +875,9 @@ def _run_at(path: Path) -> Run | None:
 
 
 def trained(run: Run) -> list[str]:
-    """Products of a training, and what vouches for its data."""
+    """Products of a training, and its data."""
     files = [f"{run.folder}/{name}" for name in ("model.safetensors", "train.csv", "train.json")]
-    return [*files, f"{dataset(run.dataset).folder}/meta.json"]
+    return [*files, *dataset(run.dataset).files]
 
 
 def record_sources(path: Path) -> list[str]:
@@ -886,7 +892,7 @@ def record_sources(path: Path) -> list[str]:
             made = [
                 f"{scores}test.npz",
                 f"{run.folder}/scores/{against}__test.npz",
-                f"{dataset(against).folder}/meta.json",
+                *dataset(against).files,
             ]
         case "auprc":
             made = [
@@ -899,6 +905,7 @@ def record_sources(path: Path) -> list[str]:
             made = [f"{run.folder}/reconstructions.npy", f"{metrics}/rmse.json", f"{metrics}/mse.json"]
         case "landscape":
             made = [f"{run.folder}/landscape.npz", f"{run.folder}/landscape.csv"]
+            made += extractor_inputs(SimpleNamespace(**asdict(run), extractor="domain"))
         case _:
             extractor = path.stem.split("_")[1]
             made = [f"{metrics}/{name}_{extractor}.json" for name in GENERATION_METRICS]
@@ -908,11 +915,12 @@ def record_sources(path: Path) -> list[str]:
 
 def _sources_of(records: list[str]) -> list[str]:
     found = dict.fromkeys(source for record in records for source in record_sources(Path(record)))
-    return [path for path in found if path not in records]
+    known = set(records)
+    return [path for path in found if path not in known]
 
 
 def expected_products(preset_name: str) -> list[str]:
-    """Everything that a preset's tables and figures are and are made of, but for temporary files and data."""
+    """Everything that a preset's tables and figures are and are made of, but for temporary files."""
     of_tables = [path for name in TABLES for path in table_records(preset_name, name)]
     drawn = [SimpleNamespace(preset=preset_name, figure=name) for name in FIGURES]
     of_figures = [path for figure in drawn for path in (*figure_inputs(figure), *figure_sources(figure))]
@@ -931,13 +939,17 @@ def acceptances(path: Path) -> tuple[Path, str]:
 
 
 def acceptance(path: Path, difference: Difference) -> dict[str, str] | None:
-    """Who accepted exactly this difference of a product, when and why; None where nobody did."""
+    """Who accepted exactly this difference of a product, when and why; None where nobody did.
+
+    A record copies what made the training from train.json: what was accepted there is accepted here.
+    """
     noted, product = acceptances(path)
     if not noted.exists():
         return None
-    wanted = {"product": product, **asdict(difference)}
+    wanted = asdict(difference).items()
     entries = read_sealed(noted, "accepted results")["accepted"]
-    return next((entry for entry in entries if wanted.items() <= entry.items()), None)
+    of_product = (entry for entry in entries if entry["product"] in (product, "train.json"))
+    return next((entry for entry in of_product if wanted <= entry.items()), None)
 
 
 def judged(path: Path, found: list[Difference]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -971,9 +983,9 @@ def runs(preset_name: str) -> Iterator[Run]:
 
 
 def preset_products(preset_name: str) -> list[str]:
-    """Every table and figure of a preset, and the page over all of them."""
-    tables = [f"results/{preset_name}/{name}.csv" for name in TABLES]
-    figures = [f"results/{preset_name}/figures/{name}.png" for name in FIGURES]
+    """Every table and figure of a preset in all its formats, and the page over all of them."""
+    tables = [f"results/{preset_name}/{name}.{ending}" for name in TABLES for ending in ("csv", "md", "tex", "html")]
+    figures = [f"results/{preset_name}/figures/{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")]
     return [*tables, *figures, f"results/{preset_name}/overview.html"]
 
 
@@ -1279,7 +1291,7 @@ def figure_sources(wildcards: Any) -> list[str]:
         if one.model:
             found |= dict.fromkeys(trained(Run(wildcards.preset, one.measured_on, one.model, one.seed)))
         else:
-            found[f"{dataset(one.measured_on).folder}/meta.json"] = None
+            found |= dict.fromkeys(dataset(one.measured_on).files)
     return [path for path in found if path not in drawn]
 
 

@@ -2,7 +2,7 @@
 
 Plain values are those of YAML 1.2's core schema, to which PyYAML (YAML 1.1) is held here: `1e-4` is a number, `010` is
 ten, `no` and `12:30` are text. A key that stands twice is an error. Not-a-number and infinity are text, and so are
-refused wherever a number is expected.
+refused wherever a number is expected; whole numbers of over thirty digits too. A tag may only say what the text is.
 """
 
 import re
@@ -20,16 +20,19 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list] = {}  # noqa: RUF012 - as PyYAML wants it
 
 
+_TAG = "tag:yaml.org,2002:"
+_PATTERNS: dict[str, re.Pattern[str]] = {}  # of what plain text is, by tag
 for tag, pattern, first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    ("int", r"[-+]?[0-9]{1,30}", list("-+0123456789")),
     ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+", list("-+.0123456789")),
     ("merge", r"<<", ["<"]),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), first)
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(loader.construct_scalar(node)))
+    _PATTERNS[_TAG + tag] = re.compile(f"^(?:{pattern})$")
+    _Loader.add_implicit_resolver(_TAG + tag, _PATTERNS[_TAG + tag], first)
+_Loader.add_constructor(f"{_TAG}int", lambda loader, node: int(loader.construct_scalar(node)))
+_Loader.add_constructor(f"{_TAG}float", lambda loader, node: float(loader.construct_scalar(node)))
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ def read(path: Path) -> SettingsFile:
         node = loader.get_single_node()
         _check(node, path.name, ())
         entries = {} if node is None else loader.construct_document(node)
+    except RecursionError:
+        raise ValueError(f"expected fewer lists and mappings inside each other in {path.name}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"expected UTF-8 text in {path.name}, found {error}") from error
     except yaml.YAMLError as error:
@@ -71,7 +76,10 @@ def _hint(problem: str) -> str:
 
 
 def _check(node: yaml.Node | None, name: str, above: tuple[yaml.Node, ...]) -> None:
-    """ValueError for a key that stands twice or is no text, and for an entry that contains itself."""
+    """ValueError for a key that stands twice or is no text, an entry that contains itself, a value unlike its tag."""
+    if node is not None and not _fits(node):
+        line, tag = node.start_mark.line + 1, node.tag.replace(_TAG, "!!")
+        raise ValueError(f"{name}, line {line}: expected no tag or one that fits, found {tag}")
     if node in above:
         raise ValueError(f"{name}, line {node.start_mark.line + 1}: expected no entry that contains itself")
     if isinstance(node, yaml.MappingNode):
@@ -89,6 +97,13 @@ def _check(node: yaml.Node | None, name: str, above: tuple[yaml.Node, ...]) -> N
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
             _check(value, name, (*above, node))
+
+
+def _fits(node: yaml.Node) -> bool:
+    """Whether the tag of a value is text, or what the value would be without it."""
+    if isinstance(node, yaml.ScalarNode):
+        return node.tag == f"{_TAG}str" or bool((found := _PATTERNS.get(node.tag)) and found.match(node.value))
+    return node.tag == _TAG + ("map" if isinstance(node, yaml.MappingNode) else "seq")
 
 
 def _lines(node: yaml.Node | None, keys: Keys) -> Iterator[tuple[Keys, int]]:

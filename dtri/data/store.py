@@ -143,11 +143,14 @@ def _hash_of(path: Path, size: int, mtime_ns: int) -> str:
 
 
 def save(
-    arrays: Arrays, folder: Path, name: str, examine: Callable[[Path], dict[str, Any]] | None = None
+    arrays: Arrays,
+    folder: Path,
+    name: str,
+    examine: Callable[[dict[str, np.ndarray]], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Write `arrays` into `folder` and return its meta. ValueError when they do not describe a dataset.
 
-    `examine` looks at the folder of the written arrays and returns what else the meta says of them.
+    `examine` gets the images by split, those of streams memory-mapped, and returns what else the meta says of them.
     """
     _check(arrays, name)
     folder = Path(folder)
@@ -156,10 +159,12 @@ def save(
         remove_partial(folder / file)
     held = {split: images for split, images in arrays.splits.items() if isinstance(images, np.ndarray)}
     check_space(folder, sum(images.nbytes for images in held.values()), f"the images of {name}")
-    # Hours of work: hashed before anything of the folder changes, so that a kill costs next to nothing.
+    # Hours of work: hashed and examined before anything of the folder changes, so that a kill costs next to nothing.
     streamed = {split: images for split, images in arrays.splits.items() if split not in held}
     written = {split: images.write(folder / f"{split}.npy") for split, images in streamed.items()}
     hashes = {f"{split}.npy": digest(path, "sha256") for split, path in written.items()}
+    mapped = {split: np.load(path, mmap_mode="r", allow_pickle=False) for split, path in written.items()}
+    examined = examine(held | mapped) if examine else {}
     # An older meta.json must not vouch for arrays that are being replaced.
     (folder / "meta.json").unlink(missing_ok=True)
     for split in SPLITS:
@@ -186,7 +191,7 @@ def save(
         "n_classes": arrays.n_classes,
         "source": arrays.source,
         "description": arrays.description,
-        **(examine(folder) if examine else {}),
+        **examined,
     }
     write_json(folder / "meta.json", meta)
     return meta

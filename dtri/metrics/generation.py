@@ -10,7 +10,6 @@ precision and recall where there are more than `KEPT` images.
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,7 @@ from torch_fidelity.metric_prc import (
     prc_features_to_metric,
 )
 
+from dtri.files import write_atomic
 from dtri.metrics import frechet
 from dtri.metrics.features import Extractor
 
@@ -190,7 +190,10 @@ def _reference(images: np.ndarray, extractor: Extractor, cache_root: Path | None
 
 
 def _cached(path: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays kept in a file: the sha256 of the rest, then an .npz. Made anew where it is missing or not as written."""
+    """Arrays kept in a file: the sha256 of the rest, then an .npz.
+
+    Made anew where it is missing or not as written. Arrays that cannot be kept are said to be so, and returned.
+    """
     with suppress(OSError), path.open("rb") as file:
         expected = file.read(hashlib.sha256().digest_size)
         if hashlib.file_digest(file, "sha256").digest() == expected:
@@ -200,15 +203,11 @@ def _cached(path: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[st
     arrays = compute()
     content = io.BytesIO()
     np.savez(content, **arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    checksum = hashlib.sha256(content.getbuffer()).digest()
     try:
-        with temporary.open("wb") as file:
-            file.write(hashlib.sha256(content.getbuffer()).digest())
-            file.write(content.getbuffer())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_atomic(path, lambda file: file.writelines([checksum, content.getbuffer()]))
+    except OSError as error:  # a full disk or a folder for reading only: the features are known all the same
+        print(f"{path}: not kept: {error}")
     return arrays
 
 

@@ -4,17 +4,20 @@
 
 Of every product behind the targets that is there and would be made again, what differs is noted in an `accepted.json`
 beside it: old and new hash, who, when, why. Tables and `verify` then show it as accepted, and Snakemake as up to date.
-It holds for exactly that pair: after the next change the product is stale again. What is missing, damaged or of another
-run cannot be accepted.
+It holds for exactly that pair: after the next change the product is stale again. What is accepted of a training holds
+for every record of its run, those to come too. What is missing, damaged or of another run cannot be accepted, nor can
+raw files that were replaced since they were fetched. Tables and overviews are rendered again, with what was accepted.
 """
 
 import argparse
 import getpass
+import json
 import subprocess
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 from dtri.report.records import read_sealed, write_sealed
 from workflow import plan
@@ -42,31 +45,54 @@ def note(path: Path, differences: list[plan.Difference], who: str, reason: str) 
     write_sealed(file, {"accepted": [*entries, *({"product": product, **asdict(d), **signed} for d in differences)]})
 
 
+def snakemake(*arguments: str) -> None:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        raise ValueError(f"expected Snakemake to accept the targets, found: {done.stdout + done.stderr}")
+
+
+def signer() -> str:
+    """The user's name on this machine; ValueError where it has none, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise ValueError("expected the user's name, found none on this machine; give --who") from None
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="+", metavar="TARGET", help="a file or rule, as for snakemake")
     parser.add_argument("--reason", required=True, help="why the change is harmless")
     parser.add_argument("--who", default="", help="default: the user's name on this machine")
+    parser.add_argument(
+        "--downloads", default="downloads", help="drop folder of raw files, as snakemake's --config has"
+    )
     arguments = parser.parse_args(argv)
     if not arguments.reason.strip():
         raise ValueError("expected a reason for --reason, found none")
 
-    products = [Path(path) for job in dry_run(arguments.targets, "--forceall") for path in job.output]
+    who, configured = arguments.who or signer(), ("--config", f"downloads={arguments.downloads}")
+    plan.configure({"downloads": arguments.downloads})
+    products = [Path(path) for job in dry_run(arguments.targets, "--forceall", *configured) for path in job.output]
     missing = [path for path in products if not path.exists() and path.name not in plan.TEMPORARY]
     if missing:
         raise ValueError(f"expected all products to be there, found none at {missing[0]} and {len(missing) - 1} more")
+    for path in products:
+        if path.name == "fetch.json":
+            known = json.loads(path.read_text("utf-8")).get("replaced", "")
+            if plan.replaced_raw(SimpleNamespace(dataset=path.parent.name)) != known:
+                raise ValueError(f"expected the raw files that {path} lists, found others in {arguments.downloads}")
     paths = [path for path in products if path.suffix == ".json"]
     differing(paths)  # nothing is noted where something cannot be accepted
     accepted: set[Path] = set()
     for names in (("meta.json",), ("classifier.json",), ()):  # first what the others were made of
         for path, new in differing([path for path in paths if not names or path.name in names]).items():
-            note(path, new, arguments.who or getpass.getuser(), arguments.reason.strip())
+            note(path, new, who, arguments.reason.strip())
             accepted.add(path)
             print(f"accepted  {path}: {', '.join(map(str, new))}")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--touch", "--cores", "1"]
-    done = subprocess.run([*command, "--", *arguments.targets], capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        raise ValueError(f"expected Snakemake to accept {arguments.targets}, found: {done.stdout + done.stderr}")
+    snakemake("--touch", *configured, "--", *arguments.targets)
+    snakemake("--forcerun", "table", "overview", *configured, "--", *arguments.targets)  # to show what was accepted
     print(f"{len(accepted)} products accepted")
     return 0
 

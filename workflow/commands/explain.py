@@ -156,13 +156,15 @@ def _unaccepted(path: Path) -> list[plan.Difference]:
     return [one for one in plan.differences(path) if not plan.acceptance(path, one)]
 
 
-def unknown_to_snakemake(targets: list[str], jobs: list[Job]) -> list[Path]:
+def unknown_to_snakemake(targets: list[str], jobs: list[Job], *options: str) -> list[Path]:
     """Products of the targets that are stale by what they say of their making, and that Snakemake would not make again.
 
     It knows of changes by notes of its own: those are elsewhere for products that came along, and forged by `--touch`.
     """
     planned = {path for job in jobs for path in job.output}
-    paths = (Path(path) for job in dry_run(targets, "--forceall") for path in job.output if path not in planned)
+    paths = (
+        Path(path) for job in dry_run(targets, "--forceall", *options) for path in job.output if path not in planned
+    )
     return [path for path in paths if path.suffix == ".json" and path.exists() and _unaccepted(path)]
 
 
@@ -348,10 +350,14 @@ def _rounded(amount: float) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="+", metavar="TARGET", help="a file or rule, as for snakemake")
+    parser.add_argument(
+        "--downloads", default="downloads", help="drop folder of raw files, as snakemake's --config has"
+    )
     arguments = parser.parse_args(argv)
 
-    jobs = dry_run(arguments.targets)
-    if stale := unknown_to_snakemake(arguments.targets, jobs):
+    configured = ("--config", f"downloads={arguments.downloads}")
+    jobs = dry_run(arguments.targets, *configured)
+    if stale := unknown_to_snakemake(arguments.targets, jobs, *configured):
         print(
             f"{len(stale)} products are stale, and Snakemake does not know: {stale[0]} ({_unaccepted(stale[0])[0]}) "
             "and so on; delete them to make them anew, or accept them (workflow.commands.accept)"

@@ -46,16 +46,15 @@ def main(argv: list[str] | None = None) -> int:
         arrays = _prepare_module(args) if args.module else _prepare_holdout(args)
         made_by = {"code": args.code} if args.code else {}
         arrays = replace(arrays, source={**arrays.source, **made_by})
-        store.save(arrays, args.out, args.name, lambda folder: _overlap(arrays, folder))
+        store.save(arrays, args.out, args.name, lambda images: _overlap(arrays, images))
     return 0
 
 
-def _overlap(arrays: store.Arrays, folder: Path) -> dict[str, int]:
+def _overlap(arrays: store.Arrays, images: dict[str, np.ndarray]) -> dict[str, int]:
     """Says how many test images are training images too, by their pixels; a set without training images has none."""
-    if not {"train", "test"} <= set(arrays.splits):
+    if not {"train", "test"} <= set(images):
         return {}
-    train, test = (np.load(folder / f"{split}.npy", mmap_mode="r") for split in ("train", "test"))
-    pairs = overlap.repeated(test, train)
+    pairs = overlap.repeated(images["test"], images["train"])
     if pairs:
         line = overlap.report(pairs, arrays.indices["test"], arrays.indices["train"], arrays.names)
         print(f"note: {printable(line)}", flush=True)

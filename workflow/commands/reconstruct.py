@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dtri import corners, device, images, trained
 from dtri.data import store
@@ -40,9 +39,9 @@ def main(argv: list[str] | None = None) -> int:
         model, _ = trained.load(arguments.model, where, "running")
         for corner in ("infer", "generate"):
             corners.require(model, corner)
-        error, count, shown = _reconstructed(model, test, where)
+        error, count, shown = _reconstructed(model, test)
         others = {
-            rule: _reconstructed(other, test, where)[:2]
+            rule: _reconstructed(other, test)[:2]
             for rule, other in trained.by_other_rules(arguments.model, where, "running")
         }
     if count.bad:
@@ -75,17 +74,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _reconstructed(model: Model, test: np.ndarray, where: torch.device) -> tuple[SquaredError, Count, np.ndarray]:
+def _reconstructed(model: Model, test: np.ndarray) -> tuple[SquaredError, Count, np.ndarray]:
     """Error over uint8 images [N, C, H, W], what is not finite, and the first reconstructions: none if any is not."""
-    error, count, shown, n = SquaredError(), Count(), [test[:0]], corners.at_once(model)
-    for i in range(0, len(test), n):
-        x = images.to_float(torch.from_numpy(test[i : i + n].copy()).to(where))
+    error, count, shown = SquaredError(), Count(), [test[:0]]
+    for x, n in corners.batches(model, test):
         y = corners.reconstruct(model, x)
+        x, y = x[:n], y[:n]
         count.add(y)
         if count.bad:
             continue
         error.add(x.cpu().numpy(), y.cpu().numpy())
-        if i < SHOWN:
+        if sum(map(len, shown)) < SHOWN:
             shown.append(images.to_uint8(y).cpu().numpy())
     return error, count, np.concatenate(shown if not count.bad else shown[:1])[:SHOWN]
 

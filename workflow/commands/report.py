@@ -14,6 +14,8 @@ from workflow import plan
 from workflow.commands.cli import run
 from workflow.fingerprint import ROOT
 
+SHOWN = (".html", ".png")  # of the formats that tables and figures have
+
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -24,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"expected a .html or .zip file for --out, found {arguments.out}")
 
     plan.preset(arguments.preset)
-    expected = [path.replace(".csv", ".html") for path in plan.preset_products(arguments.preset)]  # as shown there
+    expected = [path for path in plan.preset_products(arguments.preset) if path.endswith(SHOWN)]
     there = [path for path in expected if Path(path).exists()]
     if not there:
         raise FileNotFoundError(f"expected a table or figure below results/{arguments.preset}, found none")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dtri import anomaly, checkpoint, corners, device, trained
+from dtri import anomaly, checkpoint, device, trained
 from dtri.data import store
 from dtri.experiment import TrainSpec
 from dtri.files import write_bytes
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
             for t, earlier in late:
                 scores |= {f"{name}@{t}": score for name, score in anomaly.scores(earlier, images).items()}
             if by_batch is not None and split == "test":
-                scores["batch_statistics"] = anomaly.scores(by_batch, images, corners.BATCH)["energy"]
+                scores["batch_statistics"] = anomaly.scores(by_batch, images)["energy"]
             for name, values in scores.items():
                 if bad := int((~np.isfinite(values)).sum()):
                     print(f"{path}: diverged in scoring: {bad} of {len(values)} values of {name} are not finite")

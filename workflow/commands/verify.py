@@ -13,7 +13,9 @@ seal of their own. Tables are rendered again from the records. Exit code 1 unles
     missing   another product was made of it or vouches for it, and it is not there
     stale     unchanged, but this checkout would make another
 
-Whatever is changed, missing or stale: delete it, and the command that made it makes it anew.
+Whatever is changed, missing or stale: delete it, and the command that made it makes it anew. Weights that a training
+kept before its end are made anew with its train.json. Whether figures, grids, interpolations, pages and scores are
+stale is not judged here, since they do not say how they were made: Snakemake knows.
 """
 
 import argparse
@@ -58,7 +60,7 @@ def _findings(folder: Path, downloads: Path) -> Iterator[Finding]:
         elif path.name == "classifier.json":
             yield from _sealed(path, lambda made, path=path: {path.with_suffix(".safetensors").name: made["sha256"]})
         elif path.name == "train.json":
-            yield from _sealed(path, lambda made: made.get("files", {}))
+            yield from _trained(path)
         elif path.name == plan.ACCEPTED:
             yield from _sealed(path, lambda made: {})
         elif path.parent.name == "metrics":
@@ -140,6 +142,15 @@ def _sealed(path: Path, vouched: Callable[[dict[str, Any]], dict[str, str]]) -> 
         yield _hashed(path.parent / name, expected)
 
 
+def _trained(path: Path) -> Iterator[Finding]:
+    """Snakemake knows nothing of the weights kept before the end, so that what to delete for them is said."""
+    for finding in _sealed(path, lambda made: made.get("files", {})):
+        if finding.path.parent.name == "late" and finding.status != "ok":
+            why = "; ".join(filter(None, (finding.why, f"delete {path} to make it anew")))
+            finding = replace(finding, why=why)
+        yield finding
+
+
 def _record(path: Path) -> Iterator[Finding]:
     try:
         yield _judged(path)
@@ -178,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
             raise FileNotFoundError(f"expected a folder of products, found none at {folder}")
         for finding in findings(folder, arguments.downloads):
             counts[finding.status] += 1
-            if arguments.all or finding.status != "ok":
+            if arguments.all or finding.status != "ok" or finding.why:
                 print(f"{finding.status:8}  {finding.path}{f': {finding.why}' if finding.why else ''}")
     for preset in plan.presets():
         begun = Path(f"results/{preset}").resolve()
