@@ -419,7 +419,7 @@ CONFIGURATIONS = {
         ("'test_only' once",)),
     "the same hyperparameter twice": ("models", "{width: 2.0, batch", "{width: 2.0, width: 3, batch",
         ("'width' once",)),
-    "a tab": ("models", "vae:\n  label", "vae:\n\tlabel", ("models.yaml, line 107", "a tab")),
+    "a tab": ("models", "vae:\n  label", "vae:\n\tlabel", ("YAML in models.yaml, line ", "a tab")),
     "no colon": ("presets", "max_samples: 1000\n", "max_samples 1000\n", ("YAML in presets.yaml, line 9",)),
     "an unknown anchor": ("models", "digits_holdout: *digits", "digits_holdout: *digit",
         ("models.yaml, line ", "'digit'")),

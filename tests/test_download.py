@@ -508,7 +508,7 @@ def test_too_little_disk_space_is_found_before(room: Room, server, monkeypatch: 
 
 COMMAND = f"""
 import resource, sys, types
-from dtri.data import store
+from dtri.data import rawfiles
 from workflow.commands import fetch
 from workflow.commands.cli import run
 limit, address, *arguments = sys.argv[1:]
