@@ -774,6 +774,38 @@ def test_a_mistake_in_the_models_is_named(
         plan.models.cache_clear()
 
 
+MODULE = """
+from dtri.data import image_folder, store
+KNOWN{type} = {known}
+def prepare(raw, image_shape, options, seed):
+    {checked}
+    return {returned}
+"""
+FOLDER = plan.known_options("dtri.data.image_folder")
+CHECKED = 'store.check_options(options, KNOWN, "mine")'
+
+
+@pytest.mark.parametrize(
+    "type, known, checked, returned, expected",
+    [
+        ("", "('a', 'b')", CHECKED, "1", ("a", "b")),
+        (": tuple[str, ...]", "('a',)", CHECKED, "1", ("a",)),
+        ("", "tuple('a' + 'b')", CHECKED, "1", None),
+        ("", "1", "image_folder.open_image", "1", None),
+        ("", "1", "pass", "image_folder.prepare(raw, image_shape, options, seed)", FOLDER),
+    ],
+)
+def test_options_of_a_users_module(type, known, checked, returned, expected, tmp_path: Path, monkeypatch) -> None:
+    """Its own, or those of the module to which it leaves the work, and not of one from which it borrows."""
+    (tmp_path / "mine.py").write_text(MODULE.format(type=type, known=known, checked=checked, returned=returned))
+    path_of = plan.path_of
+    monkeypatch.setattr(plan, "path_of", lambda name: tmp_path / "mine.py" if name == "mine" else path_of(name))
+    monkeypatch.setattr(plan, "imports", lambda name: frozenset({"dtri.data.image_folder", "dtri.data.store"}))
+    plan.known_options.cache_clear()
+    assert plan.known_options("mine") == expected
+    plan.known_options.cache_clear()
+
+
 # The energy landscape
 
 

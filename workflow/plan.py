@@ -304,9 +304,9 @@ def _check_dataset(name: str, data: DatasetConfig) -> None:
 
 @cache
 def known_options(module: str) -> tuple[str, ...] | None:
-    """Options that a dataset module takes: what its source hands to `check_options`, or that of a module it imports.
+    """Options that a dataset module takes: what it hands to `check_options`, or what that does to which it leaves all.
 
-    None where neither does; ValueError where there is no such module.
+    None where neither is written out; ValueError where there is no such module.
     """
     path = path_of(module)
     if path is None:
@@ -314,14 +314,26 @@ def known_options(module: str) -> tuple[str, ...] | None:
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "store.check_options":
-            known = node.args[1]
-            if isinstance(known, ast.Name):
-                known = next(
-                    n.value for n in tree.body if isinstance(n, ast.Assign) and known.id in map(ast.unparse, n.targets)
-                )
-            return ast.literal_eval(known)
-    reached = (known_options(name) for name in sorted(imports(module)) if name != "dtri.data.store")
-    return next((known for known in reached if known is not None), None)
+            return _written_out(node.args[1], tree)
+    prepare = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "prepare"), None)
+    match prepare and prepare.body[-1]:
+        case ast.Return(ast.Call(ast.Attribute(ast.Name(left_to)))):
+            reached = (name for name in sorted(imports(module)) if name.rpartition(".")[2] == left_to)
+            return next((known_options(name) for name in reached), None)
+    return None
+
+
+def _written_out(value: ast.expr, tree: ast.Module) -> tuple[str, ...] | None:
+    """A tuple, or the one that a module gives a name to; None where it is computed."""
+    if isinstance(value, ast.Name):
+        for node in tree.body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            if any(isinstance(target, ast.Name) and target.id == value.id for target in targets):
+                return _written_out(node.value, tree)
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        return None
 
 
 def _check_model(name: str, entry: ModelConfig) -> None:
