@@ -63,6 +63,7 @@ def test_records(room: Path, tmp_path: Path) -> None:
     assert {record.device for record in found.values()} == {device.describe(torch.device("cpu"))}
     assert len(found["fid"].extra["variants"]) == 2
     assert "40 images for a covariance of 64 dimensions" in found["fid"].extra["warning"]
+    assert found["is"].extra["variants"]["one split"]["warning"] == found["is"].extra["warning"]
     assert found["is"].extra["warning"] == "only 4 images in a split, for 10 outputs"
 
 
@@ -103,5 +104,8 @@ def test_samples_that_are_not_finite_are_a_diverged_run(room: Path, tmp_path: Pa
 def test_too_few_samples_of_the_other_kind_cost_their_row_alone(n: int, room: Path, tmp_path: Path) -> None:
     np.savez(room / "other.npz", batch=noise_images(n, SHAPE))
     found = measured(room, tmp_path, variants="other")
-    assert found["fid"].status == "done"
-    assert len(found["fid"].extra["variants"]) == 1
+    for record in found.values():
+        other = record.extra["variants"]["BN batch statistics"]
+        assert record.status == "done"
+        assert (other["value"], other["diverged"]) == (None, f"{40 - n} of 40 samples are not finite")
+    assert len(found["fid"].extra["variants"]) == 2

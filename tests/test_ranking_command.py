@@ -124,6 +124,7 @@ def test_equal_scores_are_warned_of(measure, folder):
     record = measure(folder)
     assert "ties decide" in record.extra["warning"]
     assert "ties decide" in record.extra["score_warnings"]["fm"]
+    assert all("ties decide" in other["warning"] for other in record.extra.get("variants", {}).values())
     assert record.extra["score_warnings"]["sse"] == ""
 
 

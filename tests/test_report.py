@@ -208,6 +208,16 @@ def varied(value: float) -> dict:
     return {"value": value, "n_samples": 7, "n_reference": 9, "protocol": "otherwise"}
 
 
+def test_a_row_of_another_protocol_has_its_own_warning_and_says_where_it_diverged():
+    variants = {"one": {**varied(0.5), "warning": "ties"}, "two": {**varied(0.5), "value": None, "diverged": "2 of 9"}}
+    found = current(0.2, extra={"warning": "few images", "variants": variants})
+    frame = tidy(Table("table9", "One cell", (make_cell(),)), "paper", [0], lambda *_: found)
+    _, one, two = frame.to_dict("records")
+    assert (one["warning"], one["mean"], one["status"]) == ("ties", 0.5, "measured")
+    assert (two["warning"], two["values"], two["status"]) == ("", "", "diverged 1/1")
+    assert two["reason"] == "another protocol: two; diverged: 2 of 9"
+
+
 def test_other_protocols_are_rows_behind_the_cells_and_in_no_picture_of_the_table():
     found = [
         current(0.2, extra={"ci_low": 0.1, "ci_high": 0.3, "variants": {"one": varied(0.5), "two": varied(0.6)}}),

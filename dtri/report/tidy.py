@@ -83,7 +83,9 @@ def _varied(found: Found, name: str) -> Found:
     record = found.record
     if record is None or name not in record.extra.get("variants", {}):
         return replace(found, record=None)
-    varied = replace(record, **record.extra["variants"][name], extra={})
+    own = record.extra["variants"][name]
+    said = {key: own[key] for key in ("warning", "diverged") if key in own}
+    varied = replace(record, **{key: own[key] for key in own.keys() - said.keys()}, extra=said)
     return replace(found, record=varied, comparable=False, reason=f"another protocol: {name}")
 
 

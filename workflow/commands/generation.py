@@ -68,6 +68,12 @@ def _measure(arguments: argparse.Namespace, where: torch.device) -> int:
             path = arguments.out / f"{name}_{extractor.name}.json"
             job.record(path, name, None, protocol="not measured", extractor=extractor.label, extra=identity, **sizes)
         return 0
+    first = ways[0]["n_samples"]
+    fewer = {  # rules of batch norm by which too few samples are finite -> in words
+        rule: f"{first - len(samples)} of {first} samples are not finite"
+        for rule, samples in drawn.items()
+        if len(samples) < first
+    }
     found = []  # (comparison, rule of batch norm, measurements): all by the tables' rule, the tables' one by all rules
     for rule, samples in drawn.items():
         chosen = [way for way in ways[: len(ways) if rule == "standing" else 1] if way["n_samples"] <= len(samples)]
@@ -97,7 +103,13 @@ def _measure(arguments: argparse.Namespace, where: torch.device) -> int:
                 **score.extra,
                 **identity,
                 "warning": score.warning,
-                "variants": _variants(name, scores, dataset.name),
+                "variants": {
+                    **_variants(name, scores, dataset.name),
+                    **{
+                        BATCH_NORM[rule][1]: variant(None, 0, score.n_reference, BATCH_NORM[rule][0], diverged=why)
+                        for rule, why in fewer.items()
+                    },
+                },
             },
         )
     return 0
@@ -118,10 +130,10 @@ def _variants(
         label = f"{score.n_samples} samples{against}" if rule == scores[0][1] else BATCH_NORM[rule][1]
         if k > 0:
             protocol = _protocol(name, way, rule, score, dataset)
-            found.setdefault(label, variant(score.value, score.n_samples, score.n_reference, protocol))
+            found.setdefault(label, variant(score.value, score.n_samples, score.n_reference, protocol, score.warning))
         if name == "is" and way == scores[0][0]:  # as the official code of paper B takes it
             protocol = f"one split of {score.n_samples} samples; {BATCH_NORM[rule][0]}"
-            one_split = variant(score.extra["one_split"], score.n_samples, 0, protocol)
+            one_split = variant(score.extra["one_split"], score.n_samples, 0, protocol, score.warning)
             found["one split" if k == 0 else f"{label}, one split"] = one_split
     return found
 

@@ -79,6 +79,12 @@ class Measurement:
         ).write(path)
 
 
-def variant(value: float, n_samples: int, n_reference: int, protocol: str) -> dict[str, Any]:
-    """One of a record's extra["variants"]: the same quantity by another protocol, a row of its own in the tidy CSV."""
-    return {"value": value, "n_samples": n_samples, "n_reference": n_reference, "protocol": protocol}
+def variant(
+    value: float | None, n_samples: int, n_reference: int, protocol: str, warning: str = "", diverged: str = ""
+) -> dict[str, Any]:
+    """One of a record's extra["variants"]: the same quantity by another protocol, a row of its own in the tidy CSV.
+
+    `warning` says why the value may mean little; `diverged` why there is none.
+    """
+    sizes = {"n_samples": n_samples, "n_reference": n_reference}
+    return {"value": value, "protocol": protocol, "warning": warning, "diverged": diverged, **sizes}

@@ -128,10 +128,10 @@ def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None
     )
     variants = {}
     if late:
-        variants["weights at the end"] = (each[-1]["value"], f"{protocol}; weights at the end")
+        variants["weights at the end"] = (each[-1]["value"], f"{protocol}; weights at the end", ranked[-1].warning)
         protocol += f"; mean over {len(each)} sets of weights, from iteration {late[0]} to the last"
     precision = protocol.replace("AUPRC (trapezoid)", "average precision")
-    variants["average precision"] = (averaged["average_precision"], precision)
+    variants["average precision"] = (averaged["average_precision"], precision, _warning(ranked))
     extra = {
         **each[-1],
         **averaged,
@@ -139,7 +139,10 @@ def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None
         "warning": _warning(ranked),
         "late": [one["value"] for one in each],
         "late_std": stdev(one["value"] for one in each) if late else None,
-        "variants": {name: variant(value, protocol=how, **sizes) for name, (value, how) in variants.items()},
+        "variants": {
+            name: variant(value, protocol=how, warning=warning, **sizes)
+            for name, (value, how, warning) in variants.items()
+        },
     }
     job.record(out, metric, averaged["value"], protocol=protocol, extra=extra, **sizes)
 

@@ -55,17 +55,17 @@ def main(argv: list[str] | None = None) -> int:
         if count.bad:
             job.record(path, metric, None, n_samples=n, n_reference=n, protocol=protocol)
             continue
-        how = [
+        levels = [
             ("mean image", mean_image, f"{metric.upper()} on [-1, 1] of answering with the mean training image"),
             ("random pairs", random_pairs, f"{metric.upper()} on [-1, 1] between unrelated test images"),
             ("range [0, 1]", error.mse / 4, f"{metric.upper()} on [0, 1], else as in the tables"),
-            *(
-                (BATCH_NORM[rule][1], other.mse, PROTOCOL.format(metric=metric.upper(), bn=BATCH_NORM[rule][0]))
-                for rule, (other, bad) in others.items()
-                if not bad.bad
-            ),
         ]
-        variants = {name: variant(mse**power, n, n, words) for name, mse, words in how}
+        variants = {name: variant(mse**power, n, n, words) for name, mse, words in levels}
+        for rule, (other, found) in others.items():
+            why = f"{found.bad} of {found.rows} reconstructions are not finite" if found.bad else ""
+            words = PROTOCOL.format(metric=metric.upper(), bn=BATCH_NORM[rule][0])
+            mse = None if why else other.mse**power
+            variants[BATCH_NORM[rule][1]] = variant(mse, n, n, words, diverged=why)
         value = error.mse**power
         extra = {"variants": variants}
         job.record(path, metric, value, n_samples=n, n_reference=n, protocol=protocol, extra=extra)
