@@ -26,6 +26,7 @@ from PIL import Image
 from dtri import checkpoint, experiment
 from dtri.data import store
 from dtri.experiment import TrainSpec, build
+from dtri.files import read_sealed, write_sealed
 from dtri.report import records
 from tests.toys import noise_images
 from tests.training import settings_restored
@@ -55,11 +56,11 @@ def furnish(folder: Path) -> Path:
 
     shutil.copytree(folder / "noise", folder / "untrainable")
     np.save(folder / "untrainable" / "train.npy", noise_images(16, (1, 28, 28))[:0])
-    meta = json.loads((folder / "noise" / "meta.json").read_text())
+    meta = read_sealed(folder / "noise" / "meta.json", "a meta")
     meta["sizes"]["train"] = 0
     meta["sha256"]["train.npy"] = store.digest(folder / "untrainable" / "train.npy", "sha256")
     meta["content"] = hashlib.sha256(experiment.canonical(sorted(meta["sha256"].items())).encode()).hexdigest()
-    (folder / "untrainable" / "meta.json").write_text(json.dumps(meta))
+    write_sealed(folder / "untrainable" / "meta.json", meta)
 
     shutil.copytree(folder / "noise", folder / "half")
     half = (folder / "noise" / "train.npy").read_bytes()
@@ -223,7 +224,10 @@ CASES: dict[str, Case] = {
         lambda r, o: train(r, o, data="nowhere"),
         ("expected a prepared dataset in", "nowhere", "no meta.json"),
     ),
-    "half a meta.json": (lambda r, o: train(r, o, data="unread"), ("expected JSON in", "meta.json")),
+    "half a meta.json": (
+        lambda r, o: train(r, o, data="unread"),
+        ("expected the description of a dataset in", "meta.json"),
+    ),
     "half an array": (lambda r, o: train(r, o, data="half"), ("expected a complete array", "half/train.npy")),
     "an array with one changed bit": (
         lambda r, o: train(r, o, data="flipped"),

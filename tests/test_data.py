@@ -156,7 +156,7 @@ def test_meta_that_is_not_ours_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected the keys name, .* in .*meta\.json, found none of image_shape"):
         store.load(tmp_path)
     (tmp_path / "meta.json").write_text("{")
-    with pytest.raises(ValueError, match=r"expected JSON in .*meta\.json"):
+    with pytest.raises(ValueError, match=r"expected the description of a dataset in .*meta\.json"):
         store.load(tmp_path)
 
 

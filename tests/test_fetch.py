@@ -4,7 +4,6 @@ import functools
 import gzip
 import hashlib
 import http.server
-import json
 import threading
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from dtri.data import mnist, rawfiles
+from dtri.files import read_sealed
 from workflow.commands import fetch
 from workflow.commands.cli import run
 
@@ -34,7 +34,7 @@ def command(tmp_path: Path, *more: str, module: str = "dtri.data.mnist") -> int:
 
 
 def record(tmp_path: Path) -> dict:
-    return json.loads((tmp_path / "out" / "fetch.json").read_text())
+    return read_sealed(tmp_path / "out" / "fetch.json", "a record")
 
 
 def drop(tmp_path: Path, name: str, content: bytes) -> Path:
@@ -196,7 +196,7 @@ def test_the_real_mnist_files_are_the_originals(tmp_path: Path) -> None:
     out = tmp_path / "fetch.json"
     arguments = ["--module", "dtri.data.mnist", "--raw", str(REAL / "mnist"), "--out", str(out), "--offline"]
     assert fetch.main(arguments) == 0
-    found = json.loads(out.read_text())
+    found = read_sealed(out, "a record")
     assert {name: (entry["size"], entry["md5"]) for name, entry in found.items()} == {
         name: (file.size, file.md5) for name, file in mnist.FILES.items()
     }

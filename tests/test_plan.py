@@ -16,8 +16,8 @@ import pytest
 import torch
 import yaml
 
-from dtri.data import store
 from dtri.experiment import TrainSpec, build, hparam_defaults
+from dtri.files import write_json
 from dtri.report.records import Record
 from workflow import plan
 from workflow.commands import explain
@@ -341,7 +341,7 @@ def test_records_of_other_runs_comparisons_and_networks_are_stale(tmp_path: Path
     )
     path = Path(plan.cell_record("demo", cell, 0))
     for folder, content in (("classifier", {"sha256": "e"}), ("meta", {"content": "d"})):
-        store.write_json(Path(f"results/data/digits/{folder}.json"), content)
+        write_json(Path(f"results/data/digits/{folder}.json"), content)
 
     def stale(**changes) -> tuple[str, ...]:
         replace(record, **changes).write(path)

@@ -104,6 +104,19 @@ def test_nothing_is_read_twice(room: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert read == ["a"]
 
 
+@pytest.mark.parametrize("damage", [b"[]", b'{"a": 3}', b"\xff", None])
+def test_a_damaged_memory_is_done_without(damage: bytes | None, room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are hashed once more, also where a changed digit would have said that they were replaced."""
+    record = fetched(room, "a")
+    memory = record.with_name(".fetch.json.seen")
+    known = memory.read_bytes()
+    sha256 = json.loads(record.read_text())["a"]["sha256"].encode()
+    assert known.count(sha256) == 1
+    memory.write_bytes(known.replace(sha256, b"0" * 64) if damage is None else damage)
+    assert rawfiles.replaced(record, room / "raw") == ""
+    assert memory.read_bytes() == known
+
+
 def test_what_cannot_be_read_is_a_change(room: Path) -> None:
     """Fetching then says what is wrong."""
     record = fetched(room, "a")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dtri.data import store
-from dtri.report.records import Record, write_sealed
+from dtri.files import read_sealed, write_sealed
+from dtri.report.records import Record
 from tests.toys import noise_images
 from workflow import plan
 from workflow.commands import accept, table, verify
@@ -34,7 +35,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     raw = Path("downloads/digits/raw.bin")
     raw.parent.mkdir(parents=True)
     raw.write_bytes(b"raw")
-    store.write_json(data / "fetch.json", {"raw.bin": {"file": "raw.bin", "sha256": store.digest(raw, "sha256")}})
+    write_sealed(data / "fetch.json", {"raw.bin": {"file": "raw.bin", "sha256": store.digest(raw, "sha256")}})
 
     (FOLDER / "late").mkdir(parents=True)
     names = ("model.safetensors", "train.csv", "late/90.safetensors")
@@ -114,14 +115,34 @@ def test_one_changed_bit_is_found(name: str, capsys: pytest.CaptureFixture[str])
     assert lines[0].startswith(f"changed   {name}: expected sha256 ")
 
 
-@pytest.mark.parametrize("name", [RMSE, FOLDER / "train.json", Path("results/data/digits/classifier.json")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        RMSE,
+        FOLDER / "train.json",
+        *(Path(f"results/data/digits/{one}.json") for one in ("classifier", "meta", "fetch")),
+    ],
+)
 def test_a_changed_record_is_found(name: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also the name and the number of classes of a dataset, which no hash of an array holds."""
     values = json.loads(name.read_text())
     name.write_text(json.dumps({**values, "seed": 7}))
     code, lines = verified(capsys, str(name.parent))
     assert code == 1
     assert lines[0].startswith(f"changed   {name}: expected ")
     assert "with the seal" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"raw.bin": {"file": "raw.bin"}}', '{"raw.bin": {"file": 3, "sha256": ""}}']
+)
+def test_a_record_of_raw_files_that_is_none_is_found(content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One without a seal is of an older version."""
+    path = Path("results/data/digits/fetch.json")
+    path.write_text(content)
+    code, lines = verified(capsys, "results")
+    assert (code, lines[-1]) == (1, "13 ok, 1 changed, 0 missing, 0 stale")
+    assert lines[0].startswith(f"changed   {path}: ")
 
 
 @pytest.mark.parametrize("name", ["results/data/digits/test.npy", f"{FOLDER}/model.safetensors"])
@@ -148,8 +169,7 @@ def test_what_a_record_was_made_of_is_missing(name: str, reader: str, capsys: py
 def test_a_dataset_prepared_by_other_code_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
     """And so is what was made of it."""
     path = Path("results/data/digits/meta.json")
-    meta = json.loads(path.read_text())
-    path.write_text(json.dumps({**meta, "source": {"code": "0" * 16}}))
+    write_sealed(path, {**read_sealed(path, "a meta"), "source": {"code": "0" * 16}})
     code, lines = verified(capsys, "results")
     assert code == 1
     stale = [line.split(":")[0].split()[1] for line in lines if line.startswith("stale")]

@@ -28,7 +28,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dtri.data import rawfiles, store
-from dtri.files import reading
+from dtri.files import reading, write_json
 
 TIMEOUT_S = 60.0  # without a byte
 MIN_RATE = 1024  # bytes per second, over TIMEOUT_S
@@ -230,7 +230,7 @@ def _attempt(url: str, part: _Part) -> bool:
             chunks = chain([_head(chunks)], chunks)
             part.discard()
             if not part.file.md5:
-                store.write_json(part.note, {"url": url, "validator": _version(answer)})
+                write_json(part.note, {"url": url, "validator": _version(answer)})
         known = part.file.size if not part.file.of_content else None
         store.check_space(part.path.parent, (total or known or start) - start, f"the rest of {part.name}")
         with _bar(part.name, total, start) as bar:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from dtri.files import digest, reading, write_json
+from dtri.files import digest, read_sealed, reading, write_sealed
 
 _PAGE = re.compile(rb"\s*(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|title|script|meta|\?xml)", re.IGNORECASE)
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
@@ -196,7 +196,7 @@ def replaced(record: Path, folder: Path) -> str:
     size or their times are not those that were seen last.
     """
     try:
-        listed = json.loads(record.read_text())
+        listed = read_sealed(record, "a record of raw files")
         fetched = {name: file["sha256"] for name, file in listed.items() if isinstance(file, dict)}
         paths = {name: folder / listed[name]["file"] for name in fetched}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -215,7 +215,7 @@ def remember(record: Path, name: str, path: Path, sha256: str) -> None:
     """Keep a hash beside a fetch record, with the sizes and times that the files have."""
     known = _memory(record) | {name: {"seen": _seen(path), "sha256": sha256}}
     with contextlib.suppress(OSError):  # it only saves time
-        write_json(_memory_path(record), known)
+        write_sealed(_memory_path(record), {"files": known})
 
 
 def _remembered(record: Path, name: str, path: Path) -> str:
@@ -232,9 +232,10 @@ def _memory_path(record: Path) -> Path:
 
 
 def _memory(record: Path) -> dict[str, dict[str, str]]:
+    """What was seen before; nothing where it was damaged or cannot be read."""
     try:
-        return json.loads(_memory_path(record).read_text())
-    except (OSError, ValueError):
+        return read_sealed(_memory_path(record), "hashes of raw files")["files"]
+    except (OSError, ValueError, LookupError):
         return {}
 
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from dtri.files import digest, reason, remove_partial, write_atomic, write_json
+from dtri.files import digest, read_sealed, reason, remove_partial, write_atomic, write_sealed
 
 SPLITS = ("train", "test", "test_leaky")  # test_leaky: the EGBAD composition of the anomaly detection sets
 HASHED_BYTES = 4 << 30  # files up to this size are hashed whenever they are read, larger ones only by `verify`
@@ -193,7 +193,7 @@ def save(
         "description": arrays.description,
         **examined,
     }
-    write_json(folder / "meta.json", meta)
+    write_sealed(folder / "meta.json", meta)
     return meta
 
 
@@ -202,11 +202,8 @@ def load(folder: Path) -> Dataset:
     path = Path(folder) / "meta.json"
     if not path.is_file():
         raise FileNotFoundError(f"expected a prepared dataset in {folder}, found no meta.json there")
-    try:
-        meta = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"expected JSON in {path}, found: {error}; delete it and give the command again") from error
-    missing = [key for key in _META_KEYS if not isinstance(meta, dict) or key not in meta]
+    meta = read_sealed(path, "the description of a dataset")
+    missing = [key for key in _META_KEYS if key not in meta]
     if missing:
         raise ValueError(f"expected the keys {', '.join(_META_KEYS)} in {path}, found none of {', '.join(missing)}")
     if (content := _content(meta["sha256"])) != meta["content"]:

@@ -4,20 +4,16 @@ A record never travels without its n, its protocol and the identity of what made
 rest.
 """
 
-import hashlib
-import json
 import os
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtri.files import reason, write_text
+from dtri.files import AGAIN, read_sealed, reason, write_sealed
 
 if TYPE_CHECKING:
     import numpy as np
-
-AGAIN = "delete it and give the command again, which makes it anew"
 
 
 @dataclass(frozen=True)
@@ -68,36 +64,6 @@ class Record:
             return cls(**values)
         except TypeError as error:
             raise ValueError(f"expected a measurement record in {path}, found: {error}; {AGAIN}") from error
-
-
-def write_sealed(path: Path, values: dict[str, Any]) -> None:
-    """Sorted, indented JSON of `values` and of their "seal", written atomically."""
-    sealed = {**values, "seal": _seal(values)}
-    write_text(path, json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def read_sealed(path: Path, what: str) -> dict[str, Any]:
-    """The values, without their seal; a file that has none is of an older version and passes.
-
-    FileNotFoundError, or ValueError naming the file when it is damaged or was changed.
-    """
-    try:
-        values = json.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"expected {what} in {path}, found no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"expected {what} in {path}, found: {error}; {AGAIN}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"expected {what} in {path}, found a {type(values).__name__}; {AGAIN}")
-    expected = values.pop("seal", None)
-    if expected is not None and expected != (found := _seal(values)):
-        raise ValueError(f"expected {what} with the seal {expected[:12]} in {path}, found {found[:12]}; {AGAIN}")
-    return values
-
-
-def _seal(values: dict[str, Any]) -> str:
-    """sha256 of the canonical JSON of what a reader of the file will find."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def read_arrays(path: Path, mapped: bool = False) -> "np.ndarray | np.lib.npyio.NpzFile":

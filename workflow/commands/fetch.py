@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from dtri.data import download, image_folder, rawfiles
-from dtri.files import digest, write_json
+from dtri.files import digest, write_sealed
 from workflow.commands.cli import run
 from workflow.commands.prepare import dataset_module  # not the other way: how a file came here changes no image
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         record[args.index] = described(args.raw, index, rawfiles.sha256_of(index))
     for name, file in record.items():
         rawfiles.remember(args.out, name, args.raw / file["file"], file["sha256"])
-    write_json(args.out, record | ({"replaced": args.replaced} if args.replaced else {}))
+    write_sealed(args.out, record | ({"replaced": args.replaced} if args.replaced else {}))
     return 0
 
 

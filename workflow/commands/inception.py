@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from dtri.files import write_json
+from dtri.files import write_sealed
 from dtri.metrics.features import check_inception_weights
 from workflow.commands.cli import run
 
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path)
     arguments = parser.parse_args(argv)
 
-    write_json(arguments.out, {"file": arguments.weights.name, "sha256": check_inception_weights(arguments.weights)})
+    write_sealed(arguments.out, {"file": arguments.weights.name, "sha256": check_inception_weights(arguments.weights)})
     return 0
 
 

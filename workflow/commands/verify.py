@@ -19,7 +19,6 @@ stale is not judged here, since they do not say how they were made: Snakemake kn
 """
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from dtri.data import rawfiles, store
-from dtri.report.records import read_sealed
+from dtri.files import read_sealed, reason
 from workflow import plan
 from workflow.commands.cli import run
 
@@ -110,13 +109,14 @@ def _prepared(path: Path) -> Iterator[Finding]:
 def _raw(path: Path, downloads: Path) -> Iterator[Finding]:
     """Raw files may be deleted once they are prepared; those that are there have to be the same."""
     try:
-        listed, kin = json.loads(path.read_text("utf-8")), plan.dataset(path.parent.name).kin
-    except ValueError as error:
-        yield Finding("changed", path, str(error))
+        listed, kin = read_sealed(path, "a record of raw files"), plan.dataset(path.parent.name).kin
+        hashes = {downloads / kin / one["file"]: one["sha256"] for one in listed.values() if isinstance(one, dict)}
+    except (ValueError, LookupError, TypeError) as error:
+        yield Finding("changed", path, reason(error))
         return
-    for file in listed.values():
-        if isinstance(file, dict) and (raw := downloads / kin / file["file"]).exists():
-            yield _hashed_raw(raw, file["sha256"])
+    for raw, expected in hashes.items():
+        if raw.exists():
+            yield _hashed_raw(raw, expected)
 
 
 def _hashed_raw(path: Path, expected: str) -> Finding:
