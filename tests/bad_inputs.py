@@ -429,7 +429,10 @@ CONFIGURATIONS = {
         ("models.yaml, line ", "'digit'")),
     "an entry that contains itself": ("presets", None, "a: &a {b: *a}\n", ("presets.yaml, line 1", "contains itself")),
     "text that is not UTF-8": ("models", None, "vae: {label: \udce9}\n", ("UTF-8 text in models.yaml",)),
-    "a Python object": ("presets", "width: 0.125", "width: !!python/name:os.system ", ("presets.yaml, line ", "!!python/name")),
+    "a Python object": (
+        *("presets", "width: 0.125", "width: !!python/name:os.system "),
+        ("presets.yaml, line ", "!!python/name"),
+    ),
     "a number as a name": ("presets", "lite:\n", "1:\n", ("presets.yaml, line ", "text as a key", "'1'")),
     "a name with a capital": ("presets", "lite:\n", "Lite:\n", ("presets.yaml, line ", "Lite", "a-z")),
     "a reserved name": ("presets", "lite:\n", "data:\n", ("presets.yaml, line ", "data", "reference")),

@@ -382,7 +382,7 @@ def test_html_escapes():
 
 def test_a_frame_of_another_table_or_an_unknown_format_is_refused():
     frame = fake(TABLE2)
-    with pytest.raises(ValueError, match="expected the 36 rows of table3"):
+    with pytest.raises(ValueError, match="expected the 44 rows of table3"):
         render(TABLE3, frame, DEMO, "md")
     with pytest.raises(ValueError, match="found 'docx'"):
         render(TABLE2, frame, DEMO, "docx")
