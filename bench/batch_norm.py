@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     train, test = np.array(dataset.images("train")), np.array(dataset.images("test")[:N])
     known = set()
     if arguments.out.exists():
-        with open(arguments.out) as file:
+        with open(arguments.out, encoding="utf-8") as file:
             known = {(row["system"], int(row["seed"])) for row in csv.DictReader(file)}
     else:
         append(arguments.out, COLUMNS)
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def append(path: Path, row: tuple) -> None:
-    with open(path, "a", newline="") as file:
+    with open(path, "a", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerow(format(v, ".4g") if isinstance(v, float) else v for v in row)
 
 

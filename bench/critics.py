@@ -233,7 +233,7 @@ def _has(table: Path, key: dict[str, Any]) -> bool:
 
 def _append(table: Path, row: dict[str, Any]) -> None:
     new = not table.exists()
-    with table.open("a", newline="") as file:
+    with table.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, row, lineterminator="\n")
         if new:
             writer.writeheader()

@@ -259,7 +259,7 @@ def report(table: Path) -> None:
     rows = tidied(pd.read_csv(table))
     tables = (summarised(rows), by_corruption(rows))
     texts = (HEAD, tables[0].to_markdown(index=False), BY_CORRUPTION, tables[1].to_markdown(index=False))
-    table.with_suffix(".md").write_text("\n\n".join((*texts, correlations(rows))) + "\n")
+    table.with_suffix(".md").write_text("\n\n".join((*texts, correlations(rows))) + "\n", encoding="utf-8")
     draw(rows).savefig(table.with_suffix(".png"), dpi=110, metadata={"Software": None})
 
 

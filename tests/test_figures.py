@@ -169,7 +169,7 @@ def texts(figure) -> str:
 @pytest.mark.parametrize(
     "name,axes",
     [
-        ("systems", 16),
+        ("systems", 17),
         ("samples", 5),
         ("reconstructions", 8),
         ("histograms", 10),
