@@ -211,7 +211,7 @@ def test_weights_before_the_end_are_made_anew_with_the_summary(capsys: pytest.Ca
 
 def test_images_that_both_splits_share_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("results/data/digits/meta.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), "n_test_in_train": 3}))
+    write_sealed(path, read_sealed(path, "a dataset") | {"n_test_in_train": 3})
     code, lines = verified(capsys, "results")
     assert (code, lines[0]) == (0, f"ok        {path}: 3 test images are training images too")
 
