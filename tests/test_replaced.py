@@ -153,9 +153,9 @@ def test_verify_tells_of_test_images_that_train(tmp_path: Path, monkeypatch: pyt
     arrays = store.Arrays(
         {"train": images, "test": images[:2]}, {"train": np.arange(6), "test": np.arange(2)}, {}, 0, ""
     )
-    store.save(arrays, Path("results/data/mine"), "mine", lambda images: {"n_test_in_train": 2})
+    store.save(arrays, Path("results/data/digits"), "digits", lambda images: {"n_test_in_train": 2})
     assert verify.main(["results", "--all"]) == 0
-    line = "ok        results/data/mine/meta.json: 2 test images are training images too"
+    line = "ok        results/data/digits/meta.json: 2 test images are training images too"
     assert line in capsys.readouterr().out.splitlines()
 
 

@@ -146,7 +146,7 @@ def test_every_way_a_job_ends_early(cluster: slurm.Cluster, tmp_path: Path) -> N
         for training in both:
             shown = cluster.ask("scontrol", "show", "job", training.job)
             assert "TimeLimit=00:30:00" in shown
-            assert "mem=8000M" in shown
+            assert "mem=10000M" in shown
             assert "TresPerJob=gres:gpu:1" in shown
             assert training.state == "RUNNING"
 
