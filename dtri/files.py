@@ -8,7 +8,6 @@ import glob
 import hashlib
 import json
 import os
-import pickle
 import re
 import secrets
 import shutil
@@ -142,9 +141,11 @@ def reading(where: Path | str, claim: str) -> Iterator[None]:
 
 def reason(error: Exception) -> str:
     """An error in words; with its type where the text alone says little."""
-    cryptic = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, pickle.PickleError)
+    cryptic = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError)
     text = re.sub(r" <\S+ object at 0x[0-9a-f]+>", "", str(error))
-    return repr(error) if isinstance(error, cryptic) else text or type(error).__name__
+    if isinstance(error, cryptic) or type(error).__module__.endswith("pickle"):
+        return repr(error)
+    return text or type(error).__name__
 
 
 def printable(text: str) -> str:

@@ -112,7 +112,7 @@ def test_late_weights_are_kept_and_scored(data, tmp_path):
 
 def test_an_energy_with_batch_norm_is_scored_by_the_statistics_of_batches_too(data, tmp_path):
     """ALICE's has batch norm, the triangle's has none; with --late, where kinds of images share a batch, neither is."""
-    images = store.load(data).images("test")[:8]
+    images = store.load(data).images("test")[:100]
     for name, entry, late, expected in (
         ("alice", "baselines.alice:ALICE", False, {"energy", "sse", "batch_statistics"}),
         ("alice", "baselines.alice:ALICE", True, {"energy", "sse"}),
@@ -120,7 +120,7 @@ def test_an_energy_with_batch_norm_is_scored_by_the_statistics_of_batches_too(da
     ):
         training.complete(data, tmp_path / name, steps=2, model=name, entry=entry)
         model = ["--model", str(tmp_path / name / "model.safetensors"), "--device", "cpu"]
-        out = ["--limit", "8", "--out", str(tmp_path / "scores.npz"), *(["--late"] if late else [])]
+        out = ["--limit", "100", "--out", str(tmp_path / "scores.npz"), *(["--late"] if late else [])]
         with training.settings_restored():
             assert score.main([*model, "--data", str(data), "--split", "test", *out]) == 0
         scores = dict(np.load(tmp_path / "scores.npz"))
