@@ -248,7 +248,8 @@ def test_a_figure_is_drawn_again_alone(copy: Path) -> None:
 def test_a_table_is_rendered_again_alone(copy: Path) -> None:
     with edited(copy, {"workflow/tables/table1.py": code}):
         jobs = jobs_after(copy)
-    assert rules(jobs) == {"table", "overview"}
+    assert rules(jobs) == {"table", "overview", "figure"}
+    assert values(jobs, "figure") == {"systems"}  # which shows the systems of the tables
     assert values(jobs, "table") == {"table1"}
     assert values(jobs, "preset") == {"demo", "lite"}
 
