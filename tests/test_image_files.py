@@ -49,6 +49,9 @@ LEFTOVERS = (
     "train/__MACOSX/cat/._0.png",
     "train/cat/._0.png",
     "train/cat/@eaDir/0.png",
+    "train/@Recycle/0.png",
+    "~snapshot/train/cat/0.png",
+    "System Volume Information/train/cat/0.png",
     ".Trash-1000/train/cat/0.png",
 )
 
@@ -125,6 +128,14 @@ def test_a_folder_that_denies_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_folder_named_like_an_image_is_a_folder(tmp_path: Path) -> None:
     write_folder(tmp_path / "a", {"train/cat.png/0.png": png(), "test/cat.png/1.png": png((1, 1, 1))})
     assert folder_images(tmp_path, "a", labels="folder").source["classes"] == ["cat.png"]
+
+
+def test_classes_that_differ_in_the_form_of_an_accent_are_refused(tmp_path: Path) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    images = {f"train/{composed}/0.png": png(), f"train/{apart}/1.png": png(), f"test/{composed}/2.png": png()}
+    write_zip(tmp_path / "a.zip", images)
+    with pytest.raises(ValueError, match="expected classes that differ in more than case"):
+        folder_images(tmp_path, labels="folder")
 
 
 def test_classes_that_differ_in_case_are_refused(tmp_path: Path) -> None:

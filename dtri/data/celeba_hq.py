@@ -14,6 +14,7 @@ that it is read once, from front to back. Neither the authors nor the papers pub
 
 import hashlib
 import json
+import os
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
@@ -63,7 +64,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         "module": _MODULE,
         "archive": archive.name,
         "archive_sha256": sha256,
-        "paths_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        "paths_sha256": hashlib.sha256(os.fsencode("\n".join(names))).hexdigest(),
         "n_source": len(names),
         "filter": f"box, {SIDE // shape[1]}x{SIDE // shape[1]}",
         "holdout": n_test,

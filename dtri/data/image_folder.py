@@ -34,6 +34,7 @@ from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -343,9 +344,13 @@ def _ignored(names: Iterable[str]) -> dict[str, int]:
 
 
 def _check_classes(classes: list[str], archive: Path) -> None:
-    """Classes that differ in case alone would be one on other systems, and are one by mistake on this."""
-    for first, second in pairwise(sorted(classes, key=lambda name: (name.casefold(), name))):
-        if first.casefold() == second.casefold():
+    """Classes that differ in case or in the form of an accent would be one elsewhere, and are one by mistake here."""
+
+    def folded(name: str) -> str:
+        return normalize("NFC", normalize("NFC", name).casefold())
+
+    for first, second in pairwise(sorted(classes, key=lambda name: (folded(name), name))):
+        if folded(first) == folded(second):
             raise ValueError(f"expected classes that differ in more than case, found {first} and {second} ({archive})")
 
 

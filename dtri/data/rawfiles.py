@@ -20,7 +20,10 @@ from dtri.files import digest, read_sealed, reading, write_sealed
 _PAGE = re.compile(rb"\s*(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|title|script|meta|\?xml)", re.IGNORECASE)
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
-_LEFTOVERS = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN"}  # folders that systems add, with pictures in them
+_LEFTOVERS = {  # folders that systems add, with pictures in them
+    *("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "@Recycle", "System Volume Information"),
+    *("#snapshot", "~snapshot", "@Recently-Snapshot"),
+}
 PAGE_BYTES = 1 << 16  # how far into a file its web page's title is looked for
 
 
