@@ -12,7 +12,7 @@ networks at 64 px.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -43,7 +43,8 @@ class Hparams:
 
 @dataclass(frozen=True)
 class Sampler:
-    steps: int = 1200  # from noise: langevin_steps / reinit, as long as a chain lives in the replay buffer on average
+    # From noise: langevin_steps / reinit, as long as a chain lives in the replay buffer on average.
+    steps: Annotated[int, "may be 0"] = 1200
     step_size: float = 10.0  # as in training
     noise: float = 0.005  # as in training
     gradient_clip: float = 0.01  # as in training
