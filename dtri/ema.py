@@ -15,7 +15,7 @@ class EMA:
 
     def __init__(self, model: Model):
         state = model.state_dict() if model.ema_decay else {}
-        self.weights = _copy(state)
+        self.weights = _copy(state) if state else {}
         parameters = {name for name, _ in model.named_parameters()}
         means = {name for name in state if name.endswith(("running_mean", "running_var"))}
         # Pairs of the average and what it follows, which stays where it is: to look for it costs the host more than a
