@@ -1,5 +1,6 @@
 """Records to tidy rows and rendered tables: statuses, verdicts, spreads, and what must be visible in every format."""
 
+import html
 import io
 import re
 from html.parser import HTMLParser
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dtri.report.cells import Aside, Cell, Found, Table
+from dtri.report.cells import Cell, CellResult, ReferenceColumn, Table
 from dtri.report.records import Record, read_arrays
 from dtri.report.render import render
 from dtri.report.tidy import COLUMNS, tidy, verdict
@@ -65,7 +66,7 @@ def make_record(value: float | None, seed: int = 0, **changes) -> Record:
     return Record(**(base | changes))
 
 
-def row_of(found: list[Found], cell: Cell | None = None) -> dict:
+def row_of(found: list[CellResult], cell: Cell | None = None) -> dict:
     """The tidy row of one cell whose seeds 0, 1, ... gave `found`."""
     cell = cell or make_cell()
     frame = tidy(Table("table9", "One cell", (cell,)), "paper", range(len(found)), lambda _, seed: found[seed])
@@ -73,15 +74,15 @@ def row_of(found: list[Found], cell: Cell | None = None) -> dict:
     return frame.iloc[0].to_dict()
 
 
-def current(value: float | None, **changes) -> Found:
-    return Found(make_record(value, **changes), measured_on="cifar10")
+def current(value: float | None, **changes) -> CellResult:
+    return CellResult(make_record(value, **changes), measured_on="cifar10")
 
 
-def stale(value: float) -> Found:
-    return Found(make_record(value), stale=("training code changed",), measured_on="cifar10")
+def stale(value: float) -> CellResult:
+    return CellResult(make_record(value), stale=("training code changed",), measured_on="cifar10")
 
 
-NOTHING = Found(None, comparable=False, reason="demo preset")
+NOTHING = CellResult(None, comparable=False, reason="demo preset")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ NOTHING = Found(None, comparable=False, reason="demo preset")
         ([stale(0.9), NOTHING], "stale", "0.9"),
     ],
 )
-def test_status(found: list[Found], status: str, values: str):
+def test_status(found: list[CellResult], status: str, values: str):
     row = row_of(found)
     assert (row["status"], row["values"]) == (status, values)
     assert row["n_seeds"] == len(values.split(";")) * bool(values)
@@ -170,7 +171,7 @@ def test_no_verdict_without_both_numbers():
 
 
 def test_one_incomparable_seed_makes_the_row_incomparable():
-    odd = Found(make_record(0.2), measured_on="digits", comparable=False, reason="digits stand in")
+    odd = CellResult(make_record(0.2), measured_on="digits", comparable=False, reason="digits stand in")
     row = row_of([current(0.2), odd])
     assert (row["verdict"], row["comparable"], row["reason"]) == ("not comparable", "no", "digits stand in")
     assert row["measured_on"] == "cifar10; digits"
@@ -186,7 +187,7 @@ def test_a_printed_value_that_this_split_cannot_give_is_not_compared_with():
 
 
 def test_reasons_of_what_is_missing_or_stale():
-    assert row_of([Found(None, expected=False)])["reason"] == "not in the configuration"
+    assert row_of([CellResult(None, expected=False)])["reason"] == "not in the configuration"
     assert row_of([NOTHING])["reason"] == "not run"
     assert row_of([stale(0.2), current(0.2), stale(0.2)])["reason"] == "stale (seed 0, 2): training code changed"
     assert row_of([current(0.2)])["reason"] == ""
@@ -225,7 +226,7 @@ def test_other_protocols_are_rows_behind_the_cells_and_in_no_picture_of_the_tabl
         current(None),
     ]
     table = Table("table9", "Two cells", (make_cell(), make_cell(model="ali", row="ALI")))
-    frame = tidy(table, "paper", range(3), lambda cell, seed: found[seed] if cell.model == "vae" else Found(None))
+    frame = tidy(table, "paper", range(3), lambda cell, seed: found[seed] if cell.model == "vae" else CellResult(None))
     assert list(frame["variant"]) == ["", "", "one", "two"]
     first, _, one, two = frame.to_dict("records")
     assert (first["ci_low"], first["ci_high"]) == (pytest.approx(0.15), pytest.approx(0.35))
@@ -258,15 +259,15 @@ def test_a_record_without_the_score_is_no_measurement():
 def fake(table: Table, preset: str = "demo") -> pd.DataFrame:
     """A frame with every status: cells take turns."""
 
-    def lookup(cell: Cell, seed: int) -> Found:
+    def lookup(cell: Cell, seed: int) -> CellResult:
         turn = table.cells.index(cell) % 7
         where = {} if preset == "paper" else {"measured_on": "digits", "comparable": False, "reason": "digits stand in"}
         record = make_record((cell.published or 0.5) * (1 + 0.01 * seed), seed, extractor="inception 0123456789ab")
         if turn == 0 or (turn == 1 and seed == 2):
-            return Found(None, reason="not run")
+            return CellResult(None, reason="not run")
         if turn == 2 and seed == 0:
-            return Found(make_record(None, seed), **where)
-        return Found(record, stale=("data changed",) if turn == 3 else (), **where)
+            return CellResult(make_record(None, seed), **where)
+        return CellResult(record, stale=("data changed",) if turn == 3 else (), **where)
 
     return tidy(table, preset, SEEDS, lookup)
 
@@ -328,7 +329,7 @@ def test_incomparable_numbers_stand_in_brackets_and_comparable_ones_do_not(fmt: 
             table,
             "paper",
             (0,),
-            lambda *_, c=comparable: Found(make_record(0.345), comparable=c, reason="lite budgets"),
+            lambda *_, c=comparable: CellResult(make_record(0.345), comparable=c, reason="lite budgets"),
         )
         for comparable in (True, False)
     }
@@ -340,7 +341,12 @@ def test_incomparable_numbers_stand_in_brackets_and_comparable_ones_do_not(fmt: 
 
 
 def test_levels_stand_beside_their_rows():
-    table = Table("table9", "Levels", (make_cell(),), asides=(Aside("rmse", "chance", "chance", (("VAE", "0.388"),)),))
+    table = Table(
+        "table9",
+        "Levels",
+        (make_cell(),),
+        references=(ReferenceColumn("rmse", "chance", "chance", (("VAE", "0.388"),)),),
+    )
     frame = tidy(table, "paper", (0,), lambda *_: current(0.4, extra={"chance": 0.351, "minimum": 0.2}))
     assert "| 0.388<br>0.351 |" in render(table, frame, "paper", "md")
 
@@ -412,8 +418,7 @@ def plain_text(text: str, fmt: str) -> str:
         text = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
         text = re.sub(r"<sup.*?</sup>", "", text)
         text = re.sub(r"</?(div|td|th|li|tr|p|span|b|h\d|br)\b[^>]*>", " ", text)
-        for entity, character in (("&#x27;", "'"), ("&quot;", '"'), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")):
-            text = text.replace(entity, character)
+        text = html.unescape(text)
     if fmt == "md":
         text = re.sub(r"<sup>.*?</sup>", "", text).replace("<br>", " ").replace("\\", "").replace("**", "")
     if fmt == "tex":

@@ -140,7 +140,7 @@ def test_critics_of_unknown_sign_are_shown_both_ways():
 
 
 def test_minimum_auprc_follows_from_the_share_of_anomalies():
-    chance, minimum = (dict(aside.values) for aside in TABLE4.asides[:2])
+    chance, minimum = (dict(column.values) for column in TABLE4.references[:2])
     for row, text in chance.items():
         p = float(text)
         assert 1 + (1 - p) * log(1 - p) / p == pytest.approx(float(minimum[row]), abs=1e-3)

@@ -42,7 +42,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Aside:
+class ReferenceColumn:
     """A column of reference levels beside the cells of one metric, such as the chance level of an AUPRC.
 
     `measure` names the column of the tidy frame that holds the same level for the data really measured on;
@@ -67,11 +67,11 @@ class Table:
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
     headings: tuple[tuple[str, str, str], ...] = ()
-    asides: tuple[Aside, ...] = ()
+    references: tuple[ReferenceColumn, ...] = ()
 
 
 @dataclass(frozen=True)
-class Found:
+class CellResult:
     """What is on disk for one cell and seed.
 
     `stale` lists why the record was made by something other than this checkout (empty: current). `measured_on` is the
@@ -91,7 +91,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Want:
+class FigureInput:
     """One per-run product that a figure draws, in the papers' names; the plan resolves stand-ins and paths.
 
     `file` is relative to the run's folder, or "data:<file>" for the dataset's own images (then `model` is ""). Where
@@ -108,7 +108,7 @@ class Want:
 class Product:
     """A wanted file that the plan resolved: the paper's keys, what was really used, and where the file lies.
 
-    `file` and `against` are those of the Want; `measured_on` and `against_on` are the datasets really used.
+    `file` and `against` are those of the FigureInput; `measured_on` and `against_on` are the datasets really used.
     """
 
     dataset: str

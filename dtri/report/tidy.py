@@ -1,55 +1,61 @@
 """Records to one tidy frame per table: published beside measured, one row per cell."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from statistics import mean, stdev
 
 import pandas as pd
 
-from dtri.report.cells import Cell, Found, Table
+from dtri.report.cells import Cell, CellResult, Table
 from dtri.report.records import Record
 
-COLUMNS = (
-    "table",
-    "paper",
-    "metric",
-    "dataset",
-    "model",
-    "published",
-    "published_std",
-    "published_note",
-    "mean",
-    "std",
-    "n_seeds",
-    "values",
-    "n_samples",
-    "n_reference",
-    "protocol",
-    "extractor",
-    "status",
-    "tolerance",
-    "verdict",
-    "gpu_hours",
-    "against",
-    "score",
-    "measured_on",
-    "variant",
-    "ci_low",
-    "ci_high",
-    "chance",
-    "minimum",
-    "noise",
-    "preset",
-    "comparable",
-    "reason",
-    "train_seconds",
-    "measure_seconds",
-    "train_device",
-    "average_precision",
-    "warning",
-)
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the tidy frame: a cell, its published number and what was measured. Fields are columns in order."""
+
+    table: str
+    paper: str
+    metric: str
+    dataset: str
+    model: str
+    published: float | None
+    published_std: float | None
+    published_note: str
+    mean: float | None
+    std: float | None
+    n_seeds: int
+    values: str
+    n_samples: str
+    n_reference: str
+    protocol: str
+    extractor: str
+    status: str
+    tolerance: float | None
+    verdict: str
+    gpu_hours: float | None
+    against: str
+    score: str
+    measured_on: str
+    variant: str
+    ci_low: float | None
+    ci_high: float | None
+    chance: float | None
+    minimum: float | None
+    noise: float | None
+    preset: str
+    comparable: str
+    reason: str
+    train_seconds: float | None
+    measure_seconds: float | None
+    train_device: str
+    average_precision: float | None
+    warning: str
+
+
+COLUMNS = tuple(column.name for column in fields(Row))
 IMPOSSIBLE = "the printed value is below the minimum possible on the data measured on"
-Lookup = Callable[[Cell, int], Found]
+Lookup = Callable[[Cell, int], CellResult]
 
 
 def tidy(table: Table, preset: str, seeds: Sequence[int], lookup: Lookup) -> pd.DataFrame:
@@ -66,19 +72,17 @@ def tidy(table: Table, preset: str, seeds: Sequence[int], lookup: Lookup) -> pd.
         rows.append(_row(table, preset, cell, found, seeds))
         for name in [] if cell.score else _variants(found):
             varied = [_varied(one, name) for one in found]
-            further.append({**_row(table, preset, cell, varied, seeds), "variant": name})
-    frame = pd.DataFrame(rows + further, columns=list(COLUMNS))
-    floats = ["published", "published_std", "mean", "std", "tolerance", "gpu_hours", "chance", "minimum", "noise"]
-    floats.append("average_precision")
-    return frame.astype(dict.fromkeys([*floats, "ci_low", "ci_high", "train_seconds", "measure_seconds"], "float64"))
+            further.append(replace(_row(table, preset, cell, varied, seeds), variant=name))
+    frame = pd.DataFrame([vars(row) for row in rows + further], columns=list(COLUMNS))
+    return frame.astype({column.name: "float64" for column in fields(Row) if column.type == float | None})
 
 
-def _variants(found: Sequence[Found]) -> list[str]:
+def _variants(found: Sequence[CellResult]) -> list[str]:
     """Names of the other protocols that the records measured, in their order."""
     return list(dict.fromkeys(n for f in found if f.record is not None for n in f.record.extra.get("variants", {})))
 
 
-def _varied(found: Found, name: str) -> Found:
+def _varied(found: CellResult, name: str) -> CellResult:
     """The record of the same quantity by another protocol; one that lacks it counts as none."""
     record = found.record
     if record is None or name not in record.extra.get("variants", {}):
@@ -89,7 +93,7 @@ def _varied(found: Found, name: str) -> Found:
     return replace(found, record=varied, comparable=False, reason=f"another protocol: {name}")
 
 
-def _scored(found: Found, score: str) -> Found:
+def _scored(found: CellResult, score: str) -> CellResult:
     """The record with the named score's value in place of the energy's; one that lacks the score counts as none."""
     record = found.record
     if not score or record is None:
@@ -106,7 +110,7 @@ def _scored(found: Found, score: str) -> Found:
     return replace(found, record=replace(record, value=value, protocol=protocol, extra={**record.extra, **own}))
 
 
-def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: Sequence[int]) -> dict:
+def _row(table: Table, preset: str, cell: Cell, found: Sequence[CellResult], seeds: Sequence[int]) -> Row:
     current = [f for f in found if f.record is not None and not f.stale]
     shown = current or [f for f in found if f.record is not None]
     records = [f.record for f in shown]
@@ -117,45 +121,45 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[Found], seeds: S
     impossible = None not in (minimum, cell.published) and cell.published < minimum
     warning = _joined(r.extra.get("warning") for r in records)
     comparable = all(f.comparable for f in shown) and not impossible and not warning
-    return {
-        "table": table.name,
-        "paper": cell.paper,
-        "metric": cell.metric,
-        "dataset": cell.dataset,
-        "model": cell.model,
-        "published": cell.published,
-        "published_std": cell.published_std,
-        "published_note": cell.note,
-        "mean": average,
-        "std": stdev(values) if len(values) > 1 else None,
-        "n_seeds": len(values),
-        "values": ";".join(format(value, ".6g") for value in values),
-        "n_samples": _joined(r.n_samples for r in records),
-        "n_reference": _joined(r.n_reference for r in records),
-        "protocol": _joined(r.protocol for r in records),
-        "extractor": _joined(r.extractor for r in records),
-        "status": status,
-        "tolerance": None if cell.published is None else cell.tolerance,
-        "verdict": "" if status == "stale" else verdict(cell, average, comparable),
-        "gpu_hours": _total(r.gpu_hours for r in records),
-        "against": cell.against,
-        "score": cell.score,
-        "measured_on": _joined(f.measured_on for f in shown),
-        "variant": "",
-        "ci_low": None if cell.score else _agreed(r.extra.get("ci_low") for r in records),
-        "ci_high": None if cell.score else _agreed(r.extra.get("ci_high") for r in records),
-        "chance": _agreed(r.extra.get("chance") for r in records),
-        "minimum": minimum,
-        "noise": _agreed(r.extra.get("noise") for r in records),
-        "preset": preset,
-        "comparable": ("yes" if comparable else "no") if records else "",
-        "reason": "; ".join([IMPOSSIBLE] * impossible + _reasons(found, shown, seeds)),
-        "train_seconds": _total(r.train_seconds for r in records),
-        "measure_seconds": _total(r.seconds for r in records),
-        "train_device": _joined(r.train_device for r in records),
-        "average_precision": _agreed(r.extra.get("average_precision") for r in records),
-        "warning": warning,
-    }
+    return Row(
+        table=table.name,
+        paper=cell.paper,
+        metric=cell.metric,
+        dataset=cell.dataset,
+        model=cell.model,
+        published=cell.published,
+        published_std=cell.published_std,
+        published_note=cell.note,
+        mean=average,
+        std=stdev(values) if len(values) > 1 else None,
+        n_seeds=len(values),
+        values=";".join(format(value, ".6g") for value in values),
+        n_samples=_joined(r.n_samples for r in records),
+        n_reference=_joined(r.n_reference for r in records),
+        protocol=_joined(r.protocol for r in records),
+        extractor=_joined(r.extractor for r in records),
+        status=status,
+        tolerance=None if cell.published is None else cell.tolerance,
+        verdict="" if status == "stale" else verdict(cell, average, comparable),
+        gpu_hours=_total(r.gpu_hours for r in records),
+        against=cell.against,
+        score=cell.score,
+        measured_on=_joined(f.measured_on for f in shown),
+        variant="",
+        ci_low=None if cell.score else _agreed(r.extra.get("ci_low") for r in records),
+        ci_high=None if cell.score else _agreed(r.extra.get("ci_high") for r in records),
+        chance=_agreed(r.extra.get("chance") for r in records),
+        minimum=minimum,
+        noise=_agreed(r.extra.get("noise") for r in records),
+        preset=preset,
+        comparable=("yes" if comparable else "no") if records else "",
+        reason="; ".join([IMPOSSIBLE] * impossible + _reasons(found, shown, seeds)),
+        train_seconds=_total(r.train_seconds for r in records),
+        measure_seconds=_total(r.seconds for r in records),
+        train_device=_joined(r.train_device for r in records),
+        average_precision=_agreed(r.extra.get("average_precision") for r in records),
+        warning=warning,
+    )
 
 
 def verdict(cell: Cell, average: float | None, comparable: bool) -> str:
@@ -170,7 +174,7 @@ def verdict(cell: Cell, average: float | None, comparable: bool) -> str:
     return "better" if (difference < 0) == (cell.direction == "lower") else "worse"
 
 
-def _status(current: list[Found], shown: list[Found], n_seeds: int) -> str:
+def _status(current: list[CellResult], shown: list[CellResult], n_seeds: int) -> str:
     if not shown:
         return "missing"
     if not current:
@@ -181,7 +185,7 @@ def _status(current: list[Found], shown: list[Found], n_seeds: int) -> str:
     return "measured" if len(current) == n_seeds else "partial"
 
 
-def _reasons(found: Sequence[Found], shown: list[Found], seeds: Sequence[int]) -> list[str]:
+def _reasons(found: Sequence[CellResult], shown: list[CellResult], seeds: Sequence[int]) -> list[str]:
     """Why the row is not simply a comparable measurement; empty where it is one."""
     if not shown:
         return [_joined("not run" if f.expected else f.reason or "not in the configuration" for f in found)]

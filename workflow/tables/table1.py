@@ -6,7 +6,7 @@ the published value; split noise is about 1 %, and the number of splits and the 
 unpublished, add more.
 """
 
-from dtri.report.cells import Aside, Cell, Table, blank_note, printed
+from dtri.report.cells import Cell, ReferenceColumn, Table, blank_note, printed
 
 A_COLUMNS = (
     ("vae", "VAE"),
@@ -132,7 +132,7 @@ TABLE = Table(
             for (model, column), text in zip(B_COLUMNS, B_FID, strict=True)
         ),
     ),
-    asides=(Aside("fid", "uniform noise", "noise", ()),),
+    references=(ReferenceColumn("fid", "uniform noise", "noise", ()),),
     notes=(
         "'Ours' trains the inference network with Eq. 15 of paper A, 'Ours(+)' with Eq. 17. "
         "'Divergence triangle (B)' is the column that paper B calls 'Ours'.",

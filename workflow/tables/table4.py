@@ -5,7 +5,7 @@ ten epochs of presumably one run, so it understates the difference between two r
 largest printed spread.
 """
 
-from dtri.report.cells import Aside, Cell, Table, blank_note, printed
+from dtri.report.cells import Cell, ReferenceColumn, Table, blank_note, printed
 
 A_COLUMNS = (  # system, score ("": its energy), heading
     ("vae", "", "VAE"),
@@ -75,8 +75,8 @@ TABLE = Table(
         ),
         *(cell("auprc_leaky", row, *column, "") for row, _ in A_AUPRC for column in A_COLUMNS),
     ),
-    asides=tuple(
-        Aside(metric, heading, measure, values)
+    references=tuple(
+        ReferenceColumn(metric, heading, measure, values)
         for metric in ("auprc", "auprc_leaky")
         for heading, measure, values in (
             ("chance level", "chance", CHANCE),
