@@ -16,12 +16,14 @@ class Cell:
 
     `dataset` and `model` are keys of the configuration (a system or dataset that does not exist yet renders as
     missing); `metric` is a record name such as "fid", "rmse", "auroc", "auprc"; `against` is the second dataset of an
-    AUROC. `score` names a further score of the same record (in its extra["scores"]), whose value is shown in place of
-    the energy's; "" for the energy. `published` is None where the paper prints "-" or where the column is ours alone;
-    `published_text` is the string as printed ("0.5" is not "0.500"), "-" for a printed dash and "" where the paper has
-    no such cell; `bold` as printed, never recomputed. `tolerance` is the largest |mean - published| still called
-    reproduced, written before any run. `direction` is "lower" or "higher" (better). `row` and `column` place the cell
-    in the rendered layout and carry the paper's own names.
+    AUROC. `score` names a further number of the same record (in its extra["scores"], or extra itself), whose value is
+    shown in place of the record's, such as "recall" beside precision; "" for the record's. `published` is None where
+    the paper prints "-" or where the column is ours alone; `published_text` is the string as printed ("0.5" is not
+    "0.500"), "-" for a printed dash and "" where the paper has no such cell; `bold` as printed, never recomputed.
+    `tolerance` is the largest |mean - published| still called reproduced, written before any run. `direction` is
+    "lower" or "higher" (better). `row` and `column` place the cell in the rendered layout and carry the paper's own
+    names. `incomparable` says why no measurement of ours may be set beside the printed number; "" where the papers give
+    no reason.
     """
 
     paper: str
@@ -39,6 +41,7 @@ class Cell:
     score: str = ""
     published_text: str = ""
     bold: bool = False
+    incomparable: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,9 @@ class CellResult:
     `stale` lists why the record was made by something other than this checkout (empty: current). `measured_on` is the
     dataset really used, which differs from the cell's for a stand-in. `expected` is False where the system or dataset
     does not exist in the configuration. `comparable` is False for presets other than paper, for stand-ins and for
-    domain features; `reason` says why it is False, or why it is not expected. `accepted` lists what differs from this
-    checkout and was accepted all the same, with who, when and why.
+    domain features; `reason` says why it is False, or why it is not expected: several are parted by "; ". `accepted`
+    lists what differs from this checkout and was accepted all the same, with who, when and why. `seen_in_training` says
+    how many test images are training images too, "" for none.
     """
 
     record: Record | None
@@ -88,6 +92,7 @@ class CellResult:
     comparable: bool = True
     reason: str = ""
     accepted: tuple[str, ...] = ()
+    seen_in_training: str = ""
 
 
 @dataclass(frozen=True)

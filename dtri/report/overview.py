@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from dtri.report.cells import Cell, Table
-from dtri.report.layout import METRICS, cost
+from dtri.report.layout import METRICS, cost, heading
 from dtri.report.webpage import fill
 
 STATUSES = ("measured", "partial", "diverged", "stale", "missing")
@@ -108,7 +108,7 @@ def _grid(table: Table, frame: pd.DataFrame) -> list[dict[str, Any]]:
         block = [(cell, row) for cell, row in pairs if (cell.paper, cell.metric) == (paper, metric)]
         blocks.append(
             {
-                "heading": f"Paper {paper}: {METRICS.get(metric, metric)}",
+                "heading": heading(table, paper, metric),
                 "columns": list(dict.fromkeys(cell.column for cell, _ in block)),
                 "rows": list(dict.fromkeys(cell.row for cell, _ in block)),
                 "cells": {(cell.row, cell.column): _cell(cell, row) for cell, row in block},

@@ -28,16 +28,22 @@ TABLE = """
 {% extends "frame" %}
 
 {% macro superscript(marks) %}
-{% for mark in marks %}<sup><a href="#n{{ mark }}" title="{{ texts[mark] }}">{{ mark }}</a></sup>{% endfor %}
+{% if marks %}<sup>{% for mark in marks %}<a href="#n{{ mark }}" title="{{ texts[mark] }}">{{ mark }}</a>
+{{- "" if loop.last else "," }}{% endfor %}</sup>{% endif %}
 {% endmacro %}
 
-{% macro rendered(cell, wide) %}
+{% macro leveled(texts) %}
+<td class="reference"><span class="printed">{{ texts[0] }}</span>
+{%- if texts[1] %}<div class="value">{{ texts[1] }}</div>{% endif %}</td>
+{% endmacro %}
+
+{% macro rendered(cell, narrow) %}
 <td><{{ "b" if cell.bold else "span" }} class="printed">{{ cell.printed }}</{{ "b" if cell.bold else "span" }}>
 {{- superscript(cell.refs) -}}
 {% if cell.value %}
 <div class="value {{ cell.kind if cell.comparable else "other" }}">
 {%- for part in cell.measured.split(" ±") %}
-{{ ("<br>±" if wide else " ±")|safe if not loop.first }}{{ part }}
+{{ ("<br>±" if narrow else " ±")|safe if not loop.first }}{{ part }}
 {%- endfor %}</div>
 {%- endif %}
 {% if cell.words or cell.reasons %}
@@ -48,38 +54,47 @@ TABLE = """
 {% endmacro %}
 
 {% block body %}
+{% if page.shared %}
+<ul class="shared">{% for text in page.shared %}<li>{{ text }}.</li>{% endfor %}</ul>
+{% endif %}
 {% for block in page.blocks %}
 <section><h2>{{ block.heading }}</h2>
 <div class="scroll"><table>
 <thead><tr><td></td>
 {% for column in block.columns %}<th scope="col">{{ column }}</th>{% endfor %}
-{% for heading, _ in block.references %}<th scope="col" class="reference">{{ heading }}</th>{% endfor %}
+{% for level in block.references %}<th scope="col" class="reference">{{ level.heading }}</th>{% endfor %}
 </tr></thead>
 <tbody>
 {% for row in block.rows %}
 <tr><th scope="row">{{ row }}</th>
 {% for column in block.columns %}
 {% if (row, column) in block.cells %}
-{{ rendered(block.cells[row, column], block.columns|length > 7) }}
+{{ rendered(block.cells[row, column], block.columns|length > 3) }}
 {%- else %}
 <td class="none"></td>
 {% endif %}
 {% endfor %}
-{% for _, levels in block.references %}
-<td class="reference"><span class="printed">{{ levels[row][0] }}</span>
-{%- if levels[row][1] %}<div class="value">{{ levels[row][1] }}</div>{% endif %}</td>
+{% for level in block.references %}
+{{ leveled(level.texts[row]) }}
+{%- endfor %}
+</tr>
 {% endfor %}
+{% for level in block.turned_references %}
+<tr><th scope="row">{{ level.heading }}</th>
+{% for column in block.columns %}
+{{ leveled(level.texts[column]) }}
+{%- endfor %}
 </tr>
 {% endfor %}
 </tbody></table></div>
 <ul class="methods">{% for method in block.methods or ["nothing yet"] %}<li>{{ method }}</li>{% endfor %}</ul></section>
 {% endfor %}
 {% for heading, items in sections %}
-<section><h3>{{ heading }}</h3><ul>
+<details{{ " open" if items[0][0] }}><summary>{{ heading }}</summary><ul>
 {% for mark, text in items %}
 <li>{% if mark %}<sup id="n{{ mark }}">{{ mark }}</sup> {% endif %}{{ text }}</li>
 {% endfor %}
-</ul></section>
+</ul></details>
 {% endfor %}
 {% endblock %}
 """
@@ -97,7 +112,7 @@ h3{font-size:.95rem;margin:0 0 6px}
 .label{background:#e3f1e8;color:#17583a}
 .label.loud{background:#ffe9c7;color:#7a4700}
 .summary{margin:8px 0 20px;color:#4d5966}
-section{background:#fff;border:1px solid #e1e5ea;border-radius:10px;padding:16px;margin:0 0 16px}
+section,details{background:#fff;border:1px solid #e1e5ea;border-radius:10px;padding:16px;margin:0 0 16px}
 .scroll{overflow-x:auto;-webkit-overflow-scrolling:touch}
 table{border-collapse:separate;border-spacing:0;min-width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:8px 4px;text-align:center;vertical-align:top;border-bottom:1px solid #e8ebef;white-space:nowrap}
@@ -114,16 +129,20 @@ td.reference .value{background:none;padding:0}
 .value.better{background:#dbe9fb;color:#153f79}
 .value.worse{background:#fbe0d6;color:#7c2c0c}
 .value.stale,.value.diverged{background:#f3e3f3;color:#642062}
+.value.partial{background:#fdebb3;color:#5c4500}
 .value.other{background:#fff6e2;color:#6d4600;border:1px dashed #d9ae5b}
 .words{margin:2px auto 0;max-width:8em;font-size:.75rem;line-height:1.3;color:#5d6977;white-space:normal}
 sup{font-size:.68em;line-height:0}
 sup a{color:#2a62b8;text-decoration:none;padding:0 1px}
 ul{margin:0;padding-left:18px}
 li{margin:3px 0;font-size:.88rem;overflow-wrap:anywhere}
+summary{cursor:pointer;font-weight:600}
+details ul{margin-top:8px}
+.shared{margin:0 0 16px}
 .methods{list-style:none;padding:0;margin-top:10px;color:#4d5966}
 .methods li::before{content:"How measured: ";font-weight:600}
 li:target,li:has(:target){background:#fff3c4}
-@media(max-width:600px){main{padding:14px 8px 32px}section{padding:12px 10px}th,td{padding:7px 7px}}
+@media(max-width:600px){main{padding:14px 8px 32px}section,details{padding:12px 10px}th,td{padding:7px 7px}}
 @media print{body{background:#fff}section{border:0;padding:0;break-inside:avoid}.scroll{overflow:visible}}
 """
 
