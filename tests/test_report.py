@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dtri.arrays import read_arrays
 from dtri.report.cells import Cell, CellResult, ReferenceColumn, Table
 from dtri.report.intervals import in_total, over_seeds
 from dtri.report.layout import layout
-from dtri.report.records import Record, read_arrays
+from dtri.report.records import Record
 from dtri.report.render import render
 from dtri.report.tidy import COLUMNS, tidy, verdict
 from workflow.tables.table1 import TABLE as TABLE1
