@@ -26,7 +26,7 @@ MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 
 # Commands that read the plan; jobs get what they need as arguments.
-REPORTERS = ("table", "figure", "explain", "findings", "overview", "verify", "accept", "report")
+REPORTERS = ("table", "figure", "explain", "findings", "columns", "overview", "verify", "accept", "report")
 READERS = (*REPORTERS, "growth_memory")
 
 # room -> what its modules may import; the longest room that fits a module's name counts.
