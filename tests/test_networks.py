@@ -1,4 +1,4 @@
-"""Every network layer by layer: kinds, channels, kernels, offsets, slopes, places of norms and dropout, first weights."""
+"""Every network layer by layer: kinds, channels, kernels, offsets, slopes, norms, dropout, and its first weights."""
 
 import math
 
