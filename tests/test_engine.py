@@ -576,15 +576,15 @@ def test_averages_of_batch_norm_are_averaged_like_weights(tmp_path, monkeypatch)
 def test_weights_before_the_end_are_averages_too(tmp_path, monkeypatch):
     monkeypatch.setattr(Averaged, "seen", [], raising=False)
     monkeypatch.setattr("tests.test_engine.Toy", Averaged)
-    kept: dict[int, dict] = {}
-    fit(tmp_path, steps=30, keep=[12], kept=kept.__setitem__)
+    snapshots = SnapshotDict([12])
+    fit(tmp_path, steps=30, snapshots=snapshots)
     torch.manual_seed(seed_of("init", 1))
     average = torch.randn(SHAPE)
     for t, weight in enumerate(Averaged.seen[:12]):
         decay = min(0.7, (t + 1) / (t + 10))
         average = decay * average + (1 - decay) * weight
-    assert torch.allclose(kept[12]["weight"], average, atol=1e-6)
-    assert not torch.allclose(kept[12]["weight"], Averaged.seen[11], atol=1e-4)
+    assert torch.allclose(snapshots.kept[12]["weight"], average, atol=1e-6)
+    assert not torch.allclose(snapshots.kept[12]["weight"], Averaged.seen[11], atol=1e-4)
 
 
 @pytest.mark.parametrize("precision, made", [("fp32", torch.float32), ("bf16", torch.bfloat16)])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dtri import device
-from dtri.data import saving
+from dtri.data import saving, store
 from dtri.metrics import classifier, features
 from dtri.report.records import Record
 from tests.toys import bright, noise_images
@@ -161,7 +161,7 @@ def uneven(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("uneven")
     splits = {"train": bright(60), "test": 255 - bright(45)}
     indices = {name: np.arange(len(images)) for name, images in splits.items()}
-    store.save(store.Arrays(splits, indices, {}, None, "noise"), folder / "noise", "noise")
+    saving.save(saving.Arrays(splits, indices, {}, None, "noise"), folder / "noise", "noise")
     for name in ("classifier.safetensors", "train.json"):
         shutil.copy(room / name, folder / name)
     np.save(folder / "samples.npy", noise_images(40, SHAPE, seed=2))

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from dtri import checkpoint, corners, experiment, trained
-from dtri.data import store
+from dtri import evaluation, experiment, trained
+from dtri.data import saving, store
 from dtri.experiment import TrainSpec
 from dtri.metrics import classifier as domain
 from dtri.report.records import Record
+from dtri.weights import save_weights
 from tests.toys import bright, noise_images
 from workflow.commands import classifier, reconstruct
 from workflow.commands.measuring import Measurement
@@ -28,7 +29,7 @@ SUMMARY |= {"data": {"noise": "d"}, "gpu_hours": 0.5, "seconds": 7.0, "device": 
 @pytest.fixture(autouse=True)
 def _process_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DTRI_DEVICE", "cpu")
-    monkeypatch.setattr("dtri.device.prepare", lambda *_: None)  # changes the whole process
+    monkeypatch.setattr("dtri.device.set_numerics", lambda *_: None)  # changes the whole process
 
 
 def prepared(folder: Path, labelled: bool = False) -> store.Dataset:
@@ -37,7 +38,7 @@ def prepared(folder: Path, labelled: bool = False) -> store.Dataset:
     indices = {name: np.arange(len(images)) for name, images in splits.items()}
     draw = np.random.default_rng(0)
     labels = {name: draw.integers(0, 3, len(images)) for name, images in splits.items()} if labelled else {}
-    store.save(store.Arrays(splits, indices, labels, 3 if labelled else None, "noise"), folder, "noise")
+    saving.save(saving.Arrays(splits, indices, labels, 3 if labelled else None, "noise"), folder, "noise")
     return store.load(folder)
 
 
@@ -52,7 +53,7 @@ def model(tmp_path: Path) -> Path:
     vae = experiment.build(spec.entry, SHAPE, spec.hparams).train()
     for t in range(3):
         vae.step(torch.from_numpy(bright(8)).float() / 127.5 - 1, t)
-    checkpoint.save_weights(tmp_path / "model.safetensors", vae.state_dict(), spec)
+    save_weights(tmp_path / "model.safetensors", vae.state_dict(), spec)
     return tmp_path / "model.safetensors"
 
 
@@ -179,5 +180,5 @@ def test_a_diverged_run_has_no_value_whatever_is_measured(tmp_path: Path) -> Non
 
 
 def test_batches_of_an_evaluation_are_what_the_protocols_say() -> None:
-    assert corners.BATCH == 100
+    assert evaluation.BATCH == 100
     assert reconstruct.BATCH_NORM["batch"][0] == "BN statistics of each batch of 100"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
-from dtri.data import saving
+from dtri.data import saving, store
 from dtri.report.records import Record
 from workflow.commands import ranking
 
@@ -163,8 +163,8 @@ def uneven(folder: Path) -> Path:
     sizes = {"train": 40, "test": 50, "test_leaky": 60}
     splits = {split: rng.integers(0, 256, (n, 1, 28, 28), dtype=np.uint8) for split, n in sizes.items()}
     labels = {split: (rng.random(sizes[split]) < 0.3).astype(int) for split in ("test", "test_leaky")}
-    arrays = store.Arrays(splits, {split: np.arange(n) for split, n in sizes.items()}, labels, None, "noise")
-    store.save(arrays, folder / "uneven", "uneven")
+    arrays = saving.Arrays(splits, {split: np.arange(n) for split, n in sizes.items()}, labels, None, "noise")
+    saving.save(arrays, folder / "uneven", "uneven")
     for name, n in (("clean", 50), ("leaky", 60), ("strange", 70)):
         np.savez(folder / f"{name}.npz", **{score: rng.normal(0, 1, n) for score in ("energy", "fm")})
     return folder

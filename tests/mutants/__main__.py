@@ -97,12 +97,13 @@ def _outcomes(faults: Sequence[Fault], workers: int) -> Iterator[tuple[Fault | N
         while waiting or running:
             while waiting and copies:
                 fault, copy = waiting.pop(), copies.pop()
-                (copy / fault.file).write_text(fault.planted_in(ROOT), "utf-8")
+                whole = (copy / fault.file).read_text("utf-8")
+                (copy / fault.file).write_text(fault.planted_in(copy), "utf-8")
                 pid = _forked(copy, fault.tests, copy / "test.log", LIMIT_S)
-                running[pid] = fault, copy, time.monotonic()
+                running[pid] = fault, copy, whole, time.monotonic()
             pid, status = os.wait()
-            fault, copy, since = running.pop(pid)
-            shutil.copyfile(ROOT / fault.file, copy / fault.file)
+            fault, copy, whole, since = running.pop(pid)
+            (copy / fault.file).write_text(whole, "utf-8")
             copies.append(copy)
             yield fault, _ended(status), time.monotonic() - since
 

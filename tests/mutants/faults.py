@@ -454,7 +454,7 @@ COMMANDS = [
         ),
         ('mean_image_mse(test, dataset.images("train"))', "mean_image_mse(test)"),
         ("error.mse / 4", "error.mse / 2"),
-        ('"running")\n        for corner', '"standing")\n        for corner'),
+        ('"running")\n        for map_name', '"standing")\n        for map_name'),
         ("_reconstructed(other, test)[:2]", "_reconstructed(model, test)[:2]"),
     ),
     *faults(
@@ -490,4 +490,210 @@ COMMANDS = [
         ("not math.isfinite(value)", "math.isinf(value)"),
     ),
 ]
-FAULTS = [*LOSSES, *NETWORK, *METRICS, *COMMANDS]
+
+RUN = (ENGINE + "a_run_is_what_its_seeds_say",)
+TRAINING = [
+    *faults(
+        "dtri/stepper.py",
+        (*RUN, ENGINE + "a_step_computes_in_its_precision", ENGINE + "schedules_are_functions_of_t"),
+        ('derive("step", self.seed, t))', 'derive("step", self.seed))'),
+        ('derive("step", self.seed, t))', 'derive("step", t))'),
+        ("with autocast(x.device, self.precision):", 'with autocast(x.device, "fp32"):'),
+        ("set_rate(self.model.optimizers[name], lr)", "pass"),
+    ),
+    *faults(
+        "dtri/engine.py",
+        (*RUN, ENGINE + "weights_before_the_end_are_averages_too", ENGINE + "the_curve_has_about_200_rows_of_means"),
+        ('torch.manual_seed(derive("init", seed))', "torch.manual_seed(0)"),
+        ('torch.manual_seed(derive("init", seed))', 'torch.manual_seed(derive("init"))'),
+        ("snapshots.save(progress.t, ema.snapshot(model))", "snapshots.save(progress.t, model.state_dict())"),
+        ("{name: total / self.count for", "{name: total for"),
+        ("progress.t % interval == 0 or progress.t == steps)", "progress.t % interval == 0)"),
+        ("Stepper(model, batches, seed, precision,", "Stepper(model, batches, 0, precision,"),
+        ("Batches(stored, batch_size, seed,", "Batches(stored, batch_size, 0,"),
+    ),
+    *faults(
+        "dtri/engine.py",
+        (ENGINE + "stops_anywhere_change_nothing", ENGINE + "a_run_continues_with_its_memory"),
+        ("        tensor.copy_(buffers[name])\n", "        pass\n"),
+        ('optimizer.load_state_dict(state["optimizers"][name])', "pass"),
+        ('model.load_state_dict(state["model"])', "pass"),
+    ),
+    *faults(
+        "dtri/engine.py",
+        (
+            ENGINE + "bad_loss_is_found_at_its_iteration",
+            ENGINE + "buffers_count_as_weights",
+            ENGINE + "memory_that_is_not_finite_ends_a_run",
+        ),
+        ("if not math.isfinite(value):", "if math.isnan(value):"),
+        ("last_finite = ema.snapshot(model), progress.t", "last_finite = model.state_dict(), progress.t"),
+        ("if not norm.isfinite()]", "if norm.isnan()]"),
+        ("        if checked and not bad and (term", "        if not checked and not bad and (term"),
+    ),
+    *faults(
+        "dtri/ema.py",
+        (
+            ENGINE + "averages_of_batch_norm_are_averaged_like_weights",
+            ENGINE + "a_run_ends_with_the_moving_average",
+            ENGINE + "singular_vectors_are_not_averaged",
+        ),
+        ('endswith(("running_mean", "running_var"))', 'endswith("running_mean")'),
+        ("self.weights.keys() & (parameters | means)", "self.weights.keys() & parameters"),
+        ("model.ema_decay, (t + 1) / (t + 10)", "model.ema_decay, (t + 1) / (t + 2)"),
+        ("rate = 1 - min(", "rate = 1 - max("),
+        ("_copy(self.weights or model.state_dict())", "_copy(model.state_dict())"),
+    ),
+    *faults(
+        "dtri/batches.py",
+        (*RUN, ENGINE + "every_image_once_per_epoch"),
+        ('derive("order", self.seed, epoch)', 'derive("order", self.seed)'),
+        ('derive("order", self.seed, epoch)', 'derive("order", epoch)'),
+        ("(t * self.batch_size, (t + 1) * self.batch_size)", "((t + 1) * self.batch_size, (t + 2) * self.batch_size)"),
+    ),
+    *faults(
+        "dtri/seeding.py",
+        RUN,
+        ("digest()[:8]", "digest()[-8:]"),
+        ('"big") >> 1', '"little") >> 1'),
+        ('separators=(",", ":")', 'separators=(", ", ": ")'),
+    ),
+    *faults(
+        "dtri/images.py",
+        (*RUN, "tests/test_igebm.py::test_dequantised_images_keep_their_level"),
+        (".div_(127.5).sub_(1.0)", ".div_(255.0)"),
+        (".mul(127.5).round()", ".mul(127.5)"),
+    ),
+]
+
+MAPPED = (LANDSCAPE + "finds_the_minima", LANDSCAPE + "heights_are_the_lower_of_path_and_line")
+SCRIPTED = LANDSCAPE + "magnetisation_falls_after_success_and_rises_before_the_first_one_alone"
+MAPPING = [
+    *faults(
+        "dtri/landscape/barriers.py",
+        (
+            SCRIPTED,
+            LANDSCAPE + "both_directions_are_tried",
+            LANDSCAPE + "a_straight_line_passes_over_the_highest_point_on_it",
+        ),
+        ("torch.minimum(barrier[place], met)", "met"),
+        ("failed[fallen[failed] == 0]", "failed"),
+        ("raised < search.max_increases", "raised <= search.max_increases"),
+        ("fallen <= search.max_decreases", "fallen < search.max_decreases"),
+        ("strength[raisable] *= 2", "strength[raisable] *= 3"),
+        ("strength[success] *= search.factor", "strength[success] /= search.factor"),
+        (".view(2 * k, -1).amin(0)", ".view(2 * k, -1).amax(0)"),
+        (
+            "torch.cat([a] * k + [b] * k), torch.cat([b] * k + [a] * k)",
+            "torch.cat([a] * 2 * k), torch.cat([b] * 2 * k)",
+        ),
+        (".tolist()]).amax(0)", ".tolist()]).amin(0)"),
+    ),
+    *faults(
+        "dtri/landscape/attraction_diffusion.py",
+        (
+            LANDSCAPE + "a_chain_follows_its_equation",
+            LANDSCAPE + "a_chain_that_comes_no_nearer_ends_after_its_patience_or_its_steps",
+            LANDSCAPE + "a_barrier_counts_both_ends_and_only_of_successes",
+        ),
+        ("gradient / walk.temperature + scale", "gradient + scale"),
+        ("walk.noise**2 / 2 * drift", "walk.noise**2 * drift"),
+        ("scale = (alpha / away)", "scale = alpha"),
+        ("(waited < walk.patience)", "(waited <= walk.patience)"),
+        ("arrived = away <= walk.reach", "arrived = away <= 2 * walk.reach"),
+        ("highest = evaluate(energy, target)\n", "highest = evaluate(energy, start)\n"),
+        ("highest = torch.maximum(highest, u)", "highest = torch.minimum(highest, u)"),
+        ("range(walk.steps + 1)", "range(walk.steps)"),
+        ("walk.noise**2 / (2 * walk.temperature) * gradient", "walk.noise**2 / walk.temperature * gradient"),
+        (
+            "[distance(x, start), evaluate(energy, x) - evaluate(energy, start)]",
+            "[distance(x, start), evaluate(energy, start) - evaluate(energy, x)]",
+        ),
+    ),
+    *faults(
+        "dtri/landscape/mapping.py",
+        (
+            *MAPPED,
+            LANDSCAPE + "every_unit_has_noise_of_its_own",
+            LANDSCAPE + "the_sensitivity_groups_at_its_own_magnetisation",
+            LANDSCAPE + "the_pull_alone_is_recorded_beside_every_magnetisation",
+            LANDSCAPE + "pairs_take_the_lower_barrier",
+            LANDSCAPE + "the_weakest_magnetisation_that_connects_enough",
+        ),
+        (
+            "tree.bottleneck(np.minimum(path_barrier, line_barrier))",
+            "tree.bottleneck(np.maximum(path_barrier, line_barrier))",
+        ),
+        ("                lambda g: torch.minimum(\n", "                lambda g: torch.maximum(\n"),
+        ('derive("landscape", self.seed, name)', 'derive("landscape", self.seed)'),
+        ("for groups in (pairs.basins(factor * alpha, threshold),)", "for groups in (pairs.basins(alpha, threshold),)"),
+        ("pairs.share(factor * alpha),", "pairs.share(alpha),"),
+        ("met.isfinite().float().mean().item()", "met.isfinite().float().sum().item()"),
+        (
+            "(low, middle) if shares[middle] >= wanted else (middle, high)",
+            "(middle, high) if shares[middle] >= wanted else (low, middle)",
+        ),
+        ("top = 2 * self.walk.reach / self.walk.noise**2", "top = self.walk.reach / self.walk.noise**2"),
+        ("len(members) >= settings.min_members]", "len(members) > settings.min_members]"),
+        ("key=lambda members: (-len(members), members[0])", "key=lambda members: (len(members), members[0])"),
+        ("accepted = descents > 0", "accepted = descents > 1"),
+        ("if on_edge <= settings.max_on_edge:", "if on_edge >= settings.max_on_edge:"),
+    ),
+    *faults(
+        "dtri/landscape/energy.py",
+        (LANDSCAPE + "units", LANDSCAPE + "the_regions_are_what_they_say", LANDSCAPE + "descent_stays_in_its_region"),
+        ("(energy(x) - mean) / std", "(energy(x) - mean) / std**2"),
+        ("radius * (1 - 1e-4)", "radius * (1 + 1e-4)"),
+        ("(radius / x.norm(dim=1, keepdim=True)).clamp(max=1.0)", "(radius / x.norm(dim=1, keepdim=True))"),
+        ("torch.where(on_edge(x)[:, None], direction - outward * normal, direction)", "direction - outward * normal"),
+        ("return (x - y).flatten(1).norm(dim=1)", "return (x - y).flatten(1).norm(dim=1, p=1)"),
+    ),
+    *faults(
+        "dtri/landscape/grouping.py",
+        (
+            LANDSCAPE + "grouping_takes_the_lowest_barrier_to_a_representative",
+            LANDSCAPE + "consolidation_joins_representatives",
+        ),
+        ("heights[best] - energies[n] <= threshold", "heights[best] <= threshold"),
+        ("np.argmin(heights)", "np.argmax(heights)"),
+        ("height - energies[higher] <= threshold", "height - energies[lower] <= threshold"),
+    ),
+    *faults(
+        "dtri/landscape/tree.py",
+        LANDSCAPE + "bottleneck_and_tree_agree",
+        (
+            "np.minimum(lowest, np.maximum(lowest[:, k, None], lowest[None, k, :]))",
+            "np.minimum(lowest, lowest[:, k, None] + lowest[None, k, :])",
+        ),
+        ("sets.pop(merge.right)), key=min)", "sets.pop(merge.right)), key=max)"),
+    ),
+    *faults(
+        "dtri/landscape/minima.py",
+        (
+            LANDSCAPE + "the_same_minimum_needs_place_and_energy",
+            LANDSCAPE + "a_false_minimum_is_descended_again",
+            LANDSCAPE + "the_shortest_vector_of_a_hull",
+            LANDSCAPE + "descent_on_a_kink_converges",
+        ),
+        ("(distance(x[others], x[i]) < near) & (u[i] - u[others] < tolerance)", "(distance(x[others], x[i]) < near)"),
+        ("lowest >= height - check.tolerance", "lowest >= height + check.tolerance"),
+        ("passed = converged & (", "passed = ("),
+        ("return direction(weights)", "return -direction(weights)"),
+    ),
+    *faults(
+        "workflow/commands/landscape.py",
+        (
+            MAPS + "the_unit_is_the_spread_of_test_images",
+            MAPS + "the_region_holds_the_latents_of_training_images",
+            MAPS + "starts_carry_the_labels_of_their_images",
+            MAPS + "the_purity_is_that_of_the_starts",
+            MAPS + "noise_is_the_runs",
+        ),
+        ('dataset.images("test")[:REFERENCE]', 'dataset.images("train")[:REFERENCE]'),
+        ("settings.region_margin * norms", "norms"),
+        ('dataset.labels("train")[chosen]])', 'dataset.labels("train")[: len(chosen)]])'),
+        ("purity(group[inside], labels[inside],", "purity(group[inside], labels[: inside.sum()],"),
+        ('derive("landscape", spec.dataset, spec.model, spec.seed)', 'derive("landscape", spec.dataset, spec.model)'),
+    ),
+]
+FAULTS = [*LOSSES, *NETWORK, *TRAINING, *METRICS, *COMMANDS, *MAPPING]
