@@ -5,7 +5,7 @@ where they run: the same seed gives the same noise on one device. Neither depend
 which batches: the first five of many are the five of few, up to rounding.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -67,6 +67,27 @@ def _fixed(model: Model) -> str:
     return f"batch norm takes the statistics of {BATCH} together" if by_batch_statistics(model) else ""
 
 
+def to_uint8(x: Tensor) -> Tensor:
+    """float [B, C, H, W] in [-1, 1] -> uint8, as `images.quantised`; NonFinite where a value is NaN or infinite."""
+    pixels = images.quantised(x)
+    finite.check("images", x)
+    return pixels
+
+
+def stacked(batches: Iterable[Tensor]) -> np.ndarray:
+    """float batches [B, C, H, W] on any device -> uint8 [n, C, H, W]; NonFinite counts over all of them.
+
+    Its `rest` are the images that are finite.
+    """
+    count, parts = finite.Count(), []
+    for batch in batches:
+        whole = count.add(batch)
+        parts.append(images.quantised(batch[whole] if count.bad else batch).cpu())
+    stored = torch.cat(parts).numpy()
+    count.refuse("images", stored)
+    return stored
+
+
 def latents(n: int, z_dim: int, seed: int) -> Tensor:
     """n draws from N(0, I), float32 [n, d], on the CPU; the first of them are the same for every n."""
     blocks = (
@@ -82,7 +103,7 @@ def decode(model: Model, z: Tensor) -> np.ndarray:
     device = next(model.parameters()).device
     size = eval_batch_size(model)
     parts = in_batches(lambda start, stop: model.generate(z[start:stop].to(device)), len(z), size, _fixed(model))
-    return images.stacked(parts)
+    return stacked(parts)
 
 
 @torch.no_grad()
@@ -120,7 +141,7 @@ def sample(model: Model, n: int, seed: int) -> np.ndarray:
         with PerImage([derive("chain", seed, i) for i in range(start, stop)], device) as noise:
             return model.sample(part, noise.generator)[: n - start]
 
-    return images.stacked(in_batches(batch, drawn, size, _fixed(model)))
+    return stacked(in_batches(batch, drawn, size, _fixed(model)))
 
 
 @torch.no_grad()
