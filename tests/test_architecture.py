@@ -21,7 +21,7 @@ MACHINERY = (
     *("dtri.progress", "dtri.distributed", "dtri.process_group", "dtri.checkpoint", "dtri.snapshots", "dtri.weights"),
     *("dtri.experiment", "dtri.device", "dtri.slots", "dtri.counting", "dtri.costs"),
 )
-FILES_ROOM = ("dtri.files", "dtri.messages", "dtri.sealed", "dtri.arrays")
+FILES_ROOM = ("dtri.files", "dtri.messages", "dtri.curve", "dtri.sealed", "dtri.arrays")
 MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 
@@ -44,7 +44,8 @@ MAY_IMPORT = {
     **dict.fromkeys(FILES_ROOM, FILES_ROOM),
     "dtri.files": (),
     "dtri.messages": (),
-    **dict.fromkeys(MACHINERY, (*LEAVES, *MACHINERY, "dtri.model", "dtri.files")),
+    "dtri.curve": (),
+    **dict.fromkeys(MACHINERY, (*LEAVES, *MACHINERY, "dtri.model", "dtri.files", "dtri.curve")),
     "dtri.evaluation": (*PARTS, "dtri.model"),
     "dtri.anomaly": (*PARTS, "dtri.model", "dtri.evaluation"),
     "dtri.trained": (*PARTS, "dtri.model", "dtri.evaluation", "dtri.experiment", "dtri.weights"),
@@ -197,7 +198,9 @@ def test_the_device_module_alone_asks_for_gpus(module: str) -> None:
             found.append(ast.unparse(node))
         if isinstance(node, ast.Constant) and node.value in ("cuda:0", "DTRI_DEVICE"):
             found.append(node.value)
-    assert found == [] or module == "dtri.device" or (module, found) == ("workflow.plan", ["DTRI_DEVICE"])
+    assert (
+        found == [] or module in ("dtri.device", "bench.gpu") or (module, found) == ("workflow.plan", ["DTRI_DEVICE"])
+    )
 
 
 BY_NAME = {
