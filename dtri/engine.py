@@ -114,7 +114,8 @@ def fit(
     """
     # Build the model and what it trains on.
     torch.manual_seed(derive("init", seed))
-    model = build().to(device).to(memory_format=torch.channels_last).train()
+    model = build().to(device)
+    model.to(memory_format=model.memory_format).train()
     group.wrap(model)
     batches = Batches(stored, batch_size, seed, device, model.span, group.rows)
     ema = EMA(model)

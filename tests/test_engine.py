@@ -14,6 +14,7 @@ from dtri.batches import Batches
 from dtri.ema import EMA
 from dtri.sampling.replay import ReplayBuffer
 from dtri.seeding import derive
+from dtri.stepper import Stepper
 from tests.toys import Hparams, SnapshotDict, Toy, noise_images, same, stopping_after
 
 CPU = torch.device("cpu")
@@ -256,6 +257,33 @@ def test_a_model_with_phases_continues_exactly(after, tmp_path, monkeypatch):
 def test_empty_set_is_an_error():
     with pytest.raises(ValueError, match="expected training images"):
         Batches(noise_images(0, SHAPE), 3, seed=0, device=CPU)
+
+
+class Plain(Toy):
+    """Toy that computes in the plain layout, and notes the layout of its images."""
+
+    memory_format = torch.contiguous_format
+    seen: list[bool]
+
+    def step(self, x, t):
+        self.seen.append(x.is_contiguous())
+        return super().step(x, t)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_images_have_the_layout_of_the_model(layout, monkeypatch):
+    monkeypatch.setattr(Plain, "seen", [], raising=False)
+    monkeypatch.setattr(Plain, "memory_format", layout)
+    model = Plain((3, 4, 4), HEALTHY)
+    stepper = Stepper(model, Batches(noise_images(6, (3, 4, 4)), 3, seed=0, device=CPU), 0, "fp32")
+    stepper(0)
+    assert Plain.seen == [layout == torch.contiguous_format]
+
+
+def test_an_outcome_counts_the_images_up_to_its_iteration(tmp_path, monkeypatch):
+    assert fit(tmp_path / "done", steps=7).images_seen == 21
+    monkeypatch.setattr("tests.test_engine.Toy", Phased)
+    assert fit(tmp_path / "phases").images_seen == 30 + 2 * 94
 
 
 # Continuation
