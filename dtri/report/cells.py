@@ -128,7 +128,7 @@ class FigureInput:
 class Product:
     """An input of a figure as the plan resolved it: the paper's keys, what was really used, and where the file lies.
 
-    `dataset`, `model`, `file` and `against` are the input's; `measured_on` and `against_on` are the datasets really used.
+    `dataset`, `model`, `file`, `against` are the input's; `measured_on` and `against_on` are the datasets really used.
     """
 
     dataset: str
