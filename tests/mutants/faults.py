@@ -441,9 +441,9 @@ COMMANDS = [
     *faults(
         "workflow/commands/generation.py",
         GENERATION,
-        ('dataset.images(way["reference"])', 'dataset.images("train")'),
-        ("generation.measure_each(samples, comparisons", 'generation.measure_each(drawn["standing"], comparisons'),
-        ('[: way["n_reference"]]', ""),
+        ('dataset.images(one["reference"])', 'dataset.images("train")'),
+        ("generation.measure_each(samples, pairs", 'generation.measure_each(drawn["standing"], pairs'),
+        ('[: one["n_reference"]]', ""),
     ),
     *faults(
         "workflow/commands/reconstruct.py",
