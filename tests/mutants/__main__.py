@@ -1,11 +1,11 @@
 """Plant faults, one at a time, in a copy of this checkout, and see whether the tests that are about them fail.
 
     python -m tests.mutants                     the list of tests/mutants/faults.py
-    python -m tests.mutants --random 40 --seed 1 --under dtri/metrics    faults of operators and constants besides
+    python -m tests.mutants --random 40 --seed 1 --under dtri/metrics    drawn faults of operators and constants
 
-Prints a line for each fault with its CPU seconds, then the caught and all by room. Exit code 1 when fewer than 95 % of the list are caught,
-2 when a fault's source text is not found once in its file, or a named test fails with nothing planted. Random faults
-look for holes: many change no number, so they do not count.
+Prints a line for each fault with its CPU seconds, then the caught and all by room. Exit code 1: fewer than 95 % of the
+list are caught. Exit code 2: a fault's source is not found once in its file, or a named test fails with nothing
+planted. Drawn faults look for holes; many change no number, so they do not count.
 """
 
 import argparse
