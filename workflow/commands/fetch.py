@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dtri.data import download, image_folder, rawfiles
+from dtri.data import archives, download, image_folder, rawfiles
 from dtri.files import digest, write_sealed
 from workflow.commands.cli import run
 from workflow.commands.prepare import dataset_module  # not the other way: how a file came here changes no image
@@ -88,10 +88,10 @@ def _bring(raw: Path, name: str, module: ModuleType, offline: bool) -> str:
 
 def archive_record(raw: Path, name: str | None, sha256: str | None, module: ModuleType) -> dict[str, Any]:
     """{name: described} of the user's archive, or of the part of it that the module reads."""
-    archive = image_folder.inside(raw, name, "archive")
+    archive = archives.inside(raw, name, "archive")
     if hasattr(module, "database"):
         archive = module.database(archive)
-    return {name: described(raw, archive, image_folder.check_archive(archive, sha256))}
+    return {name: described(raw, archive, archives.check_archive(archive, sha256))}
 
 
 def described(raw: Path, path: Path, sha256: str) -> dict[str, Any]:
