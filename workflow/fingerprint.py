@@ -91,6 +91,11 @@ def _imported(text: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def imported_names(module: str, root: Path = ROOT) -> list[str]:
+    """Names that `module` imports from modules, `package.module.name`."""
+    return _read(module, root).names
+
+
 @cache
 def imports(module: str, root: Path = ROOT) -> frozenset[str]:
     """First-party modules that `module` imports, anywhere in its file (also inside functions)."""
