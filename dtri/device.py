@@ -1,7 +1,6 @@
 """Where a run computes: device choice, GPU slots on one machine, precision, threads."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -39,7 +38,7 @@ def gpu_slots(device: torch.device, count: int = 1, folder: Path | None = None) 
     names = [_uuid(gpu) for gpu in _gpus()]
     if count > len(names):
         raise ValueError(f"expected {count} GPUs for {count} processes of one run, found {len(names)}")
-    folder = folder or Path(tempfile.gettempdir()) / f"dtri-gpu-{os.getuid()}"
+    folder = folder or slots.shared_folder("dtri-gpu")
     with slots.hold(names, count, int(os.environ.get("DTRI_RUNS_PER_GPU", "1")), folder) as held:
         yield [torch.device("cuda", gpu) for gpu in held]
 
