@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     module = dataset_module(args.module)
-    provide(args.raw, module, args.offline)
+    download_missing(args.raw, module, args.offline)
     record = rawfiles.verify_raw(args.raw, module.FILES)
     for name, file in module.FILES.items():
         path = rawfiles.find_raw(args.raw, name, file)
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def provide(raw: Path, module: ModuleType, offline: bool) -> None:
+def download_missing(raw: Path, module: ModuleType, offline: bool) -> None:
     """Download the files that are missing; a file that is there is left alone, right or wrong.
 
     FileNotFoundError for the first that cannot be had: what was tried, and which others are missing.
@@ -67,7 +67,7 @@ def provide(raw: Path, module: ModuleType, offline: bool) -> None:
         except FileNotFoundError as error:
             absent[name] = error
     for name, missing in list(absent.items()):
-        tried = _bring(raw, name, module, offline)
+        tried = _download_one(raw, name, module, offline)
         if tried:
             others = [other for other in absent if other != name]
             also = f"; also missing there: {', '.join(others)}" if others else ""
@@ -75,7 +75,7 @@ def provide(raw: Path, module: ModuleType, offline: bool) -> None:
         del absent[name]
 
 
-def _bring(raw: Path, name: str, module: ModuleType, offline: bool) -> str:
+def _download_one(raw: Path, name: str, module: ModuleType, offline: bool) -> str:
     """Download one file; "" on success, or why there is none."""
     if offline:
         return "--offline: not downloaded"
