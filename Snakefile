@@ -9,7 +9,7 @@ import sys
 
 from snakemake.utils import min_version
 
-from workflow import checks, clock, plan, warm
+from workflow import checks, clock, memory, plan, warm
 
 min_version("9.20")
 

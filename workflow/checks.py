@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from dtri.data.contents import Contents
 from dtri.experiment import TrainSpec, hparam_defaults
 from workflow import plan, settings_file
 from workflow.fingerprint import closure, imported_names, path_of
@@ -68,13 +69,21 @@ def check_dataset(name: str) -> None:
         _check_contents(data.family, data.image_shape)
 
 
-def _check_contents(name: str, image_shape: tuple[int, int, int]) -> None:
+def contents(name: str, image_shape: tuple[int, int, int]) -> Contents | None:
+    """What the module of a configured dataset says of it at that shape; None where it has no `check`.
+
+    ValueError naming the entry and its option, where it cannot be.
+    """
     entry = plan.datasets()[name]
     check = getattr(importlib.import_module(entry.module), "check", None)
-    if check is None:
-        return
     with _located("datasets.yaml", name, {(name, "options"): entry.options}):
-        made = check(image_shape, entry.options)
+        return check(image_shape, entry.options) if check else None
+
+
+def _check_contents(name: str, image_shape: tuple[int, int, int]) -> None:
+    entry, made = plan.datasets()[name], contents(name, image_shape)
+    if made is None:
+        return
     with _located("datasets.yaml", name, {}):
         if entry.image_shape and not entry.test_only and "train" not in made.splits:
             raise ValueError(f"expected training images or test_only, found the splits {', '.join(made.splits)}")

@@ -44,7 +44,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
         raise ValueError(f"expected square images of {levels} pixels, found {shape} ({_MODULE})")
     archives.check_options(options, _MODULE)
     archives.check_holdout(options, HOLDOUT, _MODULE)
-    return Contents(splits=("train", "test"), classes=False)
+    return Contents(splits=("train", "test"), classes=False, streamed=True)
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:

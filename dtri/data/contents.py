@@ -9,7 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Contents:
-    """The splits that `prepare` will give, and whether they have the labels of classes."""
+    """What `prepare` will give: its splits, and whether they have the labels of classes.
+
+    `streamed`: no split is held in memory while it is prepared. `n_images` of all splits, 0 where it is not known.
+    """
 
     splits: tuple[str, ...]
     classes: bool
+    streamed: bool = False
+    n_images: int = 0

@@ -38,7 +38,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
     store.check_options(options, (), _MODULE)
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} ({_MODULE})")
-    return Contents(splits=("train", "test"), classes=False)
+    return Contents(splits=("train", "test"), classes=False, streamed=True, n_images=sum(N_IMAGES.values()))
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:

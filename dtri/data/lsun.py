@@ -53,7 +53,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
         raise ValueError(f"expected option 'resize' to be 'crop' or 'stretch', found {resize!r} ({_MODULE})")
     archives.check_options(options, _MODULE)
     archives.check_holdout(options, HOLDOUT, _MODULE)
-    return Contents(splits=("train", "test"), classes=False)
+    return Contents(splits=("train", "test"), classes=False, streamed=True)
 
 
 def prepare(
