@@ -5,11 +5,12 @@ wrong with one entry by itself; here entries meet each other, and the modules th
 """
 
 import ast
-import importlib
+import importlib.util
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from dtri.data.contents import Contents
@@ -31,9 +32,14 @@ def check_configuration() -> None:
     """ValueError naming file, line and key of the first entry that cannot work, of all that any preset asks for."""
     plan.check_configuration()
     for name, entry in plan.datasets().items():
-        if not entry.holdout_of:
+        if entry.holdout_of:
+            _check_holdout(name, entry)
+        else:
             _check_contents(name, entry.image_shape or ANY_SHAPE)
+    for name, model in plan.models().items():
+        _check_model_class(name, model.entry)
     for name in plan.presets():
+        _check_stand_ins(name)
         for run in dict.fromkeys(plan.Run(one.preset, one.dataset, one.model, 0) for one in plan.runs(name)):
             if plan.preset(name).extractor == "domain":
                 _check_extractor(run.dataset)
@@ -78,6 +84,40 @@ def contents(name: str, image_shape: tuple[int, int, int]) -> Contents | None:
     check = getattr(importlib.import_module(entry.module), "check", None)
     with _located("datasets.yaml", name, {(name, "options"): entry.options}):
         return check(image_shape, entry.options) if check else None
+
+
+def _check_holdout(name: str, entry: plan.DatasetConfig) -> None:
+    """A hold-out is made of its source alone: what else is set would be ignored."""
+    for key in ("module", "options", "classes", "variant_of", "test_only"):
+        if getattr(entry, key):
+            with _located("datasets.yaml", name, {(name,): {key: None}}):
+                raise ValueError(
+                    f"expected no {key!r} of a hold-out, which its source has, found {getattr(entry, key)!r}"
+                )
+    trainable = [other for other, one in plan.datasets().items() if one.image_shape and not one.test_only]
+    if entry.holdout_of not in trainable:
+        with _located("datasets.yaml", name, {(name,): {"holdout_of": None}}):
+            raise ValueError(f"expected 'holdout_of' a set with training images, found {entry.holdout_of!r}")
+
+
+def _check_model_class(name: str, entry: str) -> None:
+    module, _, class_name = entry.partition(":")
+    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text("utf-8"))
+    found = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+    if not found.bases:
+        with _located("models.yaml", name, {(name,): {"entry": None}}):
+            raise ValueError(f"expected a subclass of Model as 'entry', found {entry!r}")
+
+
+def _check_stand_ins(name: str) -> None:
+    """What stands in for a set that systems are trained on has to have training images."""
+    for paper, ours in plan.preset(name).stand_ins.items():
+        if paper in plan.datasets() and ours is not None:
+            replaced, entry = plan.datasets()[paper], plan.datasets()[ours]
+            trained = not replaced.any_shape and not replaced.test_only
+            if trained and (entry.any_shape or entry.test_only):
+                with _located("presets.yaml", name, {(name, "stand_ins"): {paper: ours}}):
+                    raise ValueError(f"expected a set with training images for {paper!r}, found {ours!r}")
 
 
 def _check_contents(name: str, image_shape: tuple[int, int, int]) -> None:
