@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dtri.data import store
+from dtri.data import saving
 from workflow import checks, memory, plan
 
 
@@ -45,8 +45,8 @@ def test_memory_follows_from_the_images(job: str, dataset: str, mib: float) -> N
 
 def test_a_prepared_set_is_counted(tmp_path: Path) -> None:
     images = np.zeros((600, 1, 28, 28), np.uint8)
-    arrays = store.Arrays({"test": images}, {"test": np.arange(600)}, {}, None, "black")
-    store.save(arrays, tmp_path / "results/data/mnist", "mnist")
+    arrays = saving.Arrays({"test": images}, {"test": np.arange(600)}, {}, None, "black")
+    saving.save(arrays, tmp_path / "results/data/mnist", "mnist")
     assert memory.images_mib(plan.dataset("mnist")) == pytest.approx(images.nbytes / 2**20)
     (tmp_path / "results/data/mnist/meta.json").write_text(json.dumps([]))  # damaged: as if it were not there
     assert memory.images_mib(plan.dataset("mnist")) == pytest.approx(70_000 * 784 / 2**20)

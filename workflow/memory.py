@@ -11,7 +11,7 @@
 from pathlib import Path
 from typing import Any
 
-from dtri.files import read_sealed
+from dtri.sealed import read_sealed
 from workflow import checks, plan
 
 MOST_IMAGES = 70_000  # of a published set that is held in memory whole: MNIST's and Fashion-MNIST's

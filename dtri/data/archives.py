@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dtri.data import rawfiles, store
-from dtri.files import reading
+from dtri.data import checks, rawfiles
+from dtri.messages import reading
 
 MAX_FILE = 64 * 2**20  # bytes of one image file
 MAX_TOTAL = 64 * 2**30  # bytes of all files of an archive together
@@ -28,7 +28,7 @@ def check_options(options: dict[str, Any], module: str) -> None:
         raise ValueError(f"expected option 'sha256' of 64 hexadecimal digits, found {sha256!r} ({module})")
     for option in ("n_source", "limit"):
         if options.get(option) is not None:
-            store.check_count(options[option], f"option {option!r}", module)
+            checks.check_count(options[option], f"option {option!r}", module)
 
 
 def check_name(name: Any, option: str, where: str | Path) -> str:
@@ -40,7 +40,7 @@ def check_name(name: Any, option: str, where: str | Path) -> str:
 
 def check_holdout(options: dict[str, Any], default: int, module: str) -> None:
     """ValueError where `holdout` images, or `default`, are all that `n_source` and `limit` leave."""
-    held_out = store.check_count(options.get("holdout", default), "option 'holdout'", module)
+    held_out = checks.check_count(options.get("holdout", default), "option 'holdout'", module)
     for option in ("n_source", "limit"):
         if (n := options.get(option)) is not None and n <= held_out:
             raise ValueError(

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import PIL
 
-from dtri.data import archives, pictures, rawfiles, store
+from dtri.data import archives, checks, pictures, rawfiles, saving
 from dtri.data.contents import Contents
 from dtri.data.stream import Stream
 
@@ -37,8 +37,8 @@ _KNOWN = ("archive", "sha256", "n_source", "holdout")
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
     """A level of the pyramid in three colours, more images than are held out. ValueError otherwise."""
-    store.check_options(options, _KNOWN, _MODULE)
-    shape = store.check_shape(image_shape, (3,), _MODULE)
+    checks.check_options(options, _KNOWN, _MODULE)
+    shape = checks.check_shape(image_shape, (3,), _MODULE)
     if shape[1] != shape[2] or shape[1] not in LEVELS:
         levels = ", ".join(map(str, LEVELS))
         raise ValueError(f"expected square images of {levels} pixels, found {shape} ({_MODULE})")
@@ -47,7 +47,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
     return Contents(splits=("train", "test"), classes=False, streamed=True)
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """Splits train and test of `options["archive"]` at (3, level, level), streamed."""
     check(image_shape, options)
     shape, n_test = tuple(image_shape), options.get("holdout", HOLDOUT)
@@ -66,7 +66,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         )
     rank = {name: k for k, name in enumerate(sorted(names))}
     stored = np.array([rank[name] for name in names], np.int64)
-    is_test = np.isin(stored, store.generator(seed).permutation(len(names))[:n_test])
+    is_test = np.isin(stored, checks.generator(seed).permutation(len(names))[:n_test])
     places = {"train": np.flatnonzero(~is_test), "test": np.flatnonzero(is_test)}
     source = {
         "module": _MODULE,
@@ -78,7 +78,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         "holdout": n_test,
         "seed": seed,
     }
-    return store.Arrays(
+    return saving.Arrays(
         splits={
             split: Stream(
                 length=len(place),

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import pickled_batches, rawfiles, store
+from dtri.data import checks, pickled_batches, rawfiles, saving
 from dtri.data.contents import Contents
-from dtri.files import reading
+from dtri.messages import reading
 
 ARCHIVE = "cifar-10-python.tar.gz"
 FILES = {
@@ -39,13 +39,13 @@ def urls(name: str) -> list[str]:
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
     """Images of (3, 32, 32), without options. ValueError otherwise."""
-    store.check_options(options, (), "dtri.data.cifar10")
+    checks.check_options(options, (), "dtri.data.cifar10")
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} (dtri.data.cifar10)")
     return Contents(splits=("train", "test"), classes=True)
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """CIFAR-10 at (3, 32, 32); nothing depends on `seed`, there are no options."""
     check(image_shape, options)
     path = rawfiles.find_raw(raw, ARCHIVE, FILES[ARCHIVE])
@@ -54,7 +54,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     for split, names in _BATCHES.items():
         splits[split] = np.concatenate([read[name][0] for name in names])
         labels[split] = np.concatenate([read[name][1] for name in names])
-    return store.Arrays(
+    return saving.Arrays(
         splits=splits,
         indices={split: np.arange(len(images), dtype=np.int64) for split, images in splits.items()},
         labels=labels,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import archives, pictures, rawfiles, store
+from dtri.data import archives, checks, pictures, rawfiles, saving
 from dtri.data.contents import Contents
 
 ARCHIVE = "dtd-r1.0.1.tar.gz"
@@ -39,15 +39,15 @@ def urls(name: str) -> list[str]:
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
     """Grey or three colours, option `crop`. ValueError otherwise."""
-    store.check_options(options, ("crop",), "dtri.data.dtd")
-    store.check_shape(image_shape, (1, 3), "dtri.data.dtd")
+    checks.check_options(options, ("crop",), "dtri.data.dtd")
+    checks.check_shape(image_shape, (1, 3), "dtri.data.dtd")
     crop = options.get("crop", "centre")
     if crop not in ("centre", "top_left"):
         raise ValueError(f"expected option 'crop' to be 'centre' or 'top_left', found {crop!r} (dtri.data.dtd)")
     return Contents(splits=("test",), classes=True)
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """All textures at `image_shape`; grey by luminance where C is 1. ValueError names what is missing or unreadable."""
     check(image_shape, options)
     shape, crop = tuple(image_shape), options.get("crop", "centre")
@@ -69,8 +69,8 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
             f"{len(counts)} classes{odd} ({path})"
         )
     number = {name: k for k, name in enumerate(sorted(counts))}
-    order = store.generator(seed).permutation(len(names)).astype(np.int64)
-    return store.Arrays(
+    order = checks.generator(seed).permutation(len(names)).astype(np.int64)
+    return saving.Arrays(
         splits={"test": np.stack([images[names[k]] for k in order])},
         indices={"test": order},
         labels={"test": np.array([number[parents[k]] for k in order], np.int64)},

@@ -33,9 +33,9 @@ from unicodedata import normalize
 
 import numpy as np
 
-from dtri.data import archives, pictures, rawfiles, store
+from dtri.data import archives, checks, pictures, rawfiles, saving
 from dtri.data.contents import Contents
-from dtri.files import printable, reading
+from dtri.messages import printable, reading
 
 FILES: dict[str, rawfiles.RawFile] = {}  # the archive is named by an option
 _KNOWN = ("archive", "sha256", "split", "resize", "labels", "limit", "background")
@@ -45,8 +45,8 @@ _SPLITS = ("train", "test")
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
     """Grey or three colours; every option is one of those above. ValueError otherwise."""
-    store.check_options(options, _KNOWN, _MODULE)
-    store.check_shape(image_shape, (1, 3), _MODULE)
+    checks.check_options(options, _KNOWN, _MODULE)
+    checks.check_shape(image_shape, (1, 3), _MODULE)
     _check_choice("resize", options.get("resize", "none"), tuple(pictures.RESIZE))
     _check_choice("labels", options.get("labels"), ("folder", None))
     archives.check_options(options, _MODULE)
@@ -55,7 +55,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
     return Contents(splits, classes=options.get("labels") == "folder")
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """The images of `options["archive"]` at `image_shape`; grey or RGB by its C. ValueError names what does not fit."""
     check(image_shape, options)
     shape, resize, classes_by = tuple(image_shape), options.get("resize", "none"), options.get("labels")
@@ -99,7 +99,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         labels = {
             split: np.array([number[parents[paths[i]]] for i in index], np.int64) for split, index in indices.items()
         }
-    return store.Arrays(
+    return saving.Arrays(
         splits=splits,
         indices=indices,
         labels=labels,
@@ -150,7 +150,7 @@ def _check_split(split: Any) -> tuple[str, ...]:
             raise ValueError(f"unknown split {name!r} (known: {', '.join(_SPLITS)}; {_MODULE})")
     if parts is not split:
         for name, count in parts.items():
-            store.check_count(count, f"the number of {name} images", _MODULE)
+            checks.check_count(count, f"the number of {name} images", _MODULE)
         return tuple(parts)
     for name, folder in parts.items():
         if not isinstance(folder, str):
@@ -170,7 +170,7 @@ def _prefix(folder: str) -> str:
 
 def _split(paths: list[str], split: dict[str, Any], raw: Path, archive: Path, seed: int) -> dict[str, np.ndarray]:
     """{split: int64 indices into `paths`}, each in random order."""
-    random = store.generator(seed)
+    random = checks.generator(seed)
     if set(split) == {"random"}:
         return _random_split(len(paths), split["random"], archive, random)
     if set(split) == {"index"}:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import archives, pictures, rawfiles, store
+from dtri.data import archives, checks, pictures, rawfiles, saving
 from dtri.data.contents import Contents
 from dtri.data.stream import Stream
 
@@ -35,20 +35,20 @@ _MODULE = "dtri.data.imagenet32"
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
     """Images of (3, 32, 32), without options. ValueError otherwise."""
-    store.check_options(options, (), _MODULE)
+    checks.check_options(options, (), _MODULE)
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} ({_MODULE})")
     return Contents(splits=("train", "test"), classes=False, streamed=True, n_images=sum(N_IMAGES.values()))
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """Splits train and test (its validation set) at (3, 32, 32); nothing depends on `seed`, there are no options."""
     check(image_shape, options)
     paths = {split: rawfiles.find_raw(raw, name, FILES[name]) for split, name in _ARCHIVES.items()}
     for path in paths.values():
         archives.check_archive(path, SHA256[path.name])
     source = {"module": _MODULE, "archive_sha256": SHA256}
-    return store.Arrays(
+    return saving.Arrays(
         splits={
             split: Stream(N_IMAGES[split], SHAPE, partial(_images, path), json.dumps([split, source]))
             for split, path in paths.items()

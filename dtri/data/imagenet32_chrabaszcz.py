@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import archives, pickled_batches, rawfiles, store
+from dtri.data import archives, checks, pickled_batches, rawfiles, saving
 from dtri.data.contents import Contents
 from dtri.data.stream import Stream
-from dtri.files import reading
+from dtri.messages import reading
 
 _WHERE = "https://image-net.org/download-images (downsampled image data, after a login)"
 _TERMS = "non-commercial research and education, no redistribution; cite Chrabaszcz et al. and Russakovsky et al."
@@ -38,13 +38,13 @@ _MODULE = "dtri.data.imagenet32_chrabaszcz"
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
     """Images of (3, 32, 32), without options. ValueError otherwise."""
-    store.check_options(options, (), _MODULE)
+    checks.check_options(options, (), _MODULE)
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} ({_MODULE})")
     return Contents(splits=("train", "test"), classes=True, streamed=True, n_images=sum(N_IMAGES.values()))
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """Splits train and test (its validation set) at (3, 32, 32); nothing depends on `seed`, there are no options."""
     check(image_shape, options)
     paths = {split: rawfiles.find_raw(raw, name, FILES[name]) for split, (name, _) in _BATCHES.items()}
@@ -54,7 +54,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         if sum(map(len, parts)) != N_IMAGES[split]:
             raise ValueError(f"expected {N_IMAGES[split]} images, found {sum(map(len, parts))} ({paths[split]})")
     source = {"module": _MODULE, "archive_sha256": hashes}
-    return store.Arrays(
+    return saving.Arrays(
         splits={
             split: Stream(
                 length=N_IMAGES[split],

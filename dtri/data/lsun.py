@@ -29,10 +29,11 @@ import lmdb
 import numpy as np
 import PIL
 
-from dtri.data import archives, pictures, rawfiles, store
+from dtri.data import archives, checks, pictures, rawfiles, saving
 from dtri.data.contents import Contents
 from dtri.data.stream import Stream
-from dtri.files import reading, remove_partial, write_atomic
+from dtri.files import remove_partial, write_atomic
+from dtri.messages import reading
 
 FILES: dict[str, rawfiles.RawFile] = {}  # the archive is named by an option
 _MODULE = "dtri.data.lsun"
@@ -46,8 +47,8 @@ _REMAP = 64  # steps of the cursor; the kernel may map up to 2 MiB around an ima
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
     """Three colours, more images than are held out, a known way to resize. ValueError otherwise."""
-    store.check_options(options, _KNOWN, _MODULE)
-    store.check_shape(image_shape, (3,), _MODULE)
+    checks.check_options(options, _KNOWN, _MODULE)
+    checks.check_shape(image_shape, (3,), _MODULE)
     resize = options.get("resize", "crop")
     if resize not in ("crop", "stretch"):
         raise ValueError(f"expected option 'resize' to be 'crop' or 'stretch', found {resize!r} ({_MODULE})")
@@ -58,7 +59,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
 
 def prepare(
     raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int, scratch: Path | None = None
-) -> store.Arrays:
+) -> saving.Arrays:
     """Splits train and test of `options["archive"]` at (3, H, W), streamed. ValueError names what does not fit.
 
     `scratch` is a folder to unpack into where the drop folder is read-only.
@@ -78,7 +79,7 @@ def prepare(
     if n_test >= n:
         raise ValueError(f"expected more than {n_test} images, all of which would be held out, found {n} ({unpacked})")
     held_out = np.zeros(n, bool)
-    held_out[store.generator(seed).permutation(n)[:n_test]] = True
+    held_out[checks.generator(seed).permutation(n)[:n_test]] = True
     indices = {"train": np.flatnonzero(~held_out), "test": np.flatnonzero(held_out)}
     source = {
         "module": _MODULE,
@@ -91,7 +92,7 @@ def prepare(
         "limit": options.get("limit"),
         "seed": seed,
     }
-    return store.Arrays(
+    return saving.Arrays(
         splits={
             split: Stream(
                 length=len(index),
@@ -182,7 +183,7 @@ def _unpacked(archive: Path, scratch: Path | None) -> Path:
     place = next((place for place in places if _writable(place.parent)), places[-1])
     place.parent.mkdir(parents=True, exist_ok=True)
     remove_partial(place)
-    store.check_space(place.parent, members[0].file_size, str(place))
+    saving.check_space(place.parent, members[0].file_size, str(place))
     print(f"unpacking {place}, {members[0].file_size:,} bytes", flush=True)
 
     def copy(unpacked: BinaryIO) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import rawfiles, store
+from dtri.data import checks, rawfiles, saving
 from dtri.data.contents import Contents
 from dtri.data.rawfiles import RawFile
-from dtri.files import reading
+from dtri.messages import reading
 
 _WHERE = "https://yann.lecun.com/exdb/mnist/ or its mirror https://ossci-datasets.s3.amazonaws.com/mnist/"
 _TERMS = "no licence text at the origin; commonly cited as CC BY-SA 3.0"
@@ -39,14 +39,14 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
     return check_padded(image_shape, options, "dtri.data.mnist")
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """MNIST at (1, 28, 28) or zero-padded to (1, 32, 32); nothing depends on `seed`, there are no options."""
     return arrays(raw, image_shape, options, FILES, "MNIST", "dtri.data.mnist")
 
 
 def check_padded(image_shape: tuple[int, int, int], options: dict[str, Any], module: str) -> Contents:
     """Of a dataset of MNIST's files: 28x28 as it is, 32x32 zero-padded, without options. ValueError otherwise."""
-    store.check_options(options, (), module)
+    checks.check_options(options, (), module)
     if tuple(image_shape) not in (SHAPE, (1, 32, 32)):
         raise ValueError(f"expected image shape {SHAPE} or (1, 32, 32), found {tuple(image_shape)} ({module})")
     return Contents(splits=("train", "test"), classes=True)
@@ -59,7 +59,7 @@ def arrays(
     files: dict[str, RawFile],
     title: str,
     module: str,
-) -> store.Arrays:
+) -> saving.Arrays:
     """A dataset of MNIST's four files and sizes."""
     check_padded(image_shape, options, module)
     shape = tuple(image_shape)
@@ -74,7 +74,7 @@ def arrays(
             )
         border = (shape[1] - 28) // 2
         splits[split] = np.pad(images, ((0, 0), (border, border), (border, border)))[:, None]
-    return store.Arrays(
+    return saving.Arrays(
         splits=splits,
         indices={split: np.arange(len(images), dtype=np.int64) for split, images in splits.items()},
         labels=labels,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dtri.data import rawfiles, store
+from dtri.data import checks, rawfiles, saving
 from dtri.data.contents import Contents
 
 FILES: dict[str, rawfiles.RawFile] = {}
@@ -20,15 +20,15 @@ _HEIGHT, _WIDTH = 427, 640  # pixels of both photographs
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
     """Option `n`, and patches that fit into the photographs at half their size. ValueError otherwise."""
-    store.check_options(options, ("n",), "dtri.data.photos")
-    shape = store.check_shape(image_shape, (1, 3), "dtri.data.photos")
-    store.check_count(options.get("n", 2_000), "option 'n'", "dtri.data.photos")
+    checks.check_options(options, ("n",), "dtri.data.photos")
+    shape = checks.check_shape(image_shape, (1, 3), "dtri.data.photos")
+    checks.check_count(options.get("n", 2_000), "option 'n'", "dtri.data.photos")
     if not _fitting(shape):
         raise ValueError(f"expected patches of at most {_HEIGHT // 2}x{_WIDTH // 2}, found {shape} (dtri.data.photos)")
     return Contents(splits=("test",), classes=False)
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """Option `n` (default 2,000 patches); grey by luminance where C is 1; `raw` is not read."""
     from sklearn.datasets import load_sample_images  # seconds, which planning does not pay
 
@@ -36,11 +36,11 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     shape, n = tuple(image_shape), options.get("n", 2_000)
     photos = [Image.fromarray(photo).convert("L" if shape[0] == 1 else "RGB") for photo in load_sample_images().images]
     scales = _fitting(shape)
-    random = store.generator(seed)
+    random = checks.generator(seed)
     images = np.empty((n, *shape), np.uint8)
     for k in range(n):
         images[k] = _patch(photos[random.randint(len(photos))], shape, scales[random.randint(len(scales))], random)
-    return store.Arrays(
+    return saving.Arrays(
         splits={"test": images},
         indices={"test": np.arange(n, dtype=np.int64)},
         labels={},

@@ -8,7 +8,7 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-from dtri.files import reading
+from dtri.messages import reading
 
 MAX_PIXELS = 64 * 2**20  # of one image
 _OPAQUE = "; make it opaque, or see option 'background' of dtri.data.image_folder"

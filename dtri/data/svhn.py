@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import rawfiles, store
+from dtri.data import checks, rawfiles, saving
 from dtri.data.contents import Contents
-from dtri.files import reading
+from dtri.messages import reading
 
 FILE = "test_32x32.mat"
 FILES = {
@@ -35,17 +35,17 @@ def urls(name: str) -> list[str]:
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
     """Images of (3, 32, 32), without options. ValueError otherwise."""
-    store.check_options(options, (), "dtri.data.svhn")
+    checks.check_options(options, (), "dtri.data.svhn")
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} (dtri.data.svhn)")
     return Contents(splits=("test",), classes=True)
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """SVHN's test images at (3, 32, 32) in official order; nothing depends on `seed`, there are no options."""
     check(image_shape, options)
     images, labels = read_mat(rawfiles.find_raw(raw, FILE, FILES[FILE]))
-    return store.Arrays(
+    return saving.Arrays(
         splits={"test": images},
         indices={"test": np.arange(len(images), dtype=np.int64)},
         labels={"test": labels},

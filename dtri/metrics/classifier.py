@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dtri import files
 from dtri.images import to_float
+from dtri.messages import AGAIN, reading
 from dtri.seeding import derive
 
 FEATURES = 64  # n >= 20 * FEATURES samples keep the bias of a Frechet distance small
@@ -146,7 +147,7 @@ def load(path: Path) -> Classifier:
     if not path.is_file():
         raise FileNotFoundError(f"expected a trained classifier, found no file (at {path})")
     with (
-        files.reading(path, f"expected a classifier in safetensors with its header ({files.AGAIN}), found"),
+        reading(path, f"expected a classifier in safetensors with its header ({AGAIN}), found"),
         safe_open(path, framework="pt") as file,
     ):
         header = json.loads((file.metadata() or {})["classifier"])
@@ -160,9 +161,7 @@ def load(path: Path) -> Classifier:
         raise ValueError(f"the tensors do not fit a classifier of {classifier.image_shape}: {details} (in {path})")
     expected = header.get("sha256", found := _hash(state))  # a file of an older version has none
     if found != expected:
-        raise ValueError(
-            f"expected a classifier with sha256 {expected[:12]} in {path}, found {found[:12]}; {files.AGAIN}"
-        )
+        raise ValueError(f"expected a classifier with sha256 {expected[:12]} in {path}, found {found[:12]}; {AGAIN}")
     classifier.load_state_dict(state)
     return classifier.eval()
 
