@@ -58,6 +58,10 @@ MAY_IMPORT = {
         *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells", "dtri.report.records"),
         *("dtri.data.rawfiles", "dtri.sealed", "workflow.fingerprint", "workflow.settings_file"),
     ),
+    "workflow.checks": (
+        *("dtri.experiment", "dtri.data.contents", "workflow.plan", "workflow.settings_file", "workflow.fingerprint"),
+    ),
+    "workflow.memory": ("dtri.sealed", "workflow.checks", "workflow.plan"),
     "workflow.settings_file": (),
     "workflow.clock": (),
     "workflow.warm": (),
@@ -207,6 +211,7 @@ BY_NAME = {
     "dtri.distributed",  # the code of several processes
     "dtri.experiment",
     "workflow.plan",
+    "workflow.checks",  # asks dataset modules, of which no code hash depends on it
     "workflow.warm",  # runs commands, and imports libraries of others
     "workflow.commands.prepare",
     "workflow.commands.figure",
@@ -228,7 +233,7 @@ def test_rules_import_the_plan_only(path: Path) -> None:
     assert set(found) <= {
         "import sys",
         "from snakemake.utils import min_version",
-        "from workflow import clock, plan, warm",
+        "from workflow import checks, clock, memory, plan, warm",
     }
     assert not re.search(r"^[ \t]*def\b|\blambda\b", path.read_text("utf-8"), re.M)
 
