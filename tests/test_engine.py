@@ -452,7 +452,8 @@ def test_a_clock_that_jumps_neither_stops_saving_nor_changes_a_run(jump, tmp_pat
     assert outcome.seconds >= 0
     saved = [event["t"] for event in events(tmp_path / "jumping") if event["event"] == "saved"]
     assert {50, 100} < set(saved)  # and once more because of the jump
-    assert all(event["seconds"] >= 0 for event in events(tmp_path / "jumping"))
+    assert all(event.get("seconds", 0) >= 0 for event in events(tmp_path / "jumping"))
+    assert all(event.get("seconds_left", 0) >= 0 for event in events(tmp_path / "jumping"))
 
 
 def test_a_damaged_history_is_no_obstacle(tmp_path):
@@ -638,3 +639,23 @@ def test_a_step_computes_in_its_precision(precision, made, tmp_path, monkeypatch
     monkeypatch.setattr(Toy, "step", noted)
     fit(tmp_path, steps=2, precision=precision)
     assert kinds == [made] * 2
+
+
+def test_a_run_reports_while_it_works_and_reports_change_no_weight(tmp_path, monkeypatch, capsys):
+    silent = fit(tmp_path / "silent")
+    assert "progress" not in [event["event"] for event in events(tmp_path / "silent")]  # ten seconds never pass
+    capsys.readouterr()
+    monkeypatch.setattr("dtri.progress.EVERY_S", 0.0)
+    telling = fit(tmp_path / "telling")
+    said = [event for event in events(tmp_path / "telling") if event["event"] == "progress"]
+    assert [event["t"] for event in said] == list(range(1, 101))
+    assert {"steps", "images_per_s", "seconds_left", "losses"} <= said[50].keys()
+    assert said[50]["losses"] == telling.curve[39] | {"step": 40}  # of the last look at the losses
+    assert said[-1]["seconds_left"] == 0
+    out = capsys.readouterr().out
+    assert "iteration 51/100, " in out
+    assert " s left; first " in out
+    header, *rows = (tmp_path / "telling" / "train.csv").read_text().splitlines()
+    assert header == ",".join(telling.curve[0])
+    assert len(rows) == 80  # the curve before the last look at the losses
+    same(silent.weights, telling.weights)

@@ -27,10 +27,10 @@ CEILINGS = {
     "growth": 1_220,
     "reconstruct": 1_540,
     "score": 1_280,
-    "landscape": 2_790,
+    "landscape": 2_900,
     "generation": 1_470,
-    "auroc": 880,
-    "auprc": 880,
+    "auroc": 890,
+    "auprc": 890,
 }
 
 
@@ -169,16 +169,6 @@ def test_what_no_hash_counts_returns_words() -> None:
     """The exceptions: devices to wait for, an exit code, how often a run was started, which nothing reads."""
     words = {"None", "str", "Iterator[None]", "dict[str, str]", "dict[str, Any]", "str | None"}
     words |= {"torch.device", "Iterator[torch.device]", "Iterator[list[torch.device]]"}
-        "None",
-        "str",
-        "torch.device",
-        "Iterator[torch.device]",
-        "Iterator[list[torch.device]]",
-        "Iterator[None]",
-        "dict[str, str]",
-        "dict[str, Any]",
-        "str | None",
-    }
     others = {}
     for module in UNHASHED:
         for name, node in definitions(path_of(module).read_text("utf-8")).items():
