@@ -12,7 +12,7 @@ import torch
 
 from dtri import device
 from dtri.data import store
-from dtri.metrics import features, generation
+from dtri.metrics import features, generation, imagenet_lite
 from dtri.report.records import AGAIN, read_arrays, read_sealed
 from workflow.commands.cli import run
 from workflow.commands.measuring import BATCH_NORM, Measurement, variant
@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> int:
         "--spec", required=True, help='JSON {"comparisons": [{"n_samples", "reference", "n_reference"}], "sampler"}'
     )
     parser.add_argument("--code", required=True)
-    parser.add_argument("--extractor", required=True, choices=("inception", "domain"))
-    parser.add_argument("--weights", required=True, type=Path, help="of the feature network")
+    parser.add_argument("--extractor", required=True, choices=("inception", "domain", "imagenet_lite"))
+    parser.add_argument("--weights", type=Path, help="of the feature network; the package's for imagenet_lite")
     parser.add_argument("--summary", type=Path, help="classifier.json of a domain extractor")
     parser.add_argument("--cache", required=True, type=Path, help="folder for features of the reference")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the feature network")
@@ -51,7 +51,13 @@ def _measure(arguments: argparse.Namespace, where: torch.device) -> int:
     extractor = replace(network, precision=arguments.precision, device=where)
     ways = spec["comparisons"]
     references = [np.asarray(dataset.images(way["reference"])[: way["n_reference"]]) for way in ways]
-    job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "torch-fidelity", "numpy")
+    packages = (
+        "torch",
+        "torch-fidelity",
+        "numpy",
+        *(imagenet_lite.PACKAGES if extractor.name == "imagenet_lite" else ()),
+    )
+    job = Measurement(arguments.train, arguments.code, {}, device.describe(where), *packages)
     identity = {"extractor_sha256": extractor.hash, "comparisons": ways}
     if spec["sampler"]:
         identity["sampler"] = spec["sampler"]
