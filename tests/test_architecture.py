@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "workflow.fingerprint": (),
     "workflow.plan": (
         *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells", "dtri.report.records"),
-        *("dtri.data.rawfiles", "workflow.fingerprint", "workflow.settings_file"),
+        *("dtri.data.rawfiles", "dtri.metrics.imagenet_lite", "workflow.fingerprint", "workflow.settings_file"),
     ),
     "workflow.settings_file": (),
     "workflow.clock": (),

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dtri.report.cells import Aside, Cell, Found, Table
+from dtri.report.cells import LABEL_FREE, Aside, Cell, Found, Table, with_label_free
 from dtri.report.records import Record, read_arrays
 from dtri.report.render import render
 from dtri.report.tidy import COLUMNS, tidy, verdict
@@ -559,3 +559,40 @@ def test_a_row_without_records_costs_nothing_known():
     assert pd.isna(row["train_seconds"])
     assert pd.isna(row["gpu_hours"])
     assert row["train_device"] == ""
+
+
+def test_a_block_without_labels_stands_behind_the_papers_blocks():
+    """Each system and dataset of the FID once, in the papers' order, without a printed number or a verdict."""
+    fid = {"metric": "fid", "published": 30.0, "published_text": "30.0", "bold": True, "tolerance": 3.0}
+    cells = (
+        make_cell(**fid),
+        make_cell(**fid, model="wgan", row="WGAN"),
+        make_cell(metric="is", direction="higher"),
+        make_cell(**fid, paper="B"),
+        make_cell(**fid, paper="B", model="ali", row="ALI"),
+    )
+    aside = Aside("fid", "uniform noise", "noise", (("VAE", "400"),))
+    table = with_label_free(Table("table9", "Quality", cells, asides=(aside,)))
+    assert table.cells[:5] == cells
+    assert [(c.paper, c.metric, c.model) for c in table.cells[5:]] == [
+        ("A and B", LABEL_FREE, "vae"),
+        ("A and B", LABEL_FREE, "wgan"),
+        ("A and B", LABEL_FREE, "ali"),
+    ]
+    record = make_record(12.345, metric="fid", extractor="imagenet_lite:1234", extra={"noise": 99.5})
+    seen = {LABEL_FREE: Found(record, (), "cifar10", True, False, "other features")}
+    frame = tidy(table, "lite", [0], lambda cell, _: seen.get(cell.metric, NOTHING))
+    ours = frame[frame["metric"] == LABEL_FREE]
+    assert ours["published"].isna().all()
+    assert set(ours["verdict"]) == {""}
+    page = render(table, frame, "lite", "md")
+    block = page.split("## ")[-1]
+    assert block.startswith("Not in the papers: FID (ImageNet lite)")
+    assert "12.35" in block or "12.34" in block
+    assert "30.0" not in block.split("**How to read it**")[0]
+    assert "99.500" in block
+
+
+def test_a_table_without_fid_stays_as_it_is():
+    table = Table("table9", "One cell", (make_cell(),))
+    assert with_label_free(table) is table

@@ -4,7 +4,7 @@ Standard library only: the plan reads table and figure files while Snakemake par
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dtri.report.records import Record
@@ -180,6 +180,27 @@ def first_seeds(products: Sequence[Product]) -> list[Product]:
 
 NOT_IN_PAPER = "not in the paper"
 DASH_IN_PAPER = "'-' in the paper"
+LABEL_FREE = "fid_imagenet_lite"
+LABEL_FREE_HEADING = "Not in the papers: FID (ImageNet lite), by features of EfficientNet-Lite0 that need no labels"
+
+
+def with_label_free(table: Table) -> Table:
+    """`table` and, behind its blocks, one with the systems and datasets of its FID by features that need no labels."""
+    systems: dict[tuple[str, str], Cell] = {}
+    for cell in table.cells:
+        if cell.metric == "fid":
+            systems.setdefault((cell.dataset, cell.model), cell)
+    if not systems:
+        return table
+    ours = {"paper": "A and B", "metric": LABEL_FREE, "published": None, "published_std": None, "published_text": ""}
+    cells = (replace(cell, **ours, note=NOT_IN_PAPER, bold=False) for cell in systems.values())
+    asides = (replace(aside, metric=LABEL_FREE, values=()) for aside in table.asides if aside.metric == "fid")
+    return replace(
+        table,
+        cells=(*table.cells, *cells),
+        headings=(*table.headings, (ours["paper"], LABEL_FREE, LABEL_FREE_HEADING)),
+        asides=(*table.asides, *asides),
+    )
 
 
 def printed(text: str) -> tuple[float | None, float | None]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from dtri.report.cells import Cell, Table
+from dtri.report.cells import LABEL_FREE, Cell, Table
 
-DECIMALS = {"fid": 2, "is": 2, "rmse": 4, "mse": 4, "auroc": 3, "auprc": 3, "auprc_leaky": 3}
+DECIMALS = {"fid": 2, LABEL_FREE: 2, "is": 2, "rmse": 4, "mse": 4, "auroc": 3, "auprc": 3, "auprc_leaky": 3}
 METRICS = {
     "fid": "FID",
+    LABEL_FREE: "FID (ImageNet lite)",
     "is": "Inception Score",
     "rmse": "RMSE",
     "mse": "MSE",
