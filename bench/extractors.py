@@ -27,8 +27,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
-from dtri import device
 from dtri.data import store
+from dtri.device import set_numerics
 from dtri.metrics import classifier, imagenet_lite
 from dtri.metrics.features import ImagenetLiteExtractor
 from dtri.metrics.frechet import Gaussian, distance
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--classifier-steps", type=int, default=1500)
     arguments = parser.parse_args(argv)
 
-    device.prepare(1, "fp32")
+    set_numerics(1, "fp32")
     arguments.to.mkdir(parents=True, exist_ok=True)
     table = arguments.to / "extractors.csv"
     known = pd.read_csv(table) if table.exists() else pd.DataFrame(columns=[*KEYS, "network", "step"])

@@ -17,10 +17,10 @@ import torch
 import yaml
 
 from dtri.experiment import TrainSpec, build, hparam_defaults
-from dtri.files import write_json
 from dtri.metrics import imagenet_lite
 from dtri.report.cells import LABEL_FREE, Cell
 from dtri.report.records import Record
+from dtri.sealed import write_json
 from workflow import plan
 from workflow.commands import explain
 from workflow.fingerprint import closure, fingerprint
@@ -248,9 +248,9 @@ def test_unknown_names_are_answered_with_the_known_ones(ask, said: str) -> None:
 def test_specifications_survive_the_command_line() -> None:
     for run in RUNS:
         spec = plan.train_spec(run)
-        assert TrainSpec.parse(plan.train_text(wildcards(run))) == spec
-        assert TrainSpec.parse(spec.text).hash == spec.hash
-    texts = [plan.train_spec(run).text for run in RUNS]
+        assert TrainSpec.from_json(plan.train_text(wildcards(run))) == spec
+        assert TrainSpec.from_json(spec.to_json()).hash == spec.hash
+    texts = [plan.train_spec(run).to_json() for run in RUNS]
     assert len(set(texts)) == len(texts)
 
 
@@ -303,7 +303,8 @@ def test_a_variant_shares_the_raw_files_and_the_settings(monkeypatch: pytest.Mon
         assert f'--raw "$DTRI_DOWNLOADS/{source}"' in plan.fetch_arguments(given)
         assert f'--raw "$DTRI_DOWNLOADS/{source}" --seed 0 --name {name} ' in plan.prepare_arguments(given)
     spec, variant = (
-        json.loads(plan.train_spec(plan.Run("paper", name, "vae", 0)).text) for name in ("celeba", "celeba_crop178")
+        json.loads(plan.train_spec(plan.Run("paper", name, "vae", 0)).to_json())
+        for name in ("celeba", "celeba_crop178")
     )
     assert variant == spec | {"dataset": "celeba_crop178"}
     entry = plan.models()["vae"]
@@ -843,7 +844,7 @@ def prepare(raw, image_shape, options, seed):
     return {returned}
 """
 FOLDER = plan.known_options("dtri.data.image_folder")
-CHECKED = 'store.check_options(options, KNOWN, "mine")'
+CHECKED = 'checks.check_options(options, KNOWN, "mine")'
 
 
 @pytest.mark.parametrize(

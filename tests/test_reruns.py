@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from dtri.experiment import TrainSpec
-from dtri.report.records import write_sealed
+from dtri.sealed import write_sealed
 from tests.test_browser import BROWSER, FLAGS
 from workflow import plan
 from workflow.commands import explain
@@ -57,7 +57,8 @@ import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from dtri.report.records import Record, write_sealed
+from dtri.report.records import Record
+from dtri.sealed import write_sealed
 from workflow import plan
 from workflow.commands import explain, provenance
 
@@ -91,7 +92,7 @@ for job in explain.dry_run(sys.argv[1:]):
             write_sealed(path, {"dataset": name, "data": name, "code": code, "sha256": "network"})
         elif path.name == "train.json":
             run, spec = job.run, plan.train_spec(job.run)
-            made = {"spec": json.loads(spec.text), "spec_hash": spec.hash, "data": {run.dataset: run.dataset}}
+            made = {"spec": json.loads(spec.to_json()), "spec_hash": spec.hash, "data": {run.dataset: run.dataset}}
             made |= {"code": plan.model_code("train", run.model), "provenance": provenance.provenance()}
             made |= {"status": "done", "images_per_s": 1000.0, "device": "cpu (test)"}
             write_sealed(path, {**asdict(run), **made})

@@ -31,7 +31,7 @@ from pydantic import (
 )
 
 from dtri.data import rawfiles
-from dtri.experiment import LATE, TrainSpec, canonical, check_hparams, check_sampler, digest
+from dtri.experiment import N_SNAPSHOTS, TrainSpec, canonical_json, check_hparams, check_sampler, text_hash
 from dtri.landscape.settings import Settings as LandscapeSettings
 from dtri.metrics import imagenet_lite
 from dtri.report.cells import (
@@ -46,7 +46,8 @@ from dtri.report.cells import (
     stand_in,
     with_label_free,
 )
-from dtri.report.records import Record, read_sealed
+from dtri.report.records import Record
+from dtri.sealed import read_sealed
 from workflow import settings_file
 from workflow.fingerprint import ROOT, fingerprint, imports, path_of
 
@@ -327,7 +328,7 @@ def known_options(module: str) -> tuple[str, ...] | None:
         raise ValueError(f"expected a module with `prepare`, found {module!r}")
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "store.check_options":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "checks.check_options":
             return _written_out(node.args[1], tree)
     prepare = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "prepare"), None)
     match prepare and prepare.body[-1]:
@@ -526,7 +527,7 @@ def _spec(run: Run) -> TrainSpec:
 
 def _late_every(steps: int) -> int:
     """Iterations per epoch of a hold-out, for averages over the last epochs: at full length 50 epochs of 500."""
-    return max(1, steps // 50) if steps >= LATE else 0
+    return max(1, steps // 50) if steps >= N_SNAPSHOTS else 0
 
 
 def sampler(run: Run) -> dict[str, Any]:
@@ -604,8 +605,21 @@ def modules(kind: str, name: str) -> tuple[str, ...]:
     return (COMMAND[kind], entry) if kind in BUILDS_MODEL else (COMMAND[kind],)
 
 
-def model_code(kind: str, name: str) -> str:
-    return fingerprint(modules(kind, name))
+def model_code(kind: str, name: str, *further: str) -> str:
+    return fingerprint((*modules(kind, name), *further))
+
+
+def train_modules(run: Run) -> tuple[str, ...]:
+    """Modules that the training of a run reaches first; several processes load one more by name."""
+    return (*modules("train", run.model), *_group_modules(run))
+
+
+def training_code(run: Run) -> str:
+    return model_code("train", run.model, *_group_modules(run))
+
+
+def _group_modules(run: Run) -> tuple[str, ...]:
+    return ("dtri.process_group",) if train_spec(run).processes > 1 else ()
 
 
 def measure_code(metric: str, name: str) -> str:
@@ -839,7 +853,7 @@ def _of_training(summary: dict[str, Any]) -> list[Difference]:
     return [
         *_pairs(
             ("training specification", summary["spec_hash"], train_spec(run).hash),
-            ("training code", summary["code"], model_code("train", run.model)),
+            ("training code", summary["code"], training_code(run)),
         ),
         *_changed_data(summary["data"]),
     ]
@@ -858,7 +872,7 @@ def _of_record(record: Record, path: Path) -> list[Difference]:
         found.append(Difference(made, "", ""))
     found += _pairs(
         ("training specification", record.spec, train_spec(run).hash),
-        ("training code", record.train_code, model_code("train", run.model)),
+        ("training code", record.train_code, training_code(run)),
         ("measuring code", record.code, measure_code(metric, run.model)),
     )
     if record.status == "done" or "diverged" in record.extra:
@@ -872,12 +886,12 @@ def _of_protocol(record: Record, run: Run, metric: str) -> list[Difference]:
     if metric in GENERATION_METRICS:
         ways = [one.model_dump() for one in comparisons(run)]
         found += _pairs(
-            ("sampler", canonical(record.extra.get("sampler", {})), canonical(sampler(run))),
-            ("comparisons", canonical(record.extra.get("comparisons")), canonical(ways)),
+            ("sampler", canonical_json(record.extra.get("sampler", {})), canonical_json(sampler(run))),
+            ("comparisons", canonical_json(record.extra.get("comparisons")), canonical_json(ways)),
         )
     if metric == "landscape_purity" and "settings" in record.extra:
-        settings = canonical(asdict(preset(run.preset).landscape))
-        found += _pairs(("landscape settings", canonical(record.extra["settings"]), settings))
+        settings = canonical_json(asdict(preset(run.preset).landscape))
+        found += _pairs(("landscape settings", canonical_json(record.extra["settings"]), settings))
     if metric in (*GENERATION_METRICS, "landscape_purity"):
         if record.extractor.startswith("imagenet_lite:"):
             return [*found, *_pairs(("extractor", record.extra.get("extractor_sha256"), imagenet_lite.HASH))]
@@ -1125,7 +1139,7 @@ def prepare_arguments(wildcards: Any) -> str:
     if data.config.holdout_of:
         return f"--holdout-of {dataset(data.config.holdout_of).folder} --digit {data.digit} {ending}"
     shape = ",".join(map(str, data.image_shape))
-    options = shlex.quote(canonical(data.config.options))
+    options = shlex.quote(canonical_json(data.config.options))
     raw = f'"$DTRI_DOWNLOADS/{data.kin}"'
     return f"--module {data.config.module} --image-shape {shape} --options {options} --raw {raw} --seed 0 {ending}"
 
@@ -1138,7 +1152,7 @@ def data_code(data: Dataset) -> str:
     """16 hex digits over what a dataset is made by: the code that fetches and prepares it, shape and options."""
     module = data.config.module
     made = [code("fetch", module), code("prepare", module)] if module else [code("prepare", "dtri.data.holdout")]
-    return digest(*made, canonical([data.image_shape, data.config.options, data.digit]))[:16]
+    return text_hash(*made, canonical_json([data.image_shape, data.config.options, data.digit]))[:16]
 
 
 def threads(wildcards: Any) -> int:
@@ -1186,11 +1200,11 @@ def train_launcher(wildcards: Any) -> str:
 
 
 def train_text(wildcards: Any) -> str:
-    return train_spec(run_of(wildcards)).text
+    return train_spec(run_of(wildcards)).to_json()
 
 
 def train_code(wildcards: Any) -> str:
-    return model_code("train", wildcards.model)
+    return training_code(run_of(wildcards))
 
 
 def train_arguments(wildcards: Any) -> str:
@@ -1203,7 +1217,7 @@ def sample_count(wildcards: Any) -> int:
 
 
 def sampler_text(wildcards: Any) -> str:
-    return canonical(sampler(run_of(wildcards)))
+    return canonical_json(sampler(run_of(wildcards)))
 
 
 def sample_code(wildcards: Any) -> str:
@@ -1232,7 +1246,7 @@ def score_code(wildcards: Any) -> str:
 
 
 def landscape_text(wildcards: Any) -> str:
-    return canonical(asdict(preset(wildcards.preset).landscape))
+    return canonical_json(asdict(preset(wildcards.preset).landscape))
 
 
 def landscape_code(wildcards: Any) -> str:
@@ -1261,7 +1275,7 @@ def extractor_inputs(wildcards: Any) -> list[str]:
 
 def generation_spec(wildcards: Any) -> str:
     run = run_of(wildcards)
-    return canonical({"comparisons": [one.model_dump() for one in comparisons(run)], "sampler": sampler(run)})
+    return canonical_json({"comparisons": [one.model_dump() for one in comparisons(run)], "sampler": sampler(run)})
 
 
 def generation_arguments(wildcards: Any) -> str:
@@ -1347,7 +1361,7 @@ def figure_sources(wildcards: Any) -> list[str]:
 def table_spec(wildcards: Any) -> str:
     chosen = preset(wildcards.preset)
     extractors = [chosen.extractor, chosen.label_free_extractor]
-    return canonical({"label": chosen.label, "seeds": chosen.seeds, "extractors": extractors})
+    return canonical_json({"label": chosen.label, "seeds": chosen.seeds, "extractors": extractors})
 
 
 def table_code(wildcards: Any) -> str:
@@ -1377,7 +1391,7 @@ def figure_inputs(wildcards: Any) -> list[str]:
 def figure_spec(wildcards: Any) -> str:
     products = figure_products(wildcards.preset, wildcards.figure)
     shown = [[product.dataset, product.model_label, str(product.path)] for product in products]
-    return canonical({"label": preset(wildcards.preset).label, "products": shown})
+    return canonical_json({"label": preset(wildcards.preset).label, "products": shown})
 
 
 def figure_code(wildcards: Any) -> str:

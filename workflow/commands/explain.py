@@ -25,7 +25,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dtri.experiment import TrainSpec
-from dtri.report.records import read_sealed
+from dtri.sealed import read_sealed
 from workflow import plan
 from workflow.commands.cli import run
 from workflow.fingerprint import ROOMS, ROOT, closure, fingerprint, module_hash
@@ -129,7 +129,7 @@ def _complaint(text: str) -> str:
 
 def modules_of(job: Job) -> tuple[str, ...]:
     """Modules whose closure is the job's code, as plan.code takes them."""
-    return plan.modules(job.rule, job.run.model)
+    return plan.train_modules(job.run) if job.rule == "train" else plan.modules(job.rule, job.run.model)
 
 
 def differences(job: Job) -> Iterator[str]:
@@ -144,9 +144,9 @@ def differences(job: Job) -> Iterator[str]:
     made = json.loads(path.read_text("utf-8"))
     for one in found[path]:
         if one.what == "training specification" and isinstance(made["spec"], dict):
-            yield from _spec_changes(made["spec"], json.loads(plan.train_spec(job.run).text))
+            yield from _spec_changes(made["spec"], json.loads(plan.train_spec(job.run).to_json()))
         elif one.what in ("training code", "measuring code"):
-            modules = modules_of(job) if one.what == "measuring code" else plan.modules("train", job.run.model)
+            modules = modules_of(job) if one.what == "measuring code" else plan.train_modules(job.run)
             yield f"{one}: {_changed_modules(modules, {**made, 'code': one.old})}"
         else:
             yield str(one)
@@ -235,7 +235,7 @@ def speeds(results: Path = Path("results")) -> list[Speed]:
     for path in sorted(results.glob("*/*/*/seed*/train.json")):
         made = read_sealed(path, "a training summary")
         try:
-            spec = TrainSpec.parse(json.dumps(made["spec"]))
+            spec = TrainSpec.from_json(json.dumps(made["spec"]))
         except ValueError:  # of hyperparameters that are no more
             continue
         found.append(Speed(spec, made["images_per_s"], made["device"]))

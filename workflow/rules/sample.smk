@@ -175,7 +175,7 @@ rule score_holdout:
         folder=plan.data_folder,
         code=plan.score_code,
     shell:
-        "python -m workflow.warm score --model {input.model} --late --data {params.folder} --split test test_leaky"
+        "python -m workflow.warm score --model {input.model} --snapshots --data {params.folder} --split test test_leaky"
         " --device {resources.device} --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
 
 
