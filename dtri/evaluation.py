@@ -5,7 +5,7 @@ where they run: the same seed gives the same noise on one device. Neither depend
 which batches: the first five of many are the five of few, up to rounding.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -56,6 +56,27 @@ def batches(model: Model, stored: np.ndarray) -> Iterator[tuple[Tensor, int]]:
         yield images.to_float(torch.from_numpy(part).to(device)), count
 
 
+def to_uint8(x: Tensor) -> Tensor:
+    """float [B, C, H, W] in [-1, 1] -> uint8, as `images.quantised`; NonFinite where a value is NaN or infinite."""
+    pixels = images.quantised(x)
+    finite.check("images", x)
+    return pixels
+
+
+def stacked(batches: Iterable[Tensor]) -> np.ndarray:
+    """float batches [B, C, H, W] on any device -> uint8 [n, C, H, W]; NonFinite counts over all of them.
+
+    Its `rest` are the images that are finite.
+    """
+    count, parts = finite.Count(), []
+    for batch in batches:
+        whole = count.add(batch)
+        parts.append(images.quantised(batch[whole] if count.bad else batch).cpu())
+    stored = torch.cat(parts).numpy()
+    count.refuse("images", stored)
+    return stored
+
+
 def latents(n: int, z_dim: int, seed: int) -> Tensor:
     """n draws from N(0, I), float32 [n, d], on the CPU; the first of them are the same for every n."""
     blocks = (
@@ -69,7 +90,7 @@ def latents(n: int, z_dim: int, seed: int) -> Tensor:
 def decode(model: Model, z: Tensor) -> np.ndarray:
     """z: [n, d] -> uint8 images [n, C, H, W]; NonFinite where some are not finite."""
     device, parts = next(model.parameters()).device, z.split(eval_batch_size(model))
-    return images.stacked(model.generate(part.to(device)) for part in parts)
+    return stacked(model.generate(part.to(device)) for part in parts)
 
 
 @torch.no_grad()
@@ -102,7 +123,7 @@ def sample(model: Model, n: int, seed: int) -> np.ndarray:
             return model.sample(z.to(device), noise.generator)
 
     z = latents(drawn, model.z_dim, seed)
-    return images.stacked(batch(z[i : i + size], i)[: n - i] for i in range(0, drawn, size))
+    return stacked(batch(z[i : i + size], i)[: n - i] for i in range(0, drawn, size))
 
 
 @torch.no_grad()

@@ -38,11 +38,11 @@ from dtri.report.cells import (
     LABEL_FREE,
     PAPER_NAMES,
     Cell,
-    Found,
+    CellResult,
+    FigureInput,
     Missing,
     Product,
     Table,
-    Want,
     stand_in,
     with_label_free,
 )
@@ -640,8 +640,8 @@ def preset_table(preset_name: str, name: str) -> Table:
     return with_label_free(table(name)) if preset(preset_name).label_free_extractor else table(name)
 
 
-def figure_wants(name: str) -> tuple[Want, ...]:
-    return importlib.import_module(f"workflow.figures.{name}").WANTS
+def figure_wants(name: str) -> tuple[FigureInput, ...]:
+    return importlib.import_module(f"workflow.figures.{name}").INPUTS
 
 
 def cell_run(preset_name: str, cell: Cell, seed: int) -> Run | None:
@@ -703,7 +703,7 @@ def figure_products(preset_name: str, name: str) -> list[Product]:
     return list(products.values())
 
 
-def _resolved(preset_name: str, want: Want, seed: int) -> Product | None:
+def _resolved(preset_name: str, want: FigureInput, seed: int) -> Product | None:
     """Out-of-distribution sets are shown at the shape of the dataset that they are scored against."""
     scored = measured_on(preset_name, "cifar10")
     on = measured_on(preset_name, want.dataset, dataset(scored) if scored else None)
@@ -740,30 +740,30 @@ def figure_missing(preset_name: str, name: str) -> list[Missing]:
     return gaps
 
 
-def lookup(preset_name: str, cell: Cell, seed: int) -> Found:
+def lookup(preset_name: str, cell: Cell, seed: int) -> CellResult:
     """What is on disk for a cell and seed, compared with what this checkout would make."""
     run, path = cell_run(preset_name, cell, seed), cell_record(preset_name, cell, seed)
     used = _cell_extractor(preset_name, cell)
     if run is not None and path is None and used == "domain":
         reason = f"{run.dataset} has no labels to train a domain extractor on"
-        return Found(None, expected=False, comparable=False, reason=reason)
+        return CellResult(None, expected=False, comparable=False, reason=reason)
     if run is None or path is None:
         lacking = f"system {cell.model}" if cell.model not in models() else f"dataset {cell.against or cell.dataset}"
-        return Found(None, expected=False, comparable=False, reason=f"{lacking} is not in the configuration")
+        return CellResult(None, expected=False, comparable=False, reason=f"{lacking} is not in the configuration")
     comparable, reason = _comparable(preset_name, cell, run)
     if not Path(path).exists():
         if used == "imagenet_lite" and imagenet_lite.problem():
-            return Found(None, expected=False, comparable=False, reason=imagenet_lite.problem())
-        return Found(None, measured_on=run.dataset, comparable=comparable, reason=reason)
+            return CellResult(None, expected=False, comparable=False, reason=imagenet_lite.problem())
+        return CellResult(None, measured_on=run.dataset, comparable=comparable, reason=reason)
     stale, accepted = judged(Path(path), differences(Path(path)))
-    return Found(Record.read(Path(path)), stale, run.dataset, True, comparable, reason, accepted)
+    return CellResult(Record.read(Path(path)), stale, run.dataset, True, comparable, reason, accepted)
 
 
 def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
     """Whether a measurement may stand beside the published number, and why not."""
     reasons = []
     if run.dataset != cell.dataset:
-        reasons.append(f"measured on the stand-in {run.dataset}")
+        reasons.append("measured on a stand-in")
     if (used := _cell_extractor(preset_name, cell)) in UNPUBLISHED:
         reasons.append(f"features of {UNPUBLISHED[used]}, not of the 2015 Inception network")
     if preset_name != "paper":

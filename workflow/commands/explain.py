@@ -28,7 +28,7 @@ from dtri.experiment import TrainSpec
 from dtri.sealed import read_sealed
 from workflow import plan
 from workflow.commands.cli import run
-from workflow.fingerprint import ROOMS, ROOT, closure, fingerprint, module_hash
+from workflow.fingerprint import FIRST_PARTY, ROOT, fingerprint, hashed, module_hash
 
 WHY = {  # beginning of a reason of Snakemake's -> ours
     "Missing output files": "not made yet",
@@ -128,7 +128,7 @@ def _complaint(text: str) -> str:
 
 
 def modules_of(job: Job) -> tuple[str, ...]:
-    """Modules whose closure is the job's code, as plan.code takes them."""
+    """Modules that reach the job's code, as plan.code takes them."""
     return plan.train_modules(job.run) if job.rule == "train" else plan.modules(job.rule, job.run.model)
 
 
@@ -187,10 +187,10 @@ def _changed_modules(modules: tuple[str, ...], made: dict[str, Any]) -> str:
     if then is None:
         return f"changed modules unknown, {f'no commit {commit[:7]} here' if commit else 'made outside a git checkout'}"
     try:
-        old = {name: module_hash(name, then) for name in closure(modules, then)}
+        old = {name: module_hash(name, then) for name in hashed(modules, then)}
     except ValueError as error:
         return f"changed modules unknown, {error} at {commit[:7]}"
-    new = {name: module_hash(name) for name in closure(modules)}
+    new = {name: module_hash(name) for name in hashed(modules)}
     names = ", ".join(
         f"{name}{'' if name in old and name in new else ' (new)' if name in new else ' (gone)'}"
         for name in sorted(old | new)
@@ -209,7 +209,7 @@ _folders: list[tempfile.TemporaryDirectory] = []  # removed when the process end
 def _checkout(commit: str) -> Path | None:
     """Our Python files at a commit, in a temporary folder; None when git does not know it."""
     rooms = _git("ls-tree", "--name-only", commit)
-    archive = rooms and _git("archive", commit, *(room for room in ROOMS if room in rooms.decode().split()))
+    archive = rooms and _git("archive", commit, *(room for room in FIRST_PARTY if room in rooms.decode().split()))
     if not archive:
         return None
     _folders.append(tempfile.TemporaryDirectory())

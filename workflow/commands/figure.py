@@ -3,11 +3,34 @@
 import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dtri.report import style
+from dtri.report.cells import Missing, Product
 from workflow import plan
 from workflow.commands.cli import run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def compose(name: str, products: Sequence[Product], missing: Sequence[Missing], label: str) -> "Figure":
+    """The figure with title, label and caption; one that says so where there is nothing to draw.
+
+    Args:
+        name: of a module in workflow/figures, which only draws.
+        products: those of its inputs that exist.
+        missing: the others; a module with `SHOWS_MISSING` draws a panel for each.
+        label: the preset in words.
+    """
+    module = importlib.import_module(f"workflow.figures.{name}")
+    if getattr(module, "SHOWS_MISSING", False):
+        fig = module.draw(products, missing) if products or missing else style.nothing()
+    else:
+        fig = module.draw(products) if products or getattr(module, "SHOWS_PRINTED", False) else style.nothing()
+    return style.frame(fig, f"{module.TITLE} ({module.PAPER})", label, module.CAPTION)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,12 +41,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     products = [p for p in plan.figure_products(arguments.preset, arguments.figure) if Path(p.path).exists()]
-    module = importlib.import_module(f"workflow.figures.{arguments.figure}")
-    gaps = {}
-    if getattr(module, "SHOWS_MISSING", False):
-        gaps = {"missing": plan.figure_missing(arguments.preset, arguments.figure)}
-    drawn = module.draw(products, plan.preset(arguments.preset).label, **gaps)
-    style.save(drawn, arguments.out / arguments.figure)
+    missing = plan.figure_missing(arguments.preset, arguments.figure)
+    fig = compose(arguments.figure, products, missing, plan.preset(arguments.preset).label)
+    style.save(fig, arguments.out / arguments.figure)
     return 0
 
 

@@ -4,7 +4,7 @@ Killing it at any moment and giving the same command again continues it. Exit co
 is a result), 75 out of allocated time, 130/143 interrupted by SIGINT/SIGTERM, 2 a mistake in the input, 1 a bug.
 
 A spec with "processes": N is trained by `torchrun --standalone --nproc-per-node N -m workflow.commands.train` with the
-same arguments (dtri/distributed.py); torchrun exits 1 whatever the processes end with.
+same arguments (dtri/process_group.py); torchrun exits 1 whatever the processes end with.
 """
 
 import argparse
