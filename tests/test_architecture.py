@@ -14,12 +14,12 @@ import pytest
 from workflow.fingerprint import FIRST_PARTY, closure, imports, path_of
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = ("dtri.finite", "dtri.images", "dtri.seeding")
+LEAVES = ("dtri.finite", "dtri.images", "dtri.memory", "dtri.seeding")
 PARTS = (*LEAVES, "dtri.networks", "dtri.objectives", "dtri.sampling")
 MACHINERY = (
-    *("dtri.engine", "dtri.batches", "dtri.ema", "dtri.stepper", "dtri.recording", "dtri.progress"),
-    *("dtri.distributed", "dtri.process_group", "dtri.checkpoint", "dtri.snapshots", "dtri.weights"),
-    *("dtri.experiment", "dtri.device", "dtri.slots"),
+    *("dtri.engine", "dtri.batches", "dtri.ema", "dtri.stepper", "dtri.recording", "dtri.proof"),
+    *("dtri.progress", "dtri.distributed", "dtri.process_group", "dtri.checkpoint", "dtri.snapshots", "dtri.weights"),
+    *("dtri.experiment", "dtri.device", "dtri.slots", "dtri.counting", "dtri.costs"),
 )
 FILES_ROOM = ("dtri.files", "dtri.messages", "dtri.sealed", "dtri.arrays")
 MODELS = ("dtri.models", "baselines")
@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "dtri.finite": (),
     "dtri.images": (),
     "dtri.seeding": (),
+    "dtri.memory": (),
     "dtri.networks": (*LEAVES, "dtri.networks"),
     "dtri.objectives": (*LEAVES, "dtri.objectives"),
     "dtri.sampling": (*LEAVES, "dtri.sampling"),
@@ -64,7 +65,9 @@ MAY_IMPORT = {
     "workflow.figures": ("dtri.report", "dtri.arrays", "workflow.tables"),
     "workflow.commands": ("dtri", "workflow.commands"),
     **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},
-    "bench": ("dtri", "baselines", "bench", "workflow.plan", "workflow.commands.cli"),
+    "dtri.costs": (),
+    "workflow.counted": ("dtri.costs", "dtri.experiment"),
+    "bench": ("dtri", "baselines", "bench", "workflow.plan", "workflow.counted", "workflow.commands.cli"),
 }
 
 

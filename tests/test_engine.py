@@ -92,6 +92,17 @@ def test_singular_vectors_are_not_averaged():
     assert vector.norm().item() == pytest.approx(1.0, abs=1e-5)
 
 
+def test_an_average_does_not_go_on_following_a_tensor_that_was_replaced():
+    """It looks for its tensors once."""
+    model = Toy(SHAPE, HEALTHY)
+    model.ema_decay = 0.5
+    average = EMA(model)
+    average.snapshot(model)
+    model.average = model.average + 1
+    with pytest.raises(ValueError, match="expected a step to update average in place, found another tensor"):
+        average.snapshot(model)
+
+
 # Memory: what a run needs to continue, and the weights it ends with do not hold
 
 
