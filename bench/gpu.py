@@ -40,11 +40,12 @@ from bench import inception, packing
 from bench.step import CONTIGUOUS, Contestant, Entrants, System, peak, processor, race, wait
 from dtri import counting, engine, evaluation, experiment
 from dtri.costs import CARDS, Card, card_of
-from dtri.device import check_gpu, choose_device, describe_device, set_numerics
+from dtri.device import check_gpu, choose_device, describe_device
 from dtri.ema import EMA
 from dtri.experiment import TrainSpec
 from dtri.files import write_text
 from dtri.metrics.frechet import Gaussian, distance
+from dtri.numerics import set_numerics
 from dtri.recording import Recorder, cuda_recorder, side_stream
 from workflow import counted
 from workflow.commands.cli import run

@@ -29,8 +29,9 @@ from torch.optim import Optimizer
 from bench.plain import PlainLoop, PlainTriangle, loader
 from dtri import counting, experiment
 from dtri.batches import Batches
-from dtri.device import choose_device, describe_device, set_numerics
+from dtri.device import choose_device, describe_device
 from dtri.model import Model
+from dtri.numerics import set_numerics
 from dtri.recording import cuda_recorder, make_recordable, side_stream
 from dtri.seeding import derive
 from dtri.stepper import Stepper
