@@ -40,7 +40,7 @@ wildcard_constraints:
     dataset="[a-z0-9_]+",
     model="[a-z0-9_]+",
     seed="[0-9]+",
-    extractor="inception|domain",
+    extractor="inception|domain|imagenet_lite",
     scored="[a-z0-9_]+",
     against="[a-z0-9_]+",
     split="train|test|test_leaky",

@@ -38,7 +38,7 @@ def why_no_gpu() -> str:
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:  # an old driver, none at all
-        return str(error).splitlines()[0]
+        return str(error).splitlines()[0].partition(". ")[0]
     if visible is not None:
         return f"CUDA_VISIBLE_DEVICES={visible!r}, which names none of this machine's GPUs: unset it"
     return "none that PyTorch can use"

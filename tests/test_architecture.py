@@ -56,7 +56,8 @@ MAY_IMPORT = {
     "workflow.fingerprint": (),
     "workflow.plan": (
         *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells", "dtri.report.records"),
-        *("dtri.data.rawfiles", "dtri.sealed", "workflow.fingerprint", "workflow.settings_file"),
+        *("dtri.data.rawfiles", "dtri.metrics.imagenet_lite", "dtri.sealed"),
+        *("workflow.fingerprint", "workflow.settings_file"),
     ),
     "workflow.checks": (
         *("dtri.experiment", "dtri.data.contents", "workflow.plan", "workflow.settings_file", "workflow.fingerprint"),

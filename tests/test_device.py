@@ -190,8 +190,8 @@ def test_gpus_beyond_the_cards_are_named(monkeypatch):
 def test_an_old_driver_is_named(monkeypatch):
     """The words are those of PyTorch on `torch.cuda.init()`."""
     monkeypatch.setattr(torch.version, "cuda", "13.2")
-    old = "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU driver"
-    monkeypatch.setattr(torch.cuda, "init", failing(RuntimeError(old + "\nmore")))
+    old = "The NVIDIA driver on your system is too old (found version 11040)"
+    monkeypatch.setattr(torch.cuda, "init", failing(RuntimeError(f"{old}. Please update your GPU driver.\nmore")))
     assert no_gpu(monkeypatch).startswith(old)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from dtri.arrays import read_arrays
-from dtri.report.cells import Cell, CellResult, ReferenceColumn, Table
+from dtri.report.cells import LABEL_FREE, Cell, CellResult, ReferenceColumn, Table, with_label_free
 from dtri.report.intervals import in_total, over_seeds
 from dtri.report.layout import layout
 from dtri.report.records import Record
@@ -775,3 +775,36 @@ def test_a_row_without_records_costs_nothing_known():
     assert pd.isna(row["train_seconds"])
     assert pd.isna(row["gpu_hours"])
     assert row["train_device"] == ""
+
+
+def test_a_block_without_labels_stands_behind_the_papers_blocks():
+    """Each system and dataset of the FID once, in the papers' order, without a printed number or a verdict."""
+    fid = {"metric": "fid", "published": 30.0, "published_text": "30.0", "bold": True, "tolerance": 3.0}
+    cells = (
+        make_cell(**fid, incomparable="quoted"),
+        make_cell(**fid, model="wgan", row="WGAN"),
+        make_cell(metric="is", direction="higher"),
+        make_cell(**fid, paper="B"),
+        make_cell(**fid, paper="B", model="ali", row="ALI"),
+    )
+    table = with_label_free(Table("table9", "Quality", cells))
+    assert table.cells[:5] == cells
+    assert [(c.paper, c.metric, c.model, c.incomparable) for c in table.cells[5:]] == [
+        ("", LABEL_FREE, "vae", ""),
+        ("", LABEL_FREE, "wgan", ""),
+        ("", LABEL_FREE, "ali", ""),
+    ]
+    record = make_record(12.344, metric="fid", extractor="imagenet_lite:1234")
+    seen = {LABEL_FREE: CellResult(record, (), "cifar10", True, False, "other features")}
+    frame = tidy(table, "lite", [0], lambda cell, _: seen.get(cell.metric, NOTHING))
+    ours = frame[frame["metric"] == LABEL_FREE]
+    assert ours["published"].isna().all()
+    assert set(ours["verdict"]) == {""}
+    block = render(table, frame, "lite", "md").split("## In neither paper: FID (ImageNet lite)")[1]
+    assert "12.34" in block
+    assert "30.0" not in block.split("##")[0]
+
+
+def test_a_table_without_fid_stays_as_it_is():
+    table = Table("table9", "One cell", (make_cell(),))
+    assert with_label_free(table) is table

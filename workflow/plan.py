@@ -33,7 +33,19 @@ from pydantic import (
 from dtri.data import rawfiles
 from dtri.experiment import N_SNAPSHOTS, TrainSpec, canonical_json, check_hparams, check_sampler, text_hash
 from dtri.landscape.settings import Settings as LandscapeSettings
-from dtri.report.cells import PAPER_NAMES, Cell, CellResult, FigureInput, Missing, Product, Table, stand_in
+from dtri.metrics import imagenet_lite
+from dtri.report.cells import (
+    LABEL_FREE,
+    PAPER_NAMES,
+    Cell,
+    CellResult,
+    FigureInput,
+    Missing,
+    Product,
+    Table,
+    stand_in,
+    with_label_free,
+)
 from dtri.report.records import Record
 from dtri.sealed import read_sealed
 from workflow import settings_file
@@ -57,6 +69,7 @@ FIGURES = (
     *LANDSCAPE,
 )
 GENERATION_METRICS = ("fid", "is", "kid", "prc")
+UNPUBLISHED = {"domain": "a domain classifier", "imagenet_lite": "EfficientNet-Lite0"}  # feature networks of our own
 FEWEST_IMAGES = 10  # that sample quality is measured with: dtri.metrics.generation.IS_SPLITS
 RESERVED = ("data", "figures", "reference", "logs")  # folders below results/
 COUNTS = ("n", "limit", "n_source", "holdout")  # options of dataset modules
@@ -147,7 +160,8 @@ class PresetConfig(Strict):
     max_steps: MaxSteps | None = None
     max_samples: int | None = Field(None, ge=FEWEST_IMAGES)
     stand_ins: dict[str, str | None] = Field(default_factory=dict)
-    extractor: Literal["inception", "domain"]
+    extractor: Literal["inception", "domain", "imagenet_lite"]
+    label_free_extractor: Literal["imagenet_lite"] | None = None
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     threads: PositiveInt = 1
@@ -621,6 +635,11 @@ def table(name: str) -> Table:
     return importlib.import_module(f"workflow.tables.{name}").TABLE
 
 
+def preset_table(preset_name: str, name: str) -> Table:
+    """A table as the preset shows it: with FID by features that need no labels where it asks for that."""
+    return with_label_free(table(name)) if preset(preset_name).label_free_extractor else table(name)
+
+
 def figure_wants(name: str) -> tuple[FigureInput, ...]:
     return importlib.import_module(f"workflow.figures.{name}").INPUTS
 
@@ -639,10 +658,10 @@ def cell_record(preset_name: str, cell: Cell, seed: int) -> str | None:
     if run is None:
         return None
     name = cell.metric
-    if cell.metric in GENERATION_METRICS:
-        if _lacks_extractor(preset_name, run):
+    if used := _cell_extractor(preset_name, cell):
+        if used == "domain" and not dataset(run.dataset).classes_of:
             return None
-        name = f"{cell.metric}_{preset(preset_name).extractor}"
+        name = f"{cell.metric.removesuffix(f'_{used}')}_{used}"
     if cell.metric == "auroc":
         against = measured_on(preset_name, cell.against, dataset(run.dataset))
         if against is None:
@@ -651,15 +670,22 @@ def cell_record(preset_name: str, cell: Cell, seed: int) -> str | None:
     return f"{run.folder}/metrics/{name}.json"
 
 
-def _lacks_extractor(preset_name: str, run: Run) -> bool:
-    """Whether the preset wants domain features on a dataset without labels to train their network on."""
-    return preset(preset_name).extractor == "domain" and not dataset(run.dataset).classes_of
+def _cell_extractor(preset_name: str, cell: Cell) -> str:
+    """The feature network that a cell is measured with; "" where it needs none."""
+    if cell.metric == LABEL_FREE:
+        return preset(preset_name).label_free_extractor or ""
+    return preset(preset_name).extractor if cell.metric in GENERATION_METRICS else ""
 
 
 def table_records(preset_name: str, name: str) -> list[str]:
-    """Every record that a table asks for, each once, in the table's order."""
-    paths = (cell_record(preset_name, cell, s) for cell in table(name).cells for s in preset(preset_name).seeds)
-    return list(dict.fromkeys(path for path in paths if path is not None))
+    """Every record that a table asks for, each once, in the table's order; none whose feature network is not here."""
+    paths = (
+        cell_record(preset_name, cell, s)
+        for cell in preset_table(preset_name, name).cells
+        for s in preset(preset_name).seeds
+    )
+    found = dict.fromkeys(path for path in paths if path is not None)
+    return [path for path in found if not (path.endswith("_imagenet_lite.json") and imagenet_lite.problem())]
 
 
 def figure_products(preset_name: str, name: str) -> list[Product]:
@@ -717,7 +743,8 @@ def figure_missing(preset_name: str, name: str) -> list[Missing]:
 def lookup(preset_name: str, cell: Cell, seed: int) -> CellResult:
     """What is on disk for a cell and seed, compared with what this checkout would make."""
     run, path = cell_run(preset_name, cell, seed), cell_record(preset_name, cell, seed)
-    if run is not None and cell.metric in GENERATION_METRICS and _lacks_extractor(preset_name, run):
+    used = _cell_extractor(preset_name, cell)
+    if run is not None and path is None and used == "domain":
         reason = f"{run.dataset} has no labels to train a domain extractor on"
         return CellResult(None, expected=False, comparable=False, reason=reason)
     if run is None or path is None:
@@ -725,6 +752,8 @@ def lookup(preset_name: str, cell: Cell, seed: int) -> CellResult:
         return CellResult(None, expected=False, comparable=False, reason=f"{lacking} is not in the configuration")
     comparable, reason = _comparable(preset_name, cell, run)
     if not Path(path).exists():
+        if used == "imagenet_lite" and imagenet_lite.problem():
+            return CellResult(None, expected=False, comparable=False, reason=imagenet_lite.problem())
         return CellResult(None, measured_on=run.dataset, comparable=comparable, reason=reason)
     stale, accepted = judged(Path(path), differences(Path(path)))
     seen = _seen_in_training(run.dataset, cell.metric)
@@ -748,8 +777,8 @@ def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
     reasons = []
     if run.dataset != cell.dataset:
         reasons.append("measured on a stand-in")
-    if cell.metric in GENERATION_METRICS and preset(preset_name).extractor == "domain":
-        reasons.append("features of a domain classifier, not of the 2015 Inception network")
+    if (used := _cell_extractor(preset_name, cell)) in UNPUBLISHED:
+        reasons.append(f"features of {UNPUBLISHED[used]}, not of the 2015 Inception network")
     if preset_name != "paper":
         reasons.append(f"preset {preset_name}: reduced steps and widths")
     return not reasons, "; ".join(reasons)
@@ -849,7 +878,7 @@ def _of_record(record: Record, path: Path) -> list[Difference]:
     run = _run_at(path) or planned
     if isinstance(run, str):
         return [Difference(run, "", "")]
-    metric = "auroc" if path.stem.startswith("auroc_") else re.sub("_(inception|domain)$", "", path.stem)
+    metric = "auroc" if path.stem.startswith("auroc_") else re.sub("_(inception|domain|imagenet_lite)$", "", path.stem)
     found = []
     if (record.preset, record.dataset, record.model, record.seed, record.metric) != (*astuple(run), metric):
         made = f"record of {record.preset}/{record.dataset}/{record.model}/seed{record.seed} {record.metric}"
@@ -877,6 +906,8 @@ def _of_protocol(record: Record, run: Run, metric: str) -> list[Difference]:
         settings = canonical_json(asdict(preset(run.preset).landscape))
         found += _pairs(("landscape settings", canonical_json(record.extra["settings"]), settings))
     if metric in (*GENERATION_METRICS, "landscape_purity"):
+        if record.extractor.startswith("imagenet_lite:"):
+            return [*found, *_pairs(("extractor", record.extra.get("extractor_sha256"), imagenet_lite.HASH))]
         known = _extractor(run)
         if known.exists():
             network = read_sealed(known, "the summary of a feature network")
@@ -946,7 +977,7 @@ def record_sources(path: Path) -> list[str]:
             made = [f"{run.folder}/landscape.npz", f"{run.folder}/landscape.csv"]
             made += extractor_inputs(SimpleNamespace(**asdict(run), extractor="domain"))
         case _:
-            extractor = path.stem.split("_")[1]
+            extractor = path.stem.partition("_")[2]
             made = [f"{metrics}/{name}_{extractor}.json" for name in GENERATION_METRICS]
             made += extractor_inputs(SimpleNamespace(**asdict(run), extractor=extractor))
     return [one for one in (*trained(run), *made) if one != str(path)]
@@ -1008,7 +1039,7 @@ def runs(preset_name: str) -> Iterator[Run]:
     cells = (
         run
         for name in TABLES
-        for cell in table(name).cells
+        for cell in preset_table(preset_name, name).cells
         for seed in preset(preset_name).seeds
         if (run := cell_run(preset_name, cell, seed)) is not None
     )
@@ -1029,7 +1060,7 @@ def preset_products(preset_name: str) -> list[str]:
 
 
 def check_target(target: str) -> None:
-    """ValueError naming what is known, where a path below results/ has an unknown part.
+    """ValueError naming what is known, where a path below results/ has an unknown part or needs weights not here.
 
     Other words pass. Snakemake itself would only say that no rule makes the path.
     """
@@ -1043,6 +1074,8 @@ def check_target(target: str) -> None:
         case ("results", _, data, system, _, *_):
             dataset(data)
             model(system)
+    if target.endswith("_imagenet_lite.json") and imagenet_lite.problem():
+        raise ValueError(f"{target}: {imagenet_lite.problem()}")
     match Path(target).parts:
         case ("results", first, _, *_) if first not in ("data", "figures", "reference"):
             preset(first)
@@ -1246,6 +1279,8 @@ def classes_folder(wildcards: Any) -> str:
 
 
 def extractor_inputs(wildcards: Any) -> list[str]:
+    if wildcards.extractor == "imagenet_lite":
+        return []  # a package has the weights
     if wildcards.extractor == "inception":
         return [INCEPTION_RECORD]
     return [f"{classes_folder(wildcards)}/classifier.{ending}" for ending in ("safetensors", "json")]
@@ -1260,6 +1295,8 @@ def generation_arguments(wildcards: Any) -> str:
     run = run_of(wildcards)
     folder = dataset(run.dataset).folder
     shared = f"--extractor {wildcards.extractor} --data {folder} --cache {folder}/features --out {run.folder}/metrics"
+    if wildcards.extractor == "imagenet_lite":
+        return shared
     if wildcards.extractor == "inception":
         return f'{shared} --weights "$DTRI_DOWNLOADS/{INCEPTION_WEIGHTS}"'
     weights, summary = extractor_inputs(wildcards)
@@ -1336,7 +1373,8 @@ def figure_sources(wildcards: Any) -> list[str]:
 
 def table_spec(wildcards: Any) -> str:
     chosen = preset(wildcards.preset)
-    return canonical_json({"label": chosen.label, "seeds": chosen.seeds, "extractor": chosen.extractor})
+    extractors = [chosen.extractor, chosen.label_free_extractor]
+    return canonical_json({"label": chosen.label, "seeds": chosen.seeds, "extractors": extractors})
 
 
 def table_code(wildcards: Any) -> str:

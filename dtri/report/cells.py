@@ -4,7 +4,7 @@ This module needs the standard library only: the plan reads table and figure fil
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dtri.report.records import Record
@@ -200,6 +200,23 @@ def first_seeds(products: Sequence[Product]) -> list[Product]:
 
 NOT_IN_PAPER = "not in the paper"
 DASH_IN_PAPER = "'-' in the paper"
+LABEL_FREE = "fid_imagenet_lite"
+LABEL_FREE_HEADING = "In neither paper: FID (ImageNet lite), by features of EfficientNet-Lite0 that need no labels"
+
+
+def with_label_free(table: Table) -> Table:
+    """`table` and, behind its blocks, one with the systems and datasets of its FID by features that need no labels."""
+    systems: dict[tuple[str, str], Cell] = {}
+    for cell in table.cells:
+        if cell.metric == "fid":
+            systems.setdefault((cell.dataset, cell.model), cell)
+    if not systems:
+        return table
+    ours = {"paper": "", "metric": LABEL_FREE, "published": None, "published_std": None, "published_text": ""}
+    ours |= {"note": NOT_IN_PAPER, "bold": False, "incomparable": ""}
+    cells = (replace(cell, **ours) for cell in systems.values())
+    headings = (*table.headings, ("", LABEL_FREE, LABEL_FREE_HEADING))
+    return replace(table, cells=(*table.cells, *cells), headings=headings)
 
 
 def printed(text: str) -> tuple[float | None, float | None]:

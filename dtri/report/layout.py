@@ -13,11 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from dtri.report.cells import PAPER_NAMES, Cell, Table
+from dtri.report.cells import LABEL_FREE, PAPER_NAMES, Cell, Table
 
-DECIMALS = {"fid": 2, "is": 2, "kid": 3, "prc": 3, "rmse": 4, "mse": 4, "auroc": 3, "auprc": 3, "auprc_leaky": 3}
+DECIMALS = {"fid": 2, LABEL_FREE: 2, "is": 2, "kid": 3, "prc": 3, "rmse": 4, "mse": 4}
+DECIMALS |= {"auroc": 3, "auprc": 3, "auprc_leaky": 3}
 METRICS = {
     "fid": "FID",
+    LABEL_FREE: "FID (ImageNet lite)",
     "is": "Inception Score",
     "kid": "KID",
     "prc": "precision and recall",

@@ -24,7 +24,7 @@ class Row:
 
     table: str = column("table of this project")
     paper: str = column("paper that the cell is of, A or B; empty: neither prints such a number")
-    metric: str = column("fid, is, kid, prc (precision), rmse, mse, auroc, auprc or auprc_leaky")
+    metric: str = column("fid, fid_imagenet_lite, is, kid, prc (precision), rmse, mse, auroc, auprc or auprc_leaky")
     dataset: str = column("dataset of the paper, a key of datasets.yaml")
     model: str = column("system, a key of models.yaml")
     published: float | None = column("printed number")

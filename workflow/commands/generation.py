@@ -14,7 +14,7 @@ from dtri.arrays import read_arrays
 from dtri.data import store
 from dtri.device import describe_device
 from dtri.messages import AGAIN
-from dtri.metrics import features, generation
+from dtri.metrics import features, generation, imagenet_lite
 from dtri.numerics import hold_device
 from dtri.sealed import read_sealed
 from workflow.commands.cli import run
@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         "--spec", required=True, help='JSON {"comparisons": [{"n_samples", "reference", "n_reference"}], "sampler"}'
     )
     parser.add_argument("--code", required=True)
-    parser.add_argument("--extractor", required=True, choices=("inception", "domain"))
-    parser.add_argument("--weights", required=True, type=Path, help="of the feature network")
+    parser.add_argument("--extractor", required=True, choices=("inception", "domain", "imagenet_lite"))
+    parser.add_argument("--weights", type=Path, help="of the feature network; the package's for imagenet_lite")
     parser.add_argument("--summary", type=Path, help="classifier.json of a domain extractor")
     parser.add_argument("--cache", required=True, type=Path, help="folder for features of the reference")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the feature network")
@@ -54,7 +54,9 @@ def _measure(arguments: argparse.Namespace, device: torch.device) -> int:
     extractor = replace(network, precision=arguments.precision, device=device)
     comparisons = spec["comparisons"]
     references = [np.asarray(dataset.images(one["reference"])[: one["n_reference"]]) for one in comparisons]
-    job = Measurement(arguments.train, arguments.code, {}, describe_device(device), "torch", "torch-fidelity", "numpy")
+    packages = ["torch", "torch-fidelity", "numpy"]
+    packages += imagenet_lite.PACKAGES if extractor.name == "imagenet_lite" else ()
+    job = Measurement(arguments.train, arguments.code, {}, describe_device(device), *packages)
     identity = {"extractor_sha256": extractor.hash, "comparisons": comparisons}
     if spec["sampler"]:
         identity["sampler"] = spec["sampler"]

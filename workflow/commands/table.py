@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
             f"expected {len(missing)} more records, found none at {missing[0]} "
             f"(run `snakemake results/{arguments.preset}/{arguments.table}.csv`, or render with --partial)"
         )
-    table = plan.table(arguments.table)
+    table = plan.preset_table(arguments.preset, arguments.table)
     frame = tidy(table, arguments.preset, preset.seeds, lambda cell, seed: plan.lookup(arguments.preset, cell, seed))
     if arguments.out is None:
         print(render(table, frame, preset.label, "md"))
