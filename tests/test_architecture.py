@@ -60,6 +60,7 @@ MAY_IMPORT = {
     "workflow.clock": (),
     "workflow.warm": (),
     "workflow.tables": ("dtri.report.cells",),
+    "workflow.claims": ("dtri.report.cells", "dtri.report.claims", "workflow.tables"),
     "workflow.figures": ("dtri.report", "dtri.arrays", "workflow.tables"),
     "workflow.commands": ("dtri", "workflow.commands"),
     **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},
