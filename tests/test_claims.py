@@ -487,8 +487,8 @@ def test_the_share_upheld_is_of_meaningful_decided_orders_and_never_pooled(judge
 def test_agreement_is_by_row_and_by_block(judged: Judged):
     agreement = next(section for section in sections(judged) if section.heading.startswith("Agreement"))
     mse = [row for row in agreement.rows if "mean squared error" in row[0] and "Paper B" in row[0]]
-    assert [row[1:3] for row in mse] == [("CIFAR-10", "5"), ("CelebA", "5"), ("all rows", "10")]
-    assert mse[0][3].startswith("+1.00 [")
+    assert [row[1:4] for row in mse] == [("CIFAR-10", "5", "3"), ("CelebA", "5", "3"), ("all rows", "10", "3")]
+    assert mse[0][4].startswith("+1.00 [")
 
 
 def test_cv_is_of_comparable_cells_alone(judged: Judged):

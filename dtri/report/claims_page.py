@@ -176,10 +176,12 @@ def _agreement(judged: Judged) -> Section:
             for name, chosen in [*((name, [row]) for name, row in rows), ("all rows", [row for _, row in rows])]:
                 if chosen and (name != "all rows" or len(rows) > 1):
                     systems = sum(len(row.printed) for row in chosen)
-                    lines.append((heading, name, str(systems), *map(_correlation, (kendall(chosen), spearman(chosen)))))
+                    seeds = min(len(values) for row in chosen for values in row.values)
+                    found = map(_correlation, (kendall(chosen), spearman(chosen)))
+                    lines.append((heading, name, str(systems), str(seeds), *found))
     return Section(
         "Agreement of printed and measured numbers, by rank",
-        ("block", "data", "systems", "Kendall's tau-b", "Spearman's rho"),
+        ("block", "data", "systems", "fewest seeds", "Kendall's tau-b", "Spearman's rho"),
         tuple(lines),
         (
             "Of printed numbers that may be ranked against each other. Intervals: 95 %, bootstrap over seeds; none "
