@@ -9,16 +9,16 @@ import sys
 
 from snakemake.utils import min_version
 
-from workflow import clock, plan, warm
+from workflow import checks, clock, memory, plan, warm
 
 min_version("9.20")
 
 
 try:
-    plan.check_configuration()
+    checks.check_configuration()
     plan.configure(config)
     for word in sys.argv[1:] if workflow.modifier.is_main_snakefile() else ():  # a module's user has own targets
-        plan.check_target(word)
+        checks.check_target(word)
 except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
 
@@ -40,7 +40,7 @@ wildcard_constraints:
     dataset="[a-z0-9_]+",
     model="[a-z0-9_]+",
     seed="[0-9]+",
-    extractor="inception|domain",
+    extractor="inception|domain|imagenet_lite",
     scored="[a-z0-9_]+",
     against="[a-z0-9_]+",
     split="train|test|test_leaky",
@@ -61,6 +61,7 @@ rule all:
     input:
         expand("results/{table}.{ending}", table=plan.TABLES, ending=["csv", "md", "tex", "html"]),
         expand("results/figures/{figure}.{ending}", figure=plan.FIGURES, ending=["png", "pdf"]),
+        expand("results/claims.{ending}", ending=plan.CLAIM_FORMATS),
         plan.preset_products("paper"),
 
 

@@ -14,19 +14,19 @@ import pytest
 from workflow.fingerprint import FIRST_PARTY, closure, imports, path_of
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = ("dtri.finite", "dtri.images", "dtri.seeding")
+LEAVES = ("dtri.finite", "dtri.images", "dtri.memory", "dtri.seeding")
 PARTS = (*LEAVES, "dtri.networks", "dtri.objectives", "dtri.sampling")
 MACHINERY = (
-    *("dtri.engine", "dtri.batches", "dtri.ema", "dtri.stepper", "dtri.recording", "dtri.progress"),
-    *("dtri.distributed", "dtri.process_group", "dtri.checkpoint", "dtri.snapshots", "dtri.weights"),
-    *("dtri.experiment", "dtri.device", "dtri.slots"),
+    *("dtri.engine", "dtri.batches", "dtri.ema", "dtri.stepper", "dtri.recording", "dtri.proof"),
+    *("dtri.progress", "dtri.distributed", "dtri.process_group", "dtri.checkpoint", "dtri.snapshots", "dtri.weights"),
+    *("dtri.experiment", "dtri.device", "dtri.slots", "dtri.counting", "dtri.costs"),
 )
-FILES_ROOM = ("dtri.files", "dtri.messages", "dtri.sealed", "dtri.arrays")
+FILES_ROOM = ("dtri.files", "dtri.messages", "dtri.curve", "dtri.sealed", "dtri.arrays")
 MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 
 # Commands that read the plan; jobs get what they need as arguments.
-REPORTERS = ("table", "figure", "explain", "findings", "columns", "overview", "verify", "accept", "report")
+REPORTERS = ("table", "claims", "figure", "explain", "findings", "columns", "overview", "verify", "accept", "report")
 READERS = (*REPORTERS, "growth_memory")
 
 # room -> what its modules may import; the longest room that fits a module's name counts.
@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "dtri.finite": (),
     "dtri.images": (),
     "dtri.seeding": (),
+    "dtri.memory": (),
     "dtri.networks": (*LEAVES, "dtri.networks"),
     "dtri.objectives": (*LEAVES, "dtri.objectives"),
     "dtri.sampling": (*LEAVES, "dtri.sampling"),
@@ -43,7 +44,8 @@ MAY_IMPORT = {
     **dict.fromkeys(FILES_ROOM, FILES_ROOM),
     "dtri.files": (),
     "dtri.messages": (),
-    **dict.fromkeys(MACHINERY, (*LEAVES, *MACHINERY, "dtri.model", "dtri.files")),
+    "dtri.curve": (),
+    **dict.fromkeys(MACHINERY, (*LEAVES, *MACHINERY, "dtri.model", "dtri.files", "dtri.curve")),
     "dtri.evaluation": (*PARTS, "dtri.model"),
     "dtri.anomaly": (*PARTS, "dtri.model", "dtri.evaluation"),
     "dtri.trained": (*PARTS, "dtri.model", "dtri.evaluation", "dtri.experiment", "dtri.weights"),
@@ -53,9 +55,20 @@ MAY_IMPORT = {
     "dtri.report": ("dtri.report", *FILES_ROOM),
     "workflow.fingerprint": (),
     "workflow.plan": (
-        *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells", "dtri.report.records"),
-        *("dtri.data.rawfiles", "dtri.sealed", "workflow.fingerprint", "workflow.settings_file"),
+        *(
+            "dtri.experiment",
+            "dtri.landscape.settings",
+            "dtri.report.cells",
+            "dtri.report.claims",
+            "dtri.report.records",
+        ),
+        *("dtri.data.rawfiles", "dtri.metrics.imagenet_lite", "dtri.sealed"),
+        *("workflow.fingerprint", "workflow.settings_file"),
     ),
+    "workflow.checks": (
+        *("dtri.experiment", "dtri.data.contents", "workflow.plan", "workflow.settings_file", "workflow.fingerprint"),
+    ),
+    "workflow.memory": ("dtri.sealed", "workflow.checks", "workflow.plan"),
     "workflow.settings_file": (),
     "workflow.clock": (),
     "workflow.warm": (),
@@ -64,7 +77,9 @@ MAY_IMPORT = {
     "workflow.figures": ("dtri.report", "dtri.arrays", "workflow.tables"),
     "workflow.commands": ("dtri", "workflow.commands"),
     **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},
-    "bench": ("dtri", "baselines", "bench", "workflow.plan", "workflow.commands.cli"),
+    "dtri.costs": (),
+    "workflow.counted": ("dtri.costs", "dtri.experiment"),
+    "bench": ("dtri", "baselines", "bench", "workflow.plan", "workflow.counted", "workflow.commands.cli"),
 }
 
 
@@ -195,13 +210,16 @@ def test_the_device_module_alone_asks_for_gpus(module: str) -> None:
             found.append(ast.unparse(node))
         if isinstance(node, ast.Constant) and node.value in ("cuda:0", "DTRI_DEVICE"):
             found.append(node.value)
-    assert found == [] or module == "dtri.device" or (module, found) == ("workflow.plan", ["DTRI_DEVICE"])
+    assert (
+        found == [] or module in ("dtri.device", "bench.gpu") or (module, found) == ("workflow.plan", ["DTRI_DEVICE"])
+    )
 
 
 BY_NAME = {
     "dtri.distributed",  # the code of several processes
     "dtri.experiment",
     "workflow.plan",
+    "workflow.checks",  # asks dataset modules, of which no code hash depends on it
     "workflow.warm",  # runs commands, and imports libraries of others
     "workflow.commands.prepare",
     "workflow.commands.figure",
@@ -223,7 +241,7 @@ def test_rules_import_the_plan_only(path: Path) -> None:
     assert set(found) <= {
         "import sys",
         "from snakemake.utils import min_version",
-        "from workflow import clock, plan, warm",
+        "from workflow import checks, clock, memory, plan, warm",
     }
     assert not re.search(r"^[ \t]*def\b|\blambda\b", path.read_text("utf-8"), re.M)
 

@@ -13,7 +13,7 @@ import shlex
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +33,20 @@ from pydantic import (
 from dtri.data import rawfiles
 from dtri.experiment import N_SNAPSHOTS, TrainSpec, canonical_json, check_hparams, check_sampler, text_hash
 from dtri.landscape.settings import Settings as LandscapeSettings
-from dtri.report.cells import PAPER_NAMES, Cell, CellResult, FigureInput, Missing, Product, Table, stand_in
+from dtri.metrics import imagenet_lite
+from dtri.report.cells import (
+    LABEL_FREE,
+    PAPER_NAMES,
+    Cell,
+    CellResult,
+    FigureInput,
+    Missing,
+    Product,
+    Table,
+    stand_in,
+    with_label_free,
+)
+from dtri.report.claims import Book, Claim, book
 from dtri.report.records import Record
 from dtri.sealed import read_sealed
 from workflow import settings_file
@@ -41,6 +54,8 @@ from workflow.fingerprint import ROOT, fingerprint, imports, path_of
 
 CONFIG = Path(__file__).parent / "config"
 TABLES = ("table1", "table2", "table3", "table4")
+CLAIMS = ("paper_a", "paper_b", "printed")
+CLAIM_FORMATS = ("csv", "md", "tex", "html", "png", "pdf")
 LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
 FIGURES = (
     *(
@@ -57,6 +72,7 @@ FIGURES = (
     *LANDSCAPE,
 )
 GENERATION_METRICS = ("fid", "is", "kid", "prc")
+UNPUBLISHED = {"domain": "a domain classifier", "imagenet_lite": "EfficientNet-Lite0"}  # feature networks of our own
 FEWEST_IMAGES = 10  # that sample quality is measured with: dtri.metrics.generation.IS_SPLITS
 RESERVED = ("data", "figures", "reference", "logs")  # folders below results/
 COUNTS = ("n", "limit", "n_source", "holdout")  # options of dataset modules
@@ -142,12 +158,14 @@ class MaxSteps(Strict):
 
 class PresetConfig(Strict):
     label: str
+    caveat: str = ""
     seeds: tuple[int, ...] = Field(min_length=1)
     width: PositiveFloat = 1.0
     max_steps: MaxSteps | None = None
     max_samples: int | None = Field(None, ge=FEWEST_IMAGES)
     stand_ins: dict[str, str | None] = Field(default_factory=dict)
-    extractor: Literal["inception", "domain"]
+    extractor: Literal["inception", "domain", "imagenet_lite"]
+    label_free_extractor: Literal["imagenet_lite"] | None = None
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     threads: PositiveInt = 1
@@ -263,6 +281,7 @@ def check_configuration() -> None:
     for entries, check in zip(read, (_check_dataset, _check_model, _check_preset), strict=True):
         for name, entry in entries.items():
             check(name, entry)
+    _check_claims()
 
 
 @contextmanager
@@ -272,6 +291,20 @@ def _at(file: str, *keys: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{settings_file.read(CONFIG / file).where(*keys)}: {error}") from error
+
+
+def _check_claims() -> None:
+    """ValueError naming the claim that is about a cell, system or dataset that does not exist."""
+    claim_book()
+    for claim in claims():
+        for one in claim.quantities:
+            try:
+                model(one.model)
+                for name in (one.dataset, one.against):
+                    if name and name not in datasets():
+                        dataset(name)
+            except ValueError as error:
+                raise ValueError(f"claim {claim.id}: {error}") from error
 
 
 def _check_dataset(name: str, data: DatasetConfig) -> None:
@@ -560,6 +593,7 @@ COMMAND = {
     "auprc": "workflow.commands.ranking",
     "table": "workflow.commands.table",
     "overview": "workflow.commands.overview",
+    "claims": "workflow.commands.claims",
     "figure": "workflow.commands.figure",
 }
 
@@ -621,6 +655,11 @@ def table(name: str) -> Table:
     return importlib.import_module(f"workflow.tables.{name}").TABLE
 
 
+def preset_table(preset_name: str, name: str) -> Table:
+    """A table as the preset shows it: with FID by features that need no labels where it asks for that."""
+    return with_label_free(table(name)) if preset(preset_name).label_free_extractor else table(name)
+
+
 def figure_wants(name: str) -> tuple[FigureInput, ...]:
     return importlib.import_module(f"workflow.figures.{name}").INPUTS
 
@@ -639,10 +678,10 @@ def cell_record(preset_name: str, cell: Cell, seed: int) -> str | None:
     if run is None:
         return None
     name = cell.metric
-    if cell.metric in GENERATION_METRICS:
-        if _lacks_extractor(preset_name, run):
+    if used := _cell_extractor(preset_name, cell):
+        if used == "domain" and not dataset(run.dataset).classes_of:
             return None
-        name = f"{cell.metric}_{preset(preset_name).extractor}"
+        name = f"{cell.metric.removesuffix(f'_{used}')}_{used}"
     if cell.metric == "auroc":
         against = measured_on(preset_name, cell.against, dataset(run.dataset))
         if against is None:
@@ -651,15 +690,27 @@ def cell_record(preset_name: str, cell: Cell, seed: int) -> str | None:
     return f"{run.folder}/metrics/{name}.json"
 
 
-def _lacks_extractor(preset_name: str, run: Run) -> bool:
-    """Whether the preset wants domain features on a dataset without labels to train their network on."""
-    return preset(preset_name).extractor == "domain" and not dataset(run.dataset).classes_of
+def _cell_extractor(preset_name: str, cell: Cell) -> str:
+    """The feature network that a cell is measured with; "" where it needs none."""
+    if cell.metric == LABEL_FREE:
+        return preset(preset_name).label_free_extractor or ""
+    return preset(preset_name).extractor if cell.metric in GENERATION_METRICS else ""
 
 
 def table_records(preset_name: str, name: str) -> list[str]:
-    """Every record that a table asks for, each once, in the table's order."""
-    paths = (cell_record(preset_name, cell, s) for cell in table(name).cells for s in preset(preset_name).seeds)
-    return list(dict.fromkeys(path for path in paths if path is not None))
+    """Every record that a table asks for, each once, in the table's order; none whose feature network is not here."""
+    paths = (
+        cell_record(preset_name, cell, s)
+        for cell in preset_table(preset_name, name).cells
+        for s in preset(preset_name).seeds
+    )
+    return _obtainable(paths)
+
+
+def _obtainable(paths: Iterable[str | None]) -> list[str]:
+    """Records that can be made here, each once: none whose feature network is not here."""
+    found = dict.fromkeys(path for path in paths if path is not None)
+    return [path for path in found if not (path.endswith("_imagenet_lite.json") and imagenet_lite.problem())]
 
 
 def figure_products(preset_name: str, name: str) -> list[Product]:
@@ -717,7 +768,8 @@ def figure_missing(preset_name: str, name: str) -> list[Missing]:
 def lookup(preset_name: str, cell: Cell, seed: int) -> CellResult:
     """What is on disk for a cell and seed, compared with what this checkout would make."""
     run, path = cell_run(preset_name, cell, seed), cell_record(preset_name, cell, seed)
-    if run is not None and cell.metric in GENERATION_METRICS and _lacks_extractor(preset_name, run):
+    used = _cell_extractor(preset_name, cell)
+    if run is not None and path is None and used == "domain":
         reason = f"{run.dataset} has no labels to train a domain extractor on"
         return CellResult(None, expected=False, comparable=False, reason=reason)
     if run is None or path is None:
@@ -725,9 +777,29 @@ def lookup(preset_name: str, cell: Cell, seed: int) -> CellResult:
         return CellResult(None, expected=False, comparable=False, reason=f"{lacking} is not in the configuration")
     comparable, reason = _comparable(preset_name, cell, run)
     if not Path(path).exists():
+        if used == "imagenet_lite" and imagenet_lite.problem():
+            return CellResult(None, expected=False, comparable=False, reason=imagenet_lite.problem())
         return CellResult(None, measured_on=run.dataset, comparable=comparable, reason=reason)
     stale, accepted = judged(Path(path), differences(Path(path)))
-    return CellResult(Record.read(Path(path)), stale, run.dataset, True, comparable, reason, accepted)
+    seen = _seen_in_training(run.dataset, cell.metric)
+    return CellResult(Record.read(Path(path)), stale, run.dataset, True, comparable, reason, accepted, seen)
+
+
+def _seen_in_training(name: str, metric: str) -> str:
+    """How many test images of a dataset are training images too; "" for none, or where it is not prepared here."""
+    path = Path(dataset(name).folder) / "meta.json"
+    if not path.exists():
+        return ""
+    meta = _meta(path)
+    if metric == "auprc_leaky":
+        return f"{meta['source']['leaked_fraction']:.0%} of the normal test images of {name} are training images"
+    n = meta.get("n_test_in_train", 0)
+    return f"{n} of the {meta['sizes']['test']} test images of {name} are training images" if n else ""
+
+
+def own_network(preset_name: str, cell: Cell) -> str:
+    """The feature network of a cell in words, where the papers used another; "" where they used the same or none."""
+    return UNPUBLISHED.get(_cell_extractor(preset_name, cell), "")
 
 
 def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
@@ -735,8 +807,8 @@ def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
     reasons = []
     if run.dataset != cell.dataset:
         reasons.append("measured on a stand-in")
-    if cell.metric in GENERATION_METRICS and preset(preset_name).extractor == "domain":
-        reasons.append("features of a domain classifier, not of the 2015 Inception network")
+    if network := own_network(preset_name, cell):
+        reasons.append(f"features of {network}, not of the 2015 Inception network")
     if preset_name != "paper":
         reasons.append(f"preset {preset_name}: reduced steps and widths")
     return not reasons, "; ".join(reasons)
@@ -836,7 +908,7 @@ def _of_record(record: Record, path: Path) -> list[Difference]:
     run = _run_at(path) or planned
     if isinstance(run, str):
         return [Difference(run, "", "")]
-    metric = "auroc" if path.stem.startswith("auroc_") else re.sub("_(inception|domain)$", "", path.stem)
+    metric = "auroc" if path.stem.startswith("auroc_") else re.sub("_(inception|domain|imagenet_lite)$", "", path.stem)
     found = []
     if (record.preset, record.dataset, record.model, record.seed, record.metric) != (*astuple(run), metric):
         made = f"record of {record.preset}/{record.dataset}/{record.model}/seed{record.seed} {record.metric}"
@@ -864,6 +936,8 @@ def _of_protocol(record: Record, run: Run, metric: str) -> list[Difference]:
         settings = canonical_json(asdict(preset(run.preset).landscape))
         found += _pairs(("landscape settings", canonical_json(record.extra["settings"]), settings))
     if metric in (*GENERATION_METRICS, "landscape_purity"):
+        if record.extractor.startswith("imagenet_lite:"):
+            return [*found, *_pairs(("extractor", record.extra.get("extractor_sha256"), imagenet_lite.HASH))]
         known = _extractor(run)
         if known.exists():
             network = read_sealed(known, "the summary of a feature network")
@@ -933,7 +1007,7 @@ def record_sources(path: Path) -> list[str]:
             made = [f"{run.folder}/landscape.npz", f"{run.folder}/landscape.csv"]
             made += extractor_inputs(SimpleNamespace(**asdict(run), extractor="domain"))
         case _:
-            extractor = path.stem.split("_")[1]
+            extractor = path.stem.partition("_")[2]
             made = [f"{metrics}/{name}_{extractor}.json" for name in GENERATION_METRICS]
             made += extractor_inputs(SimpleNamespace(**asdict(run), extractor=extractor))
     return [one for one in (*trained(run), *made) if one != str(path)]
@@ -947,7 +1021,7 @@ def _sources_of(records: list[str]) -> list[str]:
 
 def expected_products(preset_name: str) -> list[str]:
     """Everything that a preset's tables and figures are and are made of, but for temporary files."""
-    of_tables = [path for name in TABLES for path in table_records(preset_name, name)]
+    of_tables = [path for name in TABLES for path in table_records(preset_name, name)] + claim_records(preset_name)
     drawn = [SimpleNamespace(preset=preset_name, figure=name) for name in FIGURES]
     of_figures = [path for figure in drawn for path in (*figure_inputs(figure), *figure_sources(figure))]
     return list(dict.fromkeys([*preset_products(preset_name), *of_tables, *_sources_of(of_tables), *of_figures]))
@@ -995,7 +1069,7 @@ def runs(preset_name: str) -> Iterator[Run]:
     cells = (
         run
         for name in TABLES
-        for cell in table(name).cells
+        for cell in preset_table(preset_name, name).cells
         for seed in preset(preset_name).seeds
         if (run := cell_run(preset_name, cell, seed)) is not None
     )
@@ -1008,15 +1082,42 @@ def runs(preset_name: str) -> Iterator[Run]:
     yield from dict.fromkeys((*cells, *drawn))
 
 
+def claims() -> list[Claim]:
+    """What the papers claim, and every order that they print."""
+    return [claim for name in CLAIMS for claim in importlib.import_module(f"workflow.claims.{name}").CLAIMS]
+
+
+@cache
+def claim_book() -> Book:
+    """The cell of every quantity that a claim is about; ValueError naming the claim where there is none such."""
+    further = importlib.import_module("workflow.claims.paper_b").FURTHER
+    return book(claims(), [table(name) for name in TABLES], further)
+
+
+def claim_cell(preset_name: str, cell: Cell) -> Cell:
+    """The cell that answers a claim: for a dataset without labels, FID by features that need none."""
+    labelled = cell.metric != "fid" or cell_record(preset_name, cell, preset(preset_name).seeds[0]) is not None
+    if labelled or preset(preset_name).label_free_extractor is None:
+        return cell
+    return replace(cell, metric=LABEL_FREE)
+
+
+def claim_records(preset_name: str) -> list[str]:
+    """Every record that claims ask for, each once; none whose feature network is not here."""
+    cells = dict.fromkeys(claim_cell(preset_name, one.cell) for one in claim_book().values())
+    return _obtainable(cell_record(preset_name, cell, seed) for cell in cells for seed in preset(preset_name).seeds)
+
+
 def preset_products(preset_name: str) -> list[str]:
-    """Every table and figure of a preset in all its formats, and the page over all of them."""
+    """Every table and figure of a preset in all its formats, its claims, and the page over all of them."""
     tables = [f"results/{preset_name}/{name}.{ending}" for name in TABLES for ending in ("csv", "md", "tex", "html")]
     figures = [f"results/{preset_name}/figures/{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")]
-    return [*tables, *figures, f"results/{preset_name}/overview.html"]
+    judged = [f"results/{preset_name}/claims.{ending}" for ending in CLAIM_FORMATS]
+    return [*tables, *figures, *judged, f"results/{preset_name}/overview.html"]
 
 
 def check_target(target: str) -> None:
-    """ValueError naming what is known, where a path below results/ has an unknown part.
+    """ValueError naming what is known, where a path below results/ has an unknown part or needs weights not here.
 
     Other words pass. Snakemake itself would only say that no rule makes the path.
     """
@@ -1030,6 +1131,8 @@ def check_target(target: str) -> None:
         case ("results", _, data, system, _, *_):
             dataset(data)
             model(system)
+    if target.endswith("_imagenet_lite.json") and imagenet_lite.problem():
+        raise ValueError(f"{target}: {imagenet_lite.problem()}")
     match Path(target).parts:
         case ("results", first, _, *_) if first not in ("data", "figures", "reference"):
             preset(first)
@@ -1233,6 +1336,8 @@ def classes_folder(wildcards: Any) -> str:
 
 
 def extractor_inputs(wildcards: Any) -> list[str]:
+    if wildcards.extractor == "imagenet_lite":
+        return []  # a package has the weights
     if wildcards.extractor == "inception":
         return [INCEPTION_RECORD]
     return [f"{classes_folder(wildcards)}/classifier.{ending}" for ending in ("safetensors", "json")]
@@ -1247,6 +1352,8 @@ def generation_arguments(wildcards: Any) -> str:
     run = run_of(wildcards)
     folder = dataset(run.dataset).folder
     shared = f"--extractor {wildcards.extractor} --data {folder} --cache {folder}/features --out {run.folder}/metrics"
+    if wildcards.extractor == "imagenet_lite":
+        return shared
     if wildcards.extractor == "inception":
         return f'{shared} --weights "$DTRI_DOWNLOADS/{INCEPTION_WEIGHTS}"'
     weights, summary = extractor_inputs(wildcards)
@@ -1323,7 +1430,8 @@ def figure_sources(wildcards: Any) -> list[str]:
 
 def table_spec(wildcards: Any) -> str:
     chosen = preset(wildcards.preset)
-    return canonical_json({"label": chosen.label, "seeds": chosen.seeds, "extractor": chosen.extractor})
+    extractors = [chosen.extractor, chosen.label_free_extractor]
+    return canonical_json({"label": chosen.label, "seeds": chosen.seeds, "extractors": extractors})
 
 
 def table_code(wildcards: Any) -> str:
@@ -1332,6 +1440,30 @@ def table_code(wildcards: Any) -> str:
 
 def table_labels(wildcards: Any) -> dict[str, str]:
     return {"table": table(wildcards.table).title, "preset": wildcards.preset}
+
+
+def claim_inputs(wildcards: Any) -> list[str]:
+    return claim_records(wildcards.preset)
+
+
+def claim_sources(wildcards: Any) -> list[str]:
+    return _sources_of(claim_inputs(wildcards))
+
+
+def claim_absent(wildcards: Any) -> str:
+    return _absent(f"results/{wildcards.preset}/claims.csv", claim_inputs(wildcards))
+
+
+def claim_spec(wildcards: Any) -> str:
+    return canonical_json([table_spec(wildcards), preset(wildcards.preset).caveat])
+
+
+def claim_code(wildcards: Any) -> str:
+    return code("claims")
+
+
+def claim_labels(wildcards: Any) -> dict[str, str]:
+    return {"page": "what the papers claim, and what holds", "preset": wildcards.preset}
 
 
 def overview_inputs(wildcards: Any) -> list[str]:

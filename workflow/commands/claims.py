@@ -16,18 +16,16 @@ from dtri.report.cells import Cell
 from dtri.report.claims_page import Judged, render
 from dtri.report.tidy import scored
 from dtri.report.verdicts import Measurements, judge, measured
-from workflow import configuration, plan, status
+from workflow import plan
 from workflow.claims import paper_a, paper_b, printed
 from workflow.commands.cli import run
-from workflow.configuration import Preset
 
 FORMATS = ("csv", "md", "tex", "html")
 
 
-def judged(preset: Preset) -> Judged:
+def judged(preset_name: str) -> Judged:
     """Both papers' claims and their printed orders, by the records that this checkout would make."""
-    known = plan.claim_book()
-    found = measurements(preset)
+    preset, known, found = plan.preset(preset_name), plan.claim_book(), measurements(preset_name)
     return Judged(
         claims=tuple(judge(claim, known, found) for claim in (*paper_a.CLAIMS, *paper_b.CLAIMS)),
         orders=tuple(judge(claim, known, found) for claim in printed.CLAIMS),
@@ -40,41 +38,45 @@ def judged(preset: Preset) -> Judged:
     )
 
 
-def measurements(preset: Preset) -> Measurements:
+def measurements(preset_name: str) -> Measurements:
     """Values per seed of everything that a claim is about."""
     found = {}
     for quantity, published in plan.claim_book().items():
-        cell = published.cell
-        results = [scored(status.lookup(preset, cell, seed), cell.score) for seed in preset.seeds]
-        found[quantity] = measured(results, quantity.above, scale(preset, cell))
+        cell = plan.claim_cell(preset_name, published.cell)
+        seeds = plan.preset(preset_name).seeds
+        results = [scored(plan.lookup(preset_name, cell, seed), cell.score) for seed in seeds]
+        found[quantity] = measured(results, quantity.above, scale(preset_name, cell))
     return found
 
 
-def scale(preset: Preset, cell: Cell) -> str:
-    """How long, how wide and on which data a system was trained; "" for the papers' own scale."""
-    run = plan.target(preset, cell, preset.seeds[0]).run
-    if run is None or preset.name == "paper":
+def scale(preset_name: str, cell: Cell) -> str:
+    """How long, how wide and on which data a system was trained, and measured how; "" for the papers' own scale."""
+    run = plan.cell_run(preset_name, cell, plan.preset(preset_name).seeds[0])
+    if run is None or preset_name == "paper":
         return ""
     spec = plan.train_spec(run)
     on = f", on {run.dataset}" if run.dataset != cell.dataset else ""
-    return f"{spec.steps:,} iterations, width {spec.hparams.get('width', 1.0):g}{on}"
+    features = f", features of {network}" if (network := plan.own_network(preset_name, cell)) else ""
+    return f"{spec.steps:,} iterations, width {spec.hparams.get('width', 1.0):g}{on}{features}"
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", required=True)
     parser.add_argument("--partial", action="store_true", help="judge by what exists; the rest is not measured")
-    parser.add_argument("--out", type=Path, help="folder for the page and the figure; default: markdown to the terminal")
+    parser.add_argument(
+        "--out", type=Path, help="folder for the page and the figure; default: markdown to the terminal"
+    )
     arguments = parser.parse_args(argv)
 
-    preset = configuration.preset(arguments.preset)
-    missing = [path for path in plan.claim_records(preset) if not Path(path).exists()]
+    preset = plan.preset(arguments.preset)
+    missing = [path for path in plan.claim_records(arguments.preset) if not Path(path).exists()]
     if missing and not arguments.partial:
         raise FileNotFoundError(
             f"expected {len(missing)} more records, found none at {missing[0]} "
-            f"(run `snakemake results/{preset.name}/claims.html`, or judge with --partial)"
+            f"(run `snakemake results/{arguments.preset}/claims.html`, or judge with --partial)"
         )
-    found = judged(preset)
+    found = judged(arguments.preset)
     if arguments.out is None:
         print(render(found, "md"))
         return 0

@@ -41,7 +41,7 @@ WHY = {  # beginning of a reason of Snakemake's -> ours
     "Input files updated by another job": "follows",
 }
 RECORDS = {  # rule -> the records whose seconds are those of the whole job
-    "generation": ("prc_inception", "prc_domain"),
+    "generation": ("prc_inception", "prc_domain", "prc_imagenet_lite"),
     "reconstruct": ("mse",),
     "auroc": ("auroc_*",),
     "auprc": ("auprc",),

@@ -1,4 +1,4 @@
-"""Write the landing page of a preset: the status of every cell, cost, and findings, from the records there are.
+"""Write the landing page of a preset: the status of every cell, cost, and findings, from the records that exist.
 
 python -m workflow.commands.overview --preset demo --out results/demo/overview.html
 """
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     name, preset = arguments.preset, plan.preset(arguments.preset)
-    tables = [plan.table(table) for table in plan.TABLES]
+    tables = [plan.preset_table(name, table) for table in plan.TABLES]
     measured = [(t, tidy(t, name, preset.seeds, lambda cell, seed: plan.lookup(name, cell, seed))) for t in tables]
     write_text(arguments.out, overview(measured, preset.label))
     return 0

@@ -8,8 +8,6 @@ same arguments (dtri/process_group.py); torchrun exits 1 whatever the processes 
 """
 
 import argparse
-import csv
-import io
 import os
 import resource
 import signal
@@ -22,9 +20,9 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from dtri import distributed, engine, experiment, recording
+from dtri import curve, distributed, engine, experiment, recording
 from dtri.data import store
-from dtri.device import choose_device, describe_device, hold_gpus, process_group_backend, set_numerics
+from dtri.device import check_gpu, choose_device, describe_device, hold_gpus, process_group_backend, set_numerics
 from dtri.files import digest, write_text
 from dtri.sealed import write_sealed
 from dtri.snapshots import SnapshotFiles
@@ -93,6 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             held.enter_context(redirect_stdout(held.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         device = group.assign_device(devices)
+        check_gpu(device, spec.precision)
         held.enter_context(recording.side_stream(device))
         return _train(spec, dataset, arguments, device, Stop(deadline), group)
 
@@ -140,11 +139,16 @@ def _train(
     except engine.Interrupted as interrupted:
         print(f"{arguments.out}: {interrupted}", flush=True)
         return EXIT_OUT_OF_TIME if interrupted.reason == "deadline" else 128 + min(stop.signal or 15, 15)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"expected {describe_device(device)} to hold a training iteration, found: {str(error).splitlines()[0]}; "
+            "lower runs_per_gpu or end other processes on it, else use precision bf16, a smaller batch_size or width"
+        ) from error
     if not group.is_main_process:
         return 0
     snapshots.remove_others()
     save_weights(arguments.out / "model.safetensors", outcome.weights, spec)
-    write_text(arguments.out / "train.csv", _csv(outcome.curve))
+    write_text(arguments.out / "train.csv", curve.to_csv(outcome.curve))
     made = [arguments.out / "model.safetensors", arguments.out / "train.csv", *snapshots.files()]
     summary = {
         "preset": arguments.preset,
@@ -169,6 +173,7 @@ def _train(
         "images_seen": outcome.images_seen,
         "images_per_s": round(outcome.images_seen / max(outcome.seconds, 1e-9), 1),
         "attempts": outcome.attempts,
+        "modes": outcome.modes,
         "files": {str(path.relative_to(arguments.out)): digest(path, "sha256") for path in made},
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": versions("torch", "numpy"),
@@ -178,14 +183,6 @@ def _train(
     if outcome.status == "diverged":
         print(f"{arguments.out}: diverged at iteration {outcome.bad_step} ({outcome.term}), weights of {outcome.step}")
     return 0
-
-
-def _csv(curve: list[dict[str, float]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(curve[0]) if curve else ["step"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(curve)
-    return text.getvalue()
 
 
 if __name__ == "__main__":

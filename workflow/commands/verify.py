@@ -168,7 +168,7 @@ def _table(path: Path) -> Finding:
     from dtri.report.tidy import tidy
 
     name, preset = path.stem, path.parent.name
-    table, chosen = plan.table(name), plan.preset(preset)
+    table, chosen = plan.preset_table(preset, name), plan.preset(preset)
     try:
         frame = tidy(table, preset, chosen.seeds, lambda cell, seed: plan.lookup(preset, cell, seed))
     except ValueError as error:
