@@ -10,13 +10,16 @@ from scipy.stats import kendalltau, spearmanr, ttest_ind
 
 from dtri.report import forest
 from dtri.report.agreement import RankedRow, coefficient_of_variation, kendall, spearman
-from dtri.report.cells import CellResult, ReferenceColumn, Table
-from dtri.report.claims import Claim, Condition, book, printed_effect, printed_orders, quantity
+from dtri.report.cells import LABEL_FREE, Cell, CellResult, ReferenceColumn, Table
+from dtri.report.claims import Claim, Condition, Quantity, book, printed_effect, printed_orders, quantity
 from dtri.report.claims_page import Judged, render, sections, verdict_in_words
 from dtri.report.contrasts import estimate, seeds_to_decide
 from dtri.report.verdicts import FEWEST_SEEDS, Judgement, Measured, judge, measured
 from tests.test_report import make_cell, make_record
+from workflow import plan
 from workflow.claims import paper_a, paper_b, printed
+from workflow.commands.claims import main
+from workflow.tables.table1 import TABLE as TABLE1
 
 OURS, VAE, GAN = (make_cell(metric="fid", model=name, column=name, row="CIFAR-10") for name in ("ours", "vae", "gan"))
 OURS, VAE, GAN = (
@@ -507,3 +510,84 @@ def test_the_figure_has_every_effect_once(judged: Judged):
     labels = [text.get_text() for axes in fig.axes for text in axes.get_yticklabels()]
     assert len(labels) == len({one.condition for claim in judged.claims for one in claim.effects})
     assert "CelebA: Ours against 0.5 × VAE" in labels
+
+
+# Planning and the command
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """The plan remembers its claims; here some are planted."""
+    plan.claim_book.cache_clear()
+    yield
+    plan.claim_book.cache_clear()
+
+
+def test_claims_are_products_of_every_preset():
+    assert {f"results/demo/claims.{ending}" for ending in ("csv", "md", "tex", "html", "png", "pdf")} <= set(
+        plan.preset_products("demo")
+    )
+    records = plan.claim_records("demo")
+    assert "results/demo/digits/joint_vae_ebm/seed0/metrics/fid_domain.json" in records
+    assert "results/demo/digits/divergence_triangle_landscape/seed0/metrics/landscape_purity.json" in records
+    assert len(set(records)) == len(records)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"dataset": "cifar100"}, "claim planted: no cell has dataset 'cifar100'"),
+        ({"model": "resnet"}, "claim planted: no cell has model 'resnet'"),
+    ],
+)
+def test_a_claim_about_something_unknown_is_an_error_while_planning(monkeypatch, change: dict[str, str], message: str):
+    wrong = replace(Quantity("A", "fid", "cifar10", "joint_vae_ebm"), **change)
+    planted = replace(BETTER, id="planted", conditions=(Condition(wrong),))
+    monkeypatch.setattr(paper_a, "CLAIMS", (*paper_a.CLAIMS, planted))
+    with pytest.raises(ValueError, match=message):
+        plan.check_configuration()
+
+
+def test_a_system_that_is_not_configured_is_an_error_while_planning(monkeypatch):
+    """A cell may stand in a table before its system exists; a claim about it may not."""
+    monkeypatch.setattr(plan, "claims", lambda: [claim for claim in paper_a.CLAIMS if claim.id == "A.sngan.cifar10"])
+    monkeypatch.setattr(plan, "models", lambda: {"joint_vae_ebm": None})
+    with pytest.raises(ValueError, match=r"claim A\.sngan\.cifar10: unknown model 'sngan'"):
+        plan._check_claims()
+
+
+def test_datasets_without_labels_are_judged_by_features_that_need_none():
+    """Of faces there is no domain classifier; systems of one dataset are always measured by the same network."""
+    faces = next(cell for cell in TABLE1.cells if (cell.metric, cell.dataset) == ("fid", "celeba"))
+    images = next(cell for cell in TABLE1.cells if (cell.metric, cell.dataset) == ("fid", "cifar10"))
+    for name in plan.presets():
+        if plan.preset(name).label_free_extractor and plan.preset(name).extractor == "domain":
+            assert plan.claim_cell(name, faces).metric == LABEL_FREE
+        assert plan.claim_cell(name, images) == images
+
+
+def test_the_command_judges_what_is_there(monkeypatch, tmp_path):
+    """Three planted seeds of two systems; everything else is not measured, and nothing is refused with --partial."""
+    values = {"joint_vae_ebm": 30.0, "vae": 110.0}
+    seeds = plan.preset("demo").model_copy(update={"seeds": (0, 1, 2)})
+
+    def planted(preset: str, cell: Cell, seed: int) -> CellResult:
+        if cell.metric != "fid" or cell.model not in values:
+            return CellResult(None)
+        return CellResult(make_record(values[cell.model] + seed, seed=seed, train_seconds=60.0))
+
+    monkeypatch.setattr(plan, "preset", lambda name: seeds)
+    monkeypatch.setattr(plan, "lookup", planted)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--preset", "demo", "--partial", "--out", "."]) == 0
+    rows = list(csv.DictReader((tmp_path / "claims.csv").open()))
+    (row,) = (row for row in rows if row["claim"] == "A.improves.cifar10")
+    assert (row["verdict"], row["effect"], row["seeds"]) == ("holds", "24.5", "3;3")
+    assert (
+        row["scale"]
+        == "400 iterations, width 0.125, on digits, features of a domain classifier; " + row["scale"].partition("; ")[2]
+    )
+    assert "decides nothing about the papers" in (tmp_path / "claims.html").read_text()
+    assert (tmp_path / "claims.png").stat().st_size < 500_000
+    with pytest.raises(FileNotFoundError, match="more records, found none at results/demo"):
+        main(["--preset", "demo"])
