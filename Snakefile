@@ -9,16 +9,16 @@ import sys
 
 from snakemake.utils import min_version
 
-from workflow import clock, plan, warm
+from workflow import checks, clock, memory, plan, warm
 
 min_version("9.20")
 
 
 try:
-    plan.check_configuration()
+    checks.check_configuration()
     plan.configure(config)
     for word in sys.argv[1:] if workflow.modifier.is_main_snakefile() else ():  # a module's user has own targets
-        plan.check_target(word)
+        checks.check_target(word)
 except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
 

@@ -123,7 +123,7 @@ def _train(k: int, n: int, load: Load, barrier: Barrier, rates) -> None:
     stored = np.random.default_rng(0).integers(0, 256, (N_IMAGES, *load.shape), dtype=np.uint8)
     torch.manual_seed(k)
     model = experiment.build(load.entry, load.shape, load.hparams)
-    model = model.to(device).to(memory_format=torch.channels_last).train()
+    model = model.to(device).to(memory_format=model.memory_format).train()
     recorder = None
     with side_stream(device):
         if device.type == "cuda":

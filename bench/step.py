@@ -234,10 +234,12 @@ class Entrants:
         precision: str,
         name: str,
         recorded: bool = False,
-        layout: torch.memory_format = torch.channels_last,
+        layout: torch.memory_format | None = None,
         compiled: bool = False,
     ) -> Contestant:
-        model = self._build().to(memory_format=layout)
+        model = self._build()
+        model.memory_format = layout or model.memory_format
+        model.to(memory_format=model.memory_format)
         for network in model.children() if compiled else ():
             network.compile()
         recorder = None
@@ -245,7 +247,7 @@ class Entrants:
             recorder = cuda_recorder()
             for optimizer in model.optimizers.values():
                 make_recordable(optimizer, self.device)
-        stepper = Stepper(model, self.batches, SEED, precision, recorder, layout=layout)
+        stepper = Stepper(model, self.batches, SEED, precision, recorder)
         return Contestant(name, stepper, model, model.optimizers)
 
 

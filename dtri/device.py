@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -79,7 +78,7 @@ def hold_gpus(device: torch.device, count: int = 1, folder: Path | None = None) 
     names = [_uuid(gpu) for gpu in _gpus()]
     if count > len(names):
         raise ValueError(f"expected {count} GPUs for {count} processes of one run, found {len(names)}")
-    folder = folder or Path(tempfile.gettempdir()) / f"dtri-gpu-{os.getuid()}"
+    folder = folder or slots.shared_folder("dtri-gpu")
     with slots.hold(names, count, int(os.environ.get("DTRI_RUNS_PER_GPU", "1")), folder) as held:
         yield [torch.device("cuda", gpu) for gpu in held]
 

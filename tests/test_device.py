@@ -21,7 +21,7 @@ def two_gpus(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(device, "_gpus", lambda: range(2))
     monkeypatch.setattr(device, "_uuid", lambda gpu: f"GPU-{gpu}")
-    monkeypatch.setattr(device.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(device.slots, "shared_folder", lambda name: tmp_path / name)
     return tmp_path
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
+from dtri.files import digest
 from dtri.finite import NonFinite
 from dtri.metrics import classifier, features, frechet, generation, imagenet_lite
 
@@ -130,7 +131,7 @@ def test_a_changed_bit_of_a_classifier_is_noticed(weights, tmp_path):
 
 
 def test_domain_extractor_carries_the_hash_of_its_weights(domain, weights):
-    assert domain.hash == features.file_hash(weights)
+    assert domain.hash == digest(weights, "sha256")
     assert domain.label == f"domain:{domain.hash[:12]}"
 
 
@@ -174,7 +175,7 @@ def test_inception_network_reads_local_weights_and_tiles_grey(tmp_path, monkeypa
         patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
         torch.manual_seed(0)
         torch.save(features.inception_network(empty).state_dict(), path)
-    inception = features.Extractor("inception", features.file_hash(path), features.inception_network(path))
+    inception = features.Extractor("inception", digest(path, "sha256"), features.inception_network(path))
     grey = noise(2, seed=0)
     found = inception.features(grey, batch_size=2)
     assert {name: value.shape for name, value in found.items()} == {"2048": (2, 2048), "logits_unbiased": (2, 1008)}
@@ -251,7 +252,7 @@ def test_lite_features_notice_noise_that_grows(lite):
 
 
 def test_the_lite_extractor_carries_the_pinned_hash(lite):
-    assert lite.hash == features.file_hash(imagenet_lite.weights()) == imagenet_lite.HASH
+    assert lite.hash == digest(imagenet_lite.weights(), "sha256") == imagenet_lite.HASH
     assert lite.label == f"imagenet_lite:{imagenet_lite.HASH[:12]}"
 
 
@@ -277,7 +278,7 @@ def lite_packages(folder, monkeypatch, weights: bytes | None):
 
 def test_without_its_packages_the_lite_extractor_says_what_to_install(forget, monkeypatch):
     monkeypatch.setattr("sys.path", [])
-    with pytest.raises(ValueError, match="found no efficientnet-lite-pytorch; the optional dependency imagenet_lite"):
+    with pytest.raises(ValueError, match="found no efficientnet-lite-pytorch; docs.datasets.md says how"):
         features.extractor("imagenet_lite")
 
 

@@ -17,7 +17,7 @@ from tests.toys import bright, noise_images
 from workflow.commands import generation
 
 SHAPE = (1, 28, 28)
-WAYS = [
+COMPARISONS = [
     {"n_samples": 40, "reference": "train", "n_reference": 50},
     {"n_samples": 40, "reference": "test", "n_reference": None},
 ]
@@ -52,7 +52,7 @@ def measured(
     paths = {"samples": f"{samples}.npy", "variants": f"{variants}.npz", "train": "train.json", "data": "noise"}
     paths |= {"weights": "classifier.safetensors"}
     given = [text for name, path in paths.items() for text in (f"--{name}", str(room / path))]
-    spec = json.dumps({"comparisons": WAYS, "sampler": {"steps": 3}})
+    spec = json.dumps({"comparisons": COMPARISONS, "sampler": {"steps": 3}})
     more = ["--spec", spec, "--code", "c", "--extractor", "domain", "--cache", str(out / "cache"), "--out", str(out)]
     assert generation.main([*given, *more, *options]) == 0
     return {name: Record.read(out / f"{name}_domain.json") for name in ("fid", "is", "kid", "prc")}
@@ -75,7 +75,7 @@ def test_records_of_the_lite_network_say_what_made_them(room: Path, tmp_path: Pa
     measured(room, tmp_path)
     paths = {"samples": "samples.npy", "variants": "variants.npz", "train": "train.json", "data": "noise"}
     given = [text for name, path in paths.items() for text in (f"--{name}", str(room / path))]
-    given += ["--spec", json.dumps({"comparisons": WAYS, "sampler": {}}), "--code", "c", "--out", str(tmp_path)]
+    given += ["--spec", json.dumps({"comparisons": COMPARISONS, "sampler": {}}), "--code", "c", "--out", str(tmp_path)]
     assert generation.main([*given, "--extractor", "imagenet_lite", "--cache", str(tmp_path / "cache")]) == 0
     found = Record.read(tmp_path / "fid_imagenet_lite.json")
     assert (found.metric, found.extractor) == ("fid", f"imagenet_lite:{imagenet_lite.HASH[:12]}")
@@ -118,7 +118,7 @@ def test_samples_that_are_not_finite_are_a_diverged_run(room: Path, tmp_path: Pa
     for record in measured(room, tmp_path, samples="fewer").values():
         assert (record.value, record.status) == (None, "diverged")
         assert record.extra["diverged"] == "3 of 40 samples are not finite"
-        assert record.extra["comparisons"] == WAYS
+        assert record.extra["comparisons"] == COMPARISONS
         assert record.extra["sampler"] == {"steps": 3}
 
 

@@ -20,7 +20,7 @@ from dtri.experiment import TrainSpec, build, hparam_defaults
 from dtri.metrics import imagenet_lite
 from dtri.report.cells import LABEL_FREE, Cell
 from dtri.report.records import Record
-from dtri.sealed import write_json
+from dtri.sealed import write_json, write_sealed
 from workflow import plan
 from workflow.commands import explain
 from workflow.fingerprint import closure, fingerprint
@@ -454,6 +454,27 @@ def test_every_cell_resolves_or_is_reported_missing(
             assert path.startswith(f"{run.folder}/metrics/{cell.metric}"), cell
             assert (run.seed, run.model) == (seed, cell.model)
             assert run.dataset == found.measured_on
+
+
+def test_images_seen_in_training_are_counted_beside_a_measurement(tmp_path: Path, monkeypatch) -> None:
+    """By the description of the dataset: shared images, and of the leaky split those that training has seen."""
+    monkeypatch.chdir(tmp_path)
+    cells = [next(c for c in plan.table("table4").cells if c.metric == metric) for metric in ("auprc", "auprc_leaky")]
+    folder = Path("results/data/mnist_holdout1")
+    for n, fraction, texts in ((0, 0.8, ("", "80% of the normal test images")), (3, 0.5, ("3 of the 9", "50% of the"))):
+        meta = {"n_test_in_train": n, "sizes": {"test": 9}, "source": {"leaked_fraction": fraction}, "content": "c"}
+        write_sealed(folder / "meta.json", meta)
+        found = []
+        for cell in cells:
+            run = plan.cell_run("paper", cell, 0)
+            sizes = {"n_samples": 9, "n_reference": 3, "value": 0.5, "seconds": 1.0}
+            words = {"metric": cell.metric, "status": "done", "protocol": "", "extractor": "", "device": "cpu"}
+            made = Record(**asdict(run), **sizes, **words, spec="", train_code="", code="", data={})
+            made.write(Path(plan.cell_record("paper", cell, 0)))
+            found.append(plan.lookup("paper", cell, 0).seen_in_training)
+        for text, start in zip(found, texts, strict=True):
+            assert text.startswith(start)
+            assert bool(text) == bool(start)
 
 
 def test_a_cell_of_another_dataset_or_preset_is_never_comparable() -> None:

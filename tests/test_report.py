@@ -511,6 +511,9 @@ def test_blocks_with_more_columns_than_rows_are_turned():
     (block,) = layout(table, tidy(table, "paper", (0,), lambda *_: current(0.4, extra={"chance": 0.351})), "").blocks
     assert (block.rows, block.columns, block.references) == (("vae", "ali", "svae"), ("CIFAR-10",), ())
     assert [one.texts for one in block.turned_references] == [{"CIFAR-10": ("0.388", "0.351")}]
+    unknown = Table("table9", "Wide", cells, references=(ReferenceColumn("rmse", "chance", "chance", ()),))
+    (block,) = layout(unknown, tidy(unknown, "paper", (0,), lambda *_: NOTHING), "").blocks
+    assert block.turned_references == (), "no level is known"
 
 
 GITHUB = 830  # pixels of a page's text; 8.5 a letter, 27 of padding and border a cell
@@ -573,6 +576,18 @@ def test_tex_escapes_and_balances():
     assert text.isascii()
     assert text.count("\\begin{") == text.count("\\end{")
     assert "a\\_b" in text
+
+
+def test_tex_is_no_wider_than_the_text():
+    """Every table is scaled down where it is wider; and few columns are so wide that letters get small."""
+    for table in TABLES:
+        text = render(table, fake(table), DEMO, "tex")
+        assert text.count(r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%") == text.count(
+            r"\toprule"
+        )
+        assert text.count(r"\end{tabular}}") >= text.count(r"\toprule")
+        assert max(len(columns) for columns in re.findall(r"begin\{tabular\}\{@\{\}l(c+)@", text)) <= 6
+        assert text.count("{") == text.count("}"), "braces of escaped texts included"
 
 
 def test_html_escapes():

@@ -756,7 +756,20 @@ def lookup(preset_name: str, cell: Cell, seed: int) -> CellResult:
             return CellResult(None, expected=False, comparable=False, reason=imagenet_lite.problem())
         return CellResult(None, measured_on=run.dataset, comparable=comparable, reason=reason)
     stale, accepted = judged(Path(path), differences(Path(path)))
-    return CellResult(Record.read(Path(path)), stale, run.dataset, True, comparable, reason, accepted)
+    seen = _seen_in_training(run.dataset, cell.metric)
+    return CellResult(Record.read(Path(path)), stale, run.dataset, True, comparable, reason, accepted, seen)
+
+
+def _seen_in_training(name: str, metric: str) -> str:
+    """How many test images of a dataset are training images too; "" for none, or where it is not prepared here."""
+    path = Path(dataset(name).folder) / "meta.json"
+    if not path.exists():
+        return ""
+    meta = _meta(path)
+    if metric == "auprc_leaky":
+        return f"{meta['source']['leaked_fraction']:.0%} of the normal test images of {name} are training images"
+    n = meta.get("n_test_in_train", 0)
+    return f"{n} of the {meta['sizes']['test']} test images of {name} are training images" if n else ""
 
 
 def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:

@@ -18,6 +18,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from dtri import finite
 from dtri import images as conversions
+from dtri.files import digest
 from dtri.memory import in_batches
 from dtri.metrics import classifier, imagenet_lite
 
@@ -121,10 +122,10 @@ class Extractor:
     def version(self) -> str:
         """Hash of the weights and of the code that turns images into features: what a cached feature depends on."""
         of_package = imagenet_lite.versions() if self.name == "imagenet_lite" else torch_fidelity.__version__
-        digest = hashlib.sha256(f"{self.name} {self.hash} {self.precision} {of_package}".encode())
+        version = hashlib.sha256(f"{self.name} {self.hash} {self.precision} {of_package}".encode())
         for source in (__file__, classifier.__file__, conversions.__file__):
-            digest.update(Path(source).read_bytes())
-        return digest.hexdigest()
+            version.update(Path(source).read_bytes())
+        return version.hexdigest()
 
     def features(self, images: np.ndarray, batch_size: int) -> dict[str, Tensor]:
         """uint8 [N, C, H, W] -> float32 [N, d] on the CPU, by layer; every image once, last batch included.
@@ -171,7 +172,7 @@ def extractor(name: str, weights: Path | None = None) -> Extractor:
         return Extractor(name, check_inception_weights(weights), inception_network(weights))
     if name == "domain":
         network = DomainExtractor("dtri-domain", ["penultimate", "logits"], str(weights))
-        return Extractor(name, file_hash(weights), network)
+        return Extractor(name, digest(weights, "sha256"), network)
     raise ValueError(f"expected extractor inception, domain or imagenet_lite, found {name!r}")
 
 
@@ -182,7 +183,7 @@ def check_inception_weights(weights: Path) -> str:
     hint = "nothing is downloaded by metric jobs: put the file there, from the v0.2.0 release of torch-fidelity"
     if not weights.is_file():
         raise FileNotFoundError(f"{expected}, found no file {weights.name}; {hint}")
-    found = file_hash(weights)
+    found = digest(weights, "sha256")
     if found != INCEPTION_HASH:
         size = weights.stat().st_size / 1e6
         raise ValueError(f"{expected}, found {weights.name} of {size:.1f} MB with sha256 {found[:12]}...; {hint}")
@@ -193,9 +194,3 @@ def inception_network(weights: Path) -> FeatureExtractorInceptionV3:
     """torch-fidelity's port of the TensorFlow graph: pool features [B, 2048] and logits without bias [B, 1008]."""
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # by itself it would run what a forged file says
     return FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], str(weights))
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file, in hex."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -201,14 +201,12 @@ def _block(
     rows = tuple(dict.fromkeys(cell.row for cell, _ in pairs))
     columns = tuple(dict.fromkeys(cell.column for cell, _ in pairs))
     cells = {(cell.row, cell.column): _rendered(cell, row, notes, reasons, shared) for cell, row in pairs}
-    references = tuple(
-        ReferenceLevel(
-            column.heading,
-            {row: (dict(column.values).get(row, ""), _level(pairs, row, column.measure)) for row in rows},
-        )
+    levels = {
+        column.heading: {row: (dict(column.values).get(row, ""), _level(pairs, row, column.measure)) for row in rows}
         for column in table.references
-        if column.metric == first.metric and first.paper
-    )
+        if column.metric == first.metric
+    }
+    references = tuple(ReferenceLevel(*level) for level in levels.items() if any(map(any, level[1].values())))
     turned = len(columns) > len(rows)  # more rows than columns fit a page
     if turned:
         rows, columns, cells = columns, rows, {(column, row): cell for (row, column), cell in cells.items()}

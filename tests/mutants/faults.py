@@ -441,9 +441,9 @@ COMMANDS = [
     *faults(
         "workflow/commands/generation.py",
         GENERATION,
-        ('dataset.images(way["reference"])', 'dataset.images("train")'),
-        ("generation.measure_each(samples, comparisons", 'generation.measure_each(drawn["standing"], comparisons'),
-        ('[: way["n_reference"]]', ""),
+        ('dataset.images(one["reference"])', 'dataset.images("train")'),
+        ("generation.measure_each(samples, pairs", 'generation.measure_each(drawn["standing"], pairs'),
+        ('[: one["n_reference"]]', ""),
     ),
     *faults(
         "workflow/commands/reconstruct.py",
@@ -509,7 +509,7 @@ TRAINING = [
         ("snapshots.save(progress.t, ema.snapshot(model))", "snapshots.save(progress.t, model.state_dict())"),
         ("{name: total / self.count for", "{name: total for"),
         ("progress.t % interval == 0 or progress.t == steps)", "progress.t % interval == 0)"),
-        ("Stepper(model, batches, seed, precision,", "Stepper(model, batches, 0, precision,"),
+        ("        model, batches, seed, precision, recorder", "        model, batches, 0, precision, recorder"),
         ("Batches(stored, batch_size, seed,", "Batches(stored, batch_size, 0,"),
     ),
     *faults(
@@ -539,10 +539,10 @@ TRAINING = [
             ENGINE + "singular_vectors_are_not_averaged",
         ),
         ('endswith(("running_mean", "running_var"))', 'endswith("running_mean")'),
-        ("self.weights.keys() & (parameters | means)", "self.weights.keys() & parameters"),
+        ("state.keys() & (parameters | means)", "state.keys() & parameters"),
         ("model.ema_decay, (t + 1) / (t + 10)", "model.ema_decay, (t + 1) / (t + 2)"),
-        ("rate = 1 - min(", "rate = 1 - max("),
-        ("_copy(self.weights or model.state_dict())", "_copy(model.state_dict())"),
+        ("1 - min(model.ema_decay,", "1 - max(model.ema_decay,"),
+        ("_copy(self.weights or state)", "_copy(state)"),
     ),
     *faults(
         "dtri/batches.py",

@@ -1,4 +1,4 @@
-"""Write the landing page of a preset: the status of every cell, cost, and findings, from the records there are.
+"""Write the landing page of a preset: the status of every cell, cost, and findings, from the records that exist.
 
 python -m workflow.commands.overview --preset demo --out results/demo/overview.html
 """

@@ -1,4 +1,4 @@
-"""Render one table from the records there are.
+"""Render one table from the records that exist.
 
     python -m workflow.commands.table table1 --preset paper --partial     to the terminal, at any moment
     python -m workflow.commands.table table1 --preset demo --out results/demo

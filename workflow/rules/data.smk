@@ -14,7 +14,7 @@ rule prepare:
     wildcard_constraints:
         dataset=plan.dataset_pattern("trainable"),
     resources:
-        mem_mb=4000,
+        mem_mb=memory.prepare,
         runtime=240,
     params:
         arguments=plan.prepare_arguments,
@@ -35,7 +35,7 @@ rule prepare_ood:
     wildcard_constraints:
         dataset=plan.dataset_pattern("ood"),
     resources:
-        mem_mb=4000,
+        mem_mb=memory.prepare,
         runtime=60,
     params:
         arguments=plan.prepare_arguments,
@@ -58,7 +58,7 @@ rule prepare_holdout:
     wildcard_constraints:
         dataset=plan.dataset_pattern("holdout"),
     resources:
-        mem_mb=4000,
+        mem_mb=memory.prepare,
         runtime=60,
     params:
         arguments=plan.prepare_arguments,
@@ -79,7 +79,7 @@ rule classifier:
     log:
         "results/data/{dataset}/logs/classifier.log",
     resources:
-        mem_mb=4000,
+        mem_mb=memory.classifier,
         runtime=60,
     params:
         folder=plan.data_folder,
