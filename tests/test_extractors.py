@@ -278,7 +278,7 @@ def lite_packages(folder, monkeypatch, weights: bytes | None):
 
 def test_without_its_packages_the_lite_extractor_says_what_to_install(forget, monkeypatch):
     monkeypatch.setattr("sys.path", [])
-    with pytest.raises(ValueError, match="found no efficientnet-lite-pytorch; docs.datasets.md says how"):
+    with pytest.raises(ValueError, match=r"found no efficientnet-lite-pytorch; docs/datasets\.md says how"):
         features.extractor("imagenet_lite")
 
 
