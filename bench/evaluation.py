@@ -26,9 +26,10 @@ from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from dtri.data import digits
-from dtri.device import choose_device, describe_device, set_numerics
+from dtri.device import choose_device, describe_device
 from dtri.files import digest
 from dtri.metrics import classifier, features, generation
+from dtri.numerics import set_numerics
 from workflow.commands.cli import run
 
 METRICS = ("fid", "isc", "kid", "prc")

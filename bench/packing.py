@@ -25,8 +25,9 @@ from torch import nn
 
 from dtri import experiment
 from dtri.batches import Batches
-from dtri.device import choose_device, describe_device, set_numerics
+from dtri.device import choose_device, describe_device
 from dtri.networks.convolutional import LEAK, TRUNK, scaled
+from dtri.numerics import set_numerics
 from dtri.recording import cuda_recorder, make_recordable, side_stream
 from dtri.stepper import Stepper
 from workflow.commands.cli import run

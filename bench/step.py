@@ -29,8 +29,9 @@ from torch.optim import Optimizer
 from bench.plain import PlainLoop, PlainTriangle, loader
 from dtri import counting, experiment
 from dtri.batches import Batches
-from dtri.device import choose_device, describe_device, set_numerics
+from dtri.device import choose_device, describe_device
 from dtri.model import Model
+from dtri.numerics import set_numerics
 from dtri.recording import cuda_recorder, make_recordable, side_stream
 from dtri.seeding import derive
 from dtri.stepper import Stepper
@@ -301,14 +302,14 @@ def _flops(contestant: Contestant) -> float:
     return counter.operations / n / 1e9
 
 
-def peak(precision: str, device: torch.device) -> float:
+def peak(precision: str, device: torch.device, size: int = PEAK_SIZE) -> float:
     """GFLOP/s of a large matrix product or a 3x3 convolution, whichever is faster: libraries differ by processor."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a = torch.randn(PEAK_SIZE, PEAK_SIZE, device=device, dtype=dtype)
-    x = torch.randn(64, 256, 16, 16, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    x = torch.randn(size // 32, 256, 16, 16, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     w = torch.randn(256, 256, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     products = {
-        2 * PEAK_SIZE**3: lambda: a @ a,
+        2 * size**3: lambda: a @ a,
         2 * x.numel() * w[0].numel(): lambda: torch.nn.functional.conv2d(x, w, padding=1),
     }
     return max(flops / fastest(product, device) / 1e9 for flops, product in products.items())

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dtri import images, proof
-from dtri.device import autocast
 from dtri.model import Model
+from dtri.numerics import autocast
 from dtri.recording import Recorder, set_rate
 from dtri.seeding import derive
 

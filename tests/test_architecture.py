@@ -19,7 +19,7 @@ PARTS = (*LEAVES, "dtri.networks", "dtri.objectives", "dtri.sampling")
 MACHINERY = (
     *("dtri.engine", "dtri.batches", "dtri.ema", "dtri.stepper", "dtri.recording", "dtri.proof"),
     *("dtri.progress", "dtri.distributed", "dtri.process_group", "dtri.checkpoint", "dtri.snapshots", "dtri.weights"),
-    *("dtri.experiment", "dtri.device", "dtri.slots", "dtri.counting", "dtri.costs"),
+    *("dtri.experiment", "dtri.device", "dtri.numerics", "dtri.slots", "dtri.counting", "dtri.costs"),
 )
 FILES_ROOM = ("dtri.files", "dtri.messages", "dtri.curve", "dtri.sealed", "dtri.arrays")
 MODELS = ("dtri.models", "baselines")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dtri import device
+from dtri import device, numerics
 from dtri.data import saving, store
 from dtri.metrics import classifier, features, imagenet_lite
 from dtri.report.records import Record
@@ -28,7 +28,7 @@ SUMMARY |= {"data": {"noise": "d"}, "gpu_hours": None, "seconds": 1.0, "device":
 @pytest.fixture(autouse=True)
 def _process_unchanged(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("DTRI_DEVICE", raising=False)
-    monkeypatch.setattr("dtri.device.set_numerics", lambda *_: None)  # changes the whole process
+    monkeypatch.setattr("dtri.numerics.set_numerics", lambda *_: None)  # changes the whole process
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +104,10 @@ def test_it_computes_on_the_device_that_it_holds(room: Path, tmp_path: Path, mon
         yield torch.device("cpu")
         held.pop()
 
-    monkeypatch.setattr(device, "hold_gpu", slot)
+    monkeypatch.setattr(numerics, "hold_gpu", slot)
     for name, kind in (("cpu", "cpu"), ("gpu", "cuda"), ("auto", "cuda")):
         asked = []
-        monkeypatch.setattr(device, "hold_gpu", lambda wanted, asked=asked: asked.append(wanted.type) or slot(wanted))
+        monkeypatch.setattr(numerics, "hold_gpu", lambda wanted, asked=asked: asked.append(wanted.type) or slot(wanted))
         measured(room, tmp_path / name, "--device", name)
         assert asked == [kind]
     assert used == {(torch.device("cpu"), 1)}

@@ -418,6 +418,8 @@ def test_records_of_other_runs_comparisons_and_networks_are_stale(tmp_path: Path
     assert stale(extra={"comparisons": ways, "extractor_sha256": "f"}) == ("extractor",)
     assert stale(data={"digits": "other"}) == ("data digits",)
     assert stale(code="0") == ("measuring code",)
+    assert stale(spec="0") == ("training specification",)
+    assert stale(train_code="0") == ("training code",)
     assert stale(status="diverged", value=None, extra={}) == ()
 
 

@@ -21,8 +21,15 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_PARTY = ("dtri", "baselines", "workflow", "bench")
-# They talk to people or wait for a device, and make no number of a product (docs/determinism.md): no hash counts them.
-UNHASHED = ("dtri.messages", "dtri.progress", "dtri.slots", "workflow.commands.cli", "workflow.commands.provenance")
+# They talk to people or choose a device, and make no number of a product (docs/determinism.md): no hash counts them.
+UNHASHED = (
+    "dtri.messages",
+    "dtri.progress",
+    "dtri.device",
+    "dtri.slots",
+    "workflow.commands.cli",
+    "workflow.commands.provenance",
+)
 
 
 def path_of(module: str, root: Path = ROOT) -> Path | None:

@@ -12,9 +12,10 @@ import torch
 
 from dtri.arrays import read_arrays
 from dtri.data import store
-from dtri.device import describe_device, hold_device
+from dtri.device import describe_device
 from dtri.messages import AGAIN
 from dtri.metrics import features, generation, imagenet_lite
+from dtri.numerics import hold_device
 from dtri.sealed import read_sealed
 from workflow.commands.cli import run
 from workflow.commands.measuring import BATCH_NORM, Measurement, variant

@@ -22,8 +22,9 @@ from filelock import FileLock, Timeout
 
 from dtri import curve, distributed, engine, experiment, recording
 from dtri.data import store
-from dtri.device import check_gpu, choose_device, describe_device, hold_gpus, process_group_backend, set_numerics
+from dtri.device import check_gpu, choose_device, describe_device, hold_gpus, process_group_backend
 from dtri.files import digest, write_text
+from dtri.numerics import set_numerics
 from dtri.sealed import write_sealed
 from dtri.snapshots import SnapshotFiles
 from dtri.weights import save_weights
