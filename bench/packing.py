@@ -24,7 +24,7 @@ from torch import nn
 from dtri import device, engine, experiment
 from dtri.networks.convolutional import LEAK, TRUNK, scaled
 from dtri.recording import cuda_recorder, make_recordable, side_stream
-from workflow import plan
+from workflow import configuration
 from workflow.commands.cli import run
 
 N_IMAGES = 1_437  # of the digits to train on
@@ -97,7 +97,7 @@ def _train(k: int, n: int, arguments: argparse.Namespace, barrier: Barrier, rate
     where = device.choose(arguments.device)
     device.prepare(max(1, arguments.threads // n), "fp32")
     stored = np.random.default_rng(0).integers(0, 256, (N_IMAGES, 1, 28, 28), dtype=np.uint8)
-    entry = plan.model(arguments.model)
+    entry = configuration.model(arguments.model)
     torch.manual_seed(k)
     model = experiment.build(entry.entry, (1, 28, 28), {**entry.hparams, "width": arguments.width})
     model = model.to(where).to(memory_format=torch.channels_last).train()

@@ -31,7 +31,7 @@ from dtri import device, engine, experiment
 from dtri.model import Model
 from dtri.recording import cuda_recorder, make_recordable, side_stream
 from dtri.seeding import derive
-from workflow import plan
+from workflow import configuration
 from workflow.commands.cli import run
 
 SEED = 0
@@ -140,7 +140,9 @@ def main(argv: list[str] | None = None) -> int:
 def _fixed_size() -> list[str]:
     """All systems but the one that grows, whose batches depend on its level."""
     return [
-        name for name, entry in plan.models().items() if "batch_sizes" not in experiment.hparam_defaults(entry.entry)
+        name
+        for name, entry in configuration.models().items()
+        if "batch_sizes" not in experiment.hparam_defaults(entry.entry)
     ]
 
 
@@ -176,7 +178,7 @@ def _contestants(
     """The plain loop, the engine in fp32 and bf16; last, to compare with, fp32 in plain layout."""
     stored = np.random.default_rng(SEED).integers(0, 256, (N_IMAGES, *shape), dtype=np.uint8)
     batches = engine.Batches(stored, batch_size, SEED, where)
-    entry = plan.model(name)
+    entry = configuration.model(name)
     hparams = {**entry.hparams, "width": width}
 
     def build() -> Model:

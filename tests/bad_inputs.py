@@ -30,7 +30,7 @@ from dtri.files import read_sealed, write_sealed
 from dtri.report import records
 from tests.toys import noise_images
 from tests.training import settings_restored
-from workflow import plan
+from workflow import configuration, plan
 from workflow.commands.cli import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -478,10 +478,13 @@ CONFIGURATIONS = {
 @contextlib.contextmanager
 def spoiled(name: str, folder: Path) -> Iterator[None]:
     """A copy of the configuration with one of CONFIGURATIONS in it, in place of the real one."""
-    caches, before = (plan.datasets, plan.models, plan.presets, plan.dataset), plan.CONFIG
+    caches, before = (
+        (configuration.datasets, configuration.models, configuration.presets, plan.dataset),
+        configuration.CONFIG,
+    )
     file, old, new, _ = CONFIGURATIONS[name]
-    plan.CONFIG = shutil.copytree(before, folder / "config")
-    path = plan.CONFIG / f"{file}.yaml"
+    configuration.CONFIG = shutil.copytree(before, folder / "config")
+    path = configuration.CONFIG / f"{file}.yaml"
     text = path.read_text("utf-8")
     spoiled = new if old is None else text.replace(old, new)
     assert spoiled != text
@@ -491,7 +494,7 @@ def spoiled(name: str, folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        plan.CONFIG = before
+        configuration.CONFIG = before
         for cached in caches:
             cached.cache_clear()
 
@@ -499,8 +502,8 @@ def spoiled(name: str, folder: Path) -> Iterator[None]:
 def plan_everything() -> int:
     """As Snakemake does before anything runs; and every run of every preset."""
     plan.check_configuration()
-    for preset in plan.presets():
-        for planned in plan.runs(preset):
+    for preset in configuration.presets():
+        for planned in plan.runs(configuration.preset(preset)):
             plan.train_spec(planned)
             plan.sampler(planned)
     return 0

@@ -47,9 +47,19 @@ MAY_IMPORT = {
     "dtri.landscape": (*PARTS, "dtri.model", "dtri.landscape"),
     "dtri.report": ("dtri.report", "dtri.files"),
     "workflow.fingerprint": (),
-    "workflow.plan": (
-        *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells", "dtri.report.records"),
-        *("dtri.data.rawfiles", "workflow.fingerprint", "workflow.settings_file"),
+    "workflow.configuration": (
+        *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells"),
+        *("workflow.fingerprint", "workflow.settings_file"),
+    ),
+    "workflow.plan": ("dtri.experiment", "dtri.report.cells", "workflow.configuration", "workflow.fingerprint"),
+    "workflow.status": (
+        *("dtri.experiment", "dtri.files", "dtri.report.cells", "dtri.report.records", "dtri.report.tidy"),
+        *("workflow.configuration", "workflow.plan"),
+    ),
+    "workflow.session": ("workflow.configuration", "workflow.fingerprint"),
+    "workflow.params": (
+        *("dtri.experiment", "dtri.data.rawfiles"),
+        *("workflow.configuration", "workflow.plan", "workflow.session"),
     ),
     "workflow.settings_file": (),
     "workflow.clock": (),
@@ -58,7 +68,7 @@ MAY_IMPORT = {
     "workflow.figures": ("dtri.report", "workflow.tables"),
     "workflow.commands": ("dtri", "workflow.commands"),
     **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},
-    "bench": ("dtri", "baselines", "bench", "workflow.plan", "workflow.commands.cli"),
+    "bench": ("dtri", "baselines", "bench", "workflow.configuration", "workflow.plan", "workflow.commands.cli"),
 }
 
 
@@ -149,7 +159,14 @@ def test_no_method_reaches_another(method: str) -> None:
 def test_no_job_reaches_the_plan_or_a_method(job: str) -> None:
     """Else every edit of a table, a figure or a baseline would run it again."""
     reached = closure([job])
-    rooms = ("workflow.plan", "workflow.fingerprint", "workflow.tables", "workflow.figures", *MODELS)
+    rooms = (
+        "workflow.configuration",
+        "workflow.plan",
+        "workflow.fingerprint",
+        "workflow.tables",
+        "workflow.figures",
+        *MODELS,
+    )
     assert [module for module in reached if any(inside(module, room) for room in rooms)] == []
     assert [m for m in reached if inside(m, "dtri.report")] in ([], ["dtri.report.records"])
 
@@ -189,12 +206,13 @@ def test_the_device_module_alone_asks_for_gpus(module: str) -> None:
             found.append(ast.unparse(node))
         if isinstance(node, ast.Constant) and node.value in ("cuda:0", "DTRI_DEVICE"):
             found.append(node.value)
-    assert found == [] or module == "dtri.device" or (module, found) == ("workflow.plan", ["DTRI_DEVICE"])
+    assert found == [] or module == "dtri.device" or (module, found) == ("workflow.session", ["DTRI_DEVICE"])
 
 
 BY_NAME = {
     "dtri.experiment",
     "workflow.plan",
+    "workflow.params",
     "workflow.warm",  # runs commands, and imports libraries of others
     "workflow.commands.prepare",
     "workflow.commands.figure",
@@ -216,7 +234,7 @@ def test_rules_import_the_plan_only(path: Path) -> None:
     assert set(found) <= {
         "import sys",
         "from snakemake.utils import min_version",
-        "from workflow import clock, plan, warm",
+        "from workflow import clock, configuration, params, plan, session, warm",
     }
     assert not re.search(r"^[ \t]*def\b|\blambda\b", path.read_text("utf-8"), re.M)
 
@@ -230,11 +248,11 @@ def loaded(code: str) -> set[str]:
 
 
 PLANNING = """
-from workflow import plan
+from workflow import configuration, plan
 for name in plan.TABLES:
-    plan.table_records("paper", name)
+    plan.table_records(configuration.preset("paper"), name)
 for name in plan.FIGURES:
-    plan.figure_products("paper", name)
+    plan.figure_products(configuration.preset("paper"), name)
 """
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "seaborn", "sklearn", "scipy", "torch_fidelity", "PIL"}
 

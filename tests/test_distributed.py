@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from dtri import distributed, engine
 from dtri.experiment import TrainSpec
 from tests import team, toys, training
-from workflow import plan
+from workflow import configuration
 from workflow.commands import train
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ def same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
     return all(torch.allclose(first[name], second[name], rtol=1e-3, atol=atol) for name in first)
 
 
-@pytest.mark.parametrize("name", plan.models())
+@pytest.mark.parametrize("name", configuration.models())
 def test_every_system_is_trained_as_by_one_process(name: str, two: Path, tmp_path: Path) -> None:
     found, other = outcome(two / name), outcome(two / name, rank=1)
     assert toys.same(found, other)  # both processes end with the same, to the bit

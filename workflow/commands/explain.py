@@ -26,7 +26,7 @@ from typing import Any
 
 from dtri.experiment import TrainSpec
 from dtri.report.records import read_sealed
-from workflow import plan
+from workflow import params, plan, status
 from workflow.commands.cli import run
 from workflow.fingerprint import ROOMS, ROOT, closure, fingerprint, module_hash
 
@@ -64,7 +64,7 @@ class Job:
 
     @property
     def run(self) -> plan.Run:
-        return plan.run_of(SimpleNamespace(**self.wildcards))
+        return params.run_of(SimpleNamespace(**self.wildcards))
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ def differences(job: Job) -> Iterator[str]:
             yield str(one)
 
 
-def _unaccepted(path: Path) -> list[plan.Difference]:
-    return [one for one in plan.differences(path) if not plan.acceptance(path, one)]
+def _unaccepted(path: Path) -> list[status.Difference]:
+    return status.unaccepted(path)
 
 
 def unknown_to_snakemake(targets: list[str], jobs: list[Job], *options: str) -> list[Path]:
@@ -315,7 +315,7 @@ def costs(jobs: list[Job]) -> Iterator[str]:
     groups: dict[tuple[str, str, Estimate], list[str]] = {}
     for job in jobs:
         if job.rule == "train":
-            on_gpu = bool(plan.gpus(SimpleNamespace(**job.wildcards)))
+            on_gpu = bool(params.gpus(SimpleNamespace(**job.wildcards)))
             cost = estimate(plan.train_spec(job.run), on_gpu, measured)
             groups.setdefault((job.run.preset, job.run.model, cost), []).append(job.run.dataset)
     sums: Counter[str] = Counter()

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from dtri.report import style
-from workflow import plan
+from workflow import configuration, plan
 from workflow.commands.cli import run
 
 
@@ -17,12 +17,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="folder")
     arguments = parser.parse_args(argv)
 
-    products = [p for p in plan.figure_products(arguments.preset, arguments.figure) if Path(p.path).exists()]
+    preset = configuration.preset(arguments.preset)
+    products = [p for p in plan.figure_products(preset, arguments.figure) if Path(p.path).exists()]
     module = importlib.import_module(f"workflow.figures.{arguments.figure}")
     gaps = {}
     if getattr(module, "SHOWS_MISSING", False):
-        gaps = {"missing": plan.figure_missing(arguments.preset, arguments.figure)}
-    drawn = module.draw(products, plan.preset(arguments.preset).label, **gaps)
+        gaps = {"missing": plan.figure_missing(preset, arguments.figure)}
+    drawn = module.draw(products, preset.label, **gaps)
     style.save(drawn, arguments.out / arguments.figure)
     return 0
 

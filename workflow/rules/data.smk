@@ -3,7 +3,7 @@
 
 rule prepare:
     input:
-        plan.prepare_inputs,
+        params.prepare_inputs,
     output:
         train="results/data/{dataset}/train.npy",
         test="results/data/{dataset}/test.npy",
@@ -12,20 +12,20 @@ rule prepare:
     log:
         "results/data/{dataset}/logs/prepare.log",
     wildcard_constraints:
-        dataset=plan.dataset_pattern("trainable"),
+        dataset=params.dataset_pattern("trainable"),
     resources:
         mem_mb=4000,
         runtime=240,
     params:
-        arguments=plan.prepare_arguments,
-        code=plan.prepare_code,
+        arguments=params.prepare_arguments,
+        code=params.prepare_code,
     shell:
         "python -m workflow.commands.prepare {params.arguments} --code {params.code} > {log} 2>&1"
 
 
 rule prepare_ood:
     input:
-        plan.prepare_inputs,
+        params.prepare_inputs,
     output:
         test="results/data/{dataset}/test.npy",
         index="results/data/{dataset}/index.npz",
@@ -33,20 +33,20 @@ rule prepare_ood:
     log:
         "results/data/{dataset}/logs/prepare.log",
     wildcard_constraints:
-        dataset=plan.dataset_pattern("ood"),
+        dataset=params.dataset_pattern("ood"),
     resources:
         mem_mb=4000,
         runtime=60,
     params:
-        arguments=plan.prepare_arguments,
-        code=plan.prepare_code,
+        arguments=params.prepare_arguments,
+        code=params.prepare_code,
     shell:
         "python -m workflow.commands.prepare {params.arguments} --code {params.code} > {log} 2>&1"
 
 
 rule prepare_holdout:
     input:
-        plan.prepare_inputs,
+        params.prepare_inputs,
     output:
         train="results/data/{dataset}/train.npy",
         test="results/data/{dataset}/test.npy",
@@ -56,13 +56,13 @@ rule prepare_holdout:
     log:
         "results/data/{dataset}/logs/prepare.log",
     wildcard_constraints:
-        dataset=plan.dataset_pattern("holdout"),
+        dataset=params.dataset_pattern("holdout"),
     resources:
         mem_mb=4000,
         runtime=60,
     params:
-        arguments=plan.prepare_arguments,
-        code=plan.prepare_code,
+        arguments=params.prepare_arguments,
+        code=params.prepare_code,
     shell:
         "python -m workflow.commands.prepare {params.arguments} --code {params.code} > {log} 2>&1"
 
@@ -82,7 +82,7 @@ rule classifier:
         mem_mb=4000,
         runtime=60,
     params:
-        folder=plan.data_folder,
+        folder=params.data_folder,
         code=plan.code("classifier"),
     shell:
         "python -m workflow.warm classifier --data {params.folder} --code {params.code} --out {output.weights}"

@@ -11,16 +11,16 @@ rule sample:
         variants=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples_variants.npz"),
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/sample.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=240,
     params:
-        n=plan.sample_count,
-        sampler=plan.sampler_text,
-        code=plan.sample_code,
+        n=params.n_samples,
+        sampler=params.sampler,
+        code=params.code_of("sample"),
     shell:
         "python -m workflow.warm sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
         " --device {resources.device} --threads {threads} --out {output.samples} --variants {output.variants}"
@@ -34,15 +34,15 @@ rule grid:
         grid="results/{preset}/{dataset}/{model}/seed{seed}/grid.npy",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/grid.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        sampler=plan.sampler_text,
-        code=plan.sample_code,
+        sampler=params.sampler,
+        code=params.code_of("sample"),
     shell:
         "python -m workflow.warm sample --grid --model {input.model} --n 64 --sampler {params.sampler:q}"
         " --device {resources.device} --threads {threads} --out {output.grid} > {log} 2>&1"
@@ -58,15 +58,15 @@ rule interpolate:
         prior="results/{preset}/{dataset}/{model}/seed{seed}/interpolation_prior.npy",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/interpolate.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        folder=plan.data_folder,
-        code=plan.interpolate_code,
+        folder=params.data_folder,
+        code=params.code_of("interpolate"),
     shell:
         "python -m workflow.warm interpolate --model {input.model} --data {params.folder}"
         " --device {resources.device} --threads {threads}"
@@ -82,15 +82,15 @@ rule growth:
         levels="results/{preset}/{dataset}/{model}/seed{seed}/growth.npz",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/growth.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        folder=plan.data_folder,
-        code=plan.growth_code,
+        folder=params.data_folder,
+        code=params.code_of("growth"),
     shell:
         "python -m workflow.warm growth --model {input.model} --data {params.folder}"
         " --device {resources.device} --threads {threads}"
@@ -110,15 +110,15 @@ rule reconstruct:
         pairs="results/{preset}/{dataset}/{model}/seed{seed}/reconstructions.npy",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/reconstruct.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        folder=plan.data_folder,
-        code=plan.reconstruct_code,
+        folder=params.data_folder,
+        code=params.code_of("reconstruct"),
     shell:
         "python -m workflow.warm reconstruct --model {input.model} --train {input.summary} --data {params.folder}"
         " --code {params.code}"
@@ -136,16 +136,16 @@ rule score:
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/score_{scored}__{split}.log",
     wildcard_constraints:
-        scored=plan.dataset_pattern("trainable", "ood"),
-    threads: plan.threads
+        scored=params.dataset_pattern("trainable", "ood"),
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        arguments=plan.score_arguments,
-        code=plan.score_code,
+        arguments=params.score_arguments,
+        code=params.code_of("score"),
     shell:
         "python -m workflow.warm score --model {input.model} {params.arguments}"
         " --device {resources.device} --threads {threads}"
@@ -164,16 +164,16 @@ rule score_holdout:
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/score_holdout.log",
     wildcard_constraints:
-        dataset=plan.dataset_pattern("holdout"),
-    threads: plan.threads
+        dataset=params.dataset_pattern("holdout"),
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        folder=plan.data_folder,
-        code=plan.score_code,
+        folder=params.data_folder,
+        code=params.code_of("score"),
     shell:
         "python -m workflow.warm score --model {input.model} --late --data {params.folder} --split test test_leaky"
         " --device {resources.device} --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
@@ -187,24 +187,24 @@ rule landscape:
         test="results/data/{dataset}/test.npy",
         index="results/data/{dataset}/index.npz",
         meta="results/data/{dataset}/meta.json",
-        classifier=plan.landscape_inputs,
+        classifier=params.landscape_classifier,
     output:
         arrays="results/{preset}/{dataset}/{model}/seed{seed}/landscape.npz",
         sensitivity="results/{preset}/{dataset}/{model}/seed{seed}/landscape.csv",
         record="results/{preset}/{dataset}/{model}/seed{seed}/metrics/landscape_purity.json",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/landscape.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=1440,
     params:
-        folder=plan.data_folder,
-        run=plan.run_folder,
-        spec=plan.landscape_text,
-        code=plan.landscape_code,
+        folder=params.data_folder,
+        run=params.run_folder,
+        spec=params.landscape_spec,
+        code=params.code_of("landscape"),
     shell:
         "python -m workflow.warm landscape --model {input.model} --train {input.summary} --data {params.folder}"
         " --classifier {input.classifier} --spec {params.spec:q} --code {params.code}"
