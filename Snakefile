@@ -9,7 +9,7 @@ import sys
 
 from snakemake.utils import min_version
 
-from workflow import clock, configuration, params, plan, session, warm
+from workflow import clock, configuration, forkserver, params, plan, reruns, session
 
 min_version("9.20")
 
@@ -26,6 +26,7 @@ except (ValueError, OSError) as error:
 shell.prefix(session.shell_prefix(sys.executable))
 session.ignore_sigusr1_under_slurm()
 clock.forgive()
+reruns.by_values()
 
 
 # Used only on request (--software-deployment-method apptainer); dtri.def says how to build it.
@@ -76,4 +77,4 @@ rule lite:
 
 onstart:
     session.lock_run()
-    warm.start()
+    forkserver.start()

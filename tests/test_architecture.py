@@ -63,7 +63,7 @@ MAY_IMPORT = {
     ),
     "workflow.settings_file": (),
     "workflow.clock": (),
-    "workflow.warm": (),
+    "workflow.forkserver": (),
     "workflow.tables": ("dtri.report.cells",),
     "workflow.figures": ("dtri.report", "workflow.tables"),
     "workflow.commands": ("dtri", "workflow.commands"),
@@ -213,7 +213,7 @@ BY_NAME = {
     "dtri.experiment",
     "workflow.plan",
     "workflow.params",
-    "workflow.warm",  # runs commands, and imports libraries of others
+    "workflow.forkserver",  # runs commands, and imports libraries of others
     "workflow.commands.prepare",
     "workflow.commands.figure",
 }
@@ -234,7 +234,7 @@ def test_rules_import_the_plan_only(path: Path) -> None:
     assert set(found) <= {
         "import sys",
         "from snakemake.utils import min_version",
-        "from workflow import clock, configuration, params, plan, session, warm",
+        "from workflow import clock, configuration, forkserver, params, plan, reruns, session",
     }
     assert not re.search(r"^[ \t]*def\b|\blambda\b", path.read_text("utf-8"), re.M)
 

@@ -593,7 +593,7 @@ def test_the_paper_table_trains_at_full_width(table1: dict) -> None:
     for model in ("vae", "dcgan", "divergence_triangle", "joint_vae_ebm"):
         for seed in configuration.preset("paper").seeds:
             assert f"results/paper/cifar10/{model}/seed{seed}" in jobs
-    specs = [json.loads(text) for text in re.findall(r"warm train --spec '(.*?)' ", table1["text"])]
+    specs = [json.loads(text) for text in re.findall(r"forkserver train --spec '(.*?)' ", table1["text"])]
     assert len(specs) == len(jobs)
     for spec in specs:
         doubled = spec["model"] == "divergence_triangle" and spec["dataset"] in LARGE
@@ -650,7 +650,7 @@ def test_every_option_of_a_profile_is_documented(name: str) -> None:
 def test_a_run_of_several_processes_asks_for_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
     wildcards = SimpleNamespace(preset="paper", dataset="cifar10", model="vae", seed="0")
     asked = params.train_gpus(wildcards), params.train_threads(wildcards), params.train_memory_mb(wildcards)
-    assert params.train_launcher(wildcards) == "python -m workflow.warm train"
+    assert params.train_launcher(wildcards) == "python -m workflow.forkserver train"
     vae = configuration.models()["vae"].model_copy(update={"processes": 2, "sync_batch_norm": False})
     monkeypatch.setattr(configuration, "models", lambda: {"vae": vae})
     spec = plan.train_spec(params.run_of(wildcards))

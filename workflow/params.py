@@ -40,16 +40,9 @@ def run_of(wildcards: Any) -> plan.Run:
     return plan.Run(wildcards.preset, wildcards.dataset, wildcards.model, int(wildcards.seed))
 
 
-def data_folder(wildcards: Any) -> str:
-    return plan.dataset(wildcards.dataset).folder
-
-
-def run_folder(wildcards: Any) -> str:
-    return run_of(wildcards).folder
-
-
-def against_folder(wildcards: Any) -> str:
-    return plan.dataset(wildcards.against).folder
+def folder(wildcards: Any, output: Any) -> str:
+    """Where a job's first product lies."""
+    return str(Path(output[0]).parent)
 
 
 def code_of(kind: str) -> Callable[[Any], str]:
@@ -92,15 +85,29 @@ def prepare_inputs(wildcards: Any) -> list[str]:
     return [f"{data.folder}/fetch.json"]
 
 
-def prepare_arguments(wildcards: Any) -> str:
-    data = plan.dataset(wildcards.dataset)
-    ending = f"--name {data.name} --out {data.folder}"
-    if data.config.holdout_of:
-        return f"--holdout-of {plan.dataset(data.config.holdout_of).folder} --digit {data.digit} {ending}"
-    shape = ",".join(map(str, data.image_shape))
-    options = shlex.quote(canonical(data.config.options))
-    raw = f'"$DTRI_DOWNLOADS/{data.base}"'
-    return f"--module {data.config.module} --image-shape {shape} --options {options} --raw {raw} --seed 0 {ending}"
+def module(wildcards: Any, output: Any) -> str:
+    return plan.dataset(wildcards.dataset).config.module
+
+
+def image_shape(wildcards: Any, output: Any) -> str:
+    return ",".join(map(str, plan.dataset(wildcards.dataset).image_shape))
+
+
+def options(wildcards: Any, output: Any) -> str:
+    return canonical(plan.dataset(wildcards.dataset).config.options)
+
+
+def raw(wildcards: Any, output: Any) -> str:
+    """The folder of raw files, below the drop folder."""
+    return plan.dataset(wildcards.dataset).base
+
+
+def holdout_of(wildcards: Any, output: Any) -> str:
+    return plan.dataset(plan.dataset(wildcards.dataset).config.holdout_of).folder
+
+
+def digit(wildcards: Any, output: Any) -> int:
+    return plan.dataset(wildcards.dataset).digit
 
 
 def prepare_code(wildcards: Any) -> str:
@@ -149,21 +156,16 @@ def train_memory_mb(wildcards: Any) -> int:
 # Runs
 
 
-def train_launcher(wildcards: Any) -> str:
+def train_launcher(wildcards: Any, output: Any) -> str:
     """The program that runs the train command, in as many processes as the run has."""
     processes = plan.train_spec(run_of(wildcards)).processes
     if processes == 1:
-        return "python -m workflow.warm train"
+        return "python -m workflow.forkserver train"
     return f"python -m torch.distributed.run --standalone --nproc-per-node {processes} -m workflow.commands.train"
 
 
 def train_spec(wildcards: Any) -> str:
     return plan.train_spec(run_of(wildcards)).text
-
-
-def train_arguments(wildcards: Any) -> str:
-    run = run_of(wildcards)
-    return f"--data {plan.dataset(run.dataset).folder} --preset {run.preset} --out {run.folder}"
 
 
 def n_samples(wildcards: Any) -> int:
@@ -174,7 +176,7 @@ def sampler(wildcards: Any) -> str:
     return canonical(plan.sampler(run_of(wildcards)))
 
 
-def score_arguments(wildcards: Any) -> str:
+def scored_images(wildcards: Any) -> str:
     limit = f" --limit {SCORED_TRAIN_IMAGES}" if wildcards.split == "train" else ""
     return f"--data {plan.dataset(wildcards.scored).folder} --split {wildcards.split}{limit}"
 
@@ -197,14 +199,12 @@ def generation_spec(wildcards: Any) -> str:
     return canonical({"comparisons": comparisons, "sampler": plan.sampler(run)})
 
 
-def generation_arguments(wildcards: Any) -> str:
-    run = run_of(wildcards)
-    folder = plan.dataset(run.dataset).folder
-    shared = f"--extractor {wildcards.extractor} --data {folder} --cache {folder}/features --out {run.folder}/metrics"
+def network(wildcards: Any, output: Any) -> str:
+    """The feature network's files; of the domain classifier with its summary."""
     if wildcards.extractor == "inception":
-        return f'{shared} --weights "$DTRI_DOWNLOADS/{INCEPTION_WEIGHTS}"'
+        return f'--weights "$DTRI_DOWNLOADS/{INCEPTION_WEIGHTS}"'
     weights, summary = extractor_files(wildcards)
-    return f"{shared} --weights {weights} --summary {summary}"
+    return f"--weights {weights} --summary {summary}"
 
 
 # Tables, figures and the page over all of them

@@ -17,31 +17,27 @@ rule prepare:
         mem_mb=4000,
         runtime=240,
     params:
-        arguments=params.prepare_arguments,
+        module=params.module,
+        image_shape=params.image_shape,
+        options=params.options,
+        raw=params.raw,
         code=params.prepare_code,
     shell:
-        "python -m workflow.commands.prepare {params.arguments} --code {params.code} > {log} 2>&1"
+        "python -m workflow.commands.prepare --module {params.module} --image-shape {params.image_shape}"
+        ' --options {params.options:q} --raw "$DTRI_DOWNLOADS/{params.raw}"'
+        " --name {wildcards.dataset} --code {params.code} --out results/data/{wildcards.dataset} > {log} 2>&1"
 
 
-rule prepare_ood:
-    input:
-        params.prepare_inputs,
+use rule prepare as prepare_ood with:
     output:
         test="results/data/{dataset}/test.npy",
         index="results/data/{dataset}/index.npz",
         meta="results/data/{dataset}/meta.json",
-    log:
-        "results/data/{dataset}/logs/prepare.log",
     wildcard_constraints:
         dataset=params.dataset_pattern("ood"),
     resources:
         mem_mb=4000,
         runtime=60,
-    params:
-        arguments=params.prepare_arguments,
-        code=params.prepare_code,
-    shell:
-        "python -m workflow.commands.prepare {params.arguments} --code {params.code} > {log} 2>&1"
 
 
 rule prepare_holdout:
@@ -61,10 +57,12 @@ rule prepare_holdout:
         mem_mb=4000,
         runtime=60,
     params:
-        arguments=params.prepare_arguments,
+        source=params.holdout_of,
+        digit=params.digit,
         code=params.prepare_code,
     shell:
-        "python -m workflow.commands.prepare {params.arguments} --code {params.code} > {log} 2>&1"
+        "python -m workflow.commands.prepare --holdout-of {params.source} --digit {params.digit}"
+        " --name {wildcards.dataset} --code {params.code} --out results/data/{wildcards.dataset} > {log} 2>&1"
 
 
 rule classifier:
@@ -82,8 +80,7 @@ rule classifier:
         mem_mb=4000,
         runtime=60,
     params:
-        folder=params.data_folder,
         code=plan.code("classifier"),
     shell:
-        "python -m workflow.warm classifier --data {params.folder} --code {params.code} --out {output.weights}"
+        "python -m workflow.forkserver classifier --data results/data/{wildcards.dataset} --code {params.code} --out {output.weights}"
         " --summary {output.summary} > {log} 2>&1"

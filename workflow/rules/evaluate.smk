@@ -27,12 +27,14 @@ rule generation:
         runtime=240,
     params:
         spec=params.generation_spec,
-        arguments=params.generation_arguments,
+        network=params.network,
+        folder=params.folder,
         code=params.code_of("generation"),
     shell:
-        "python -m workflow.warm generation --samples {input.samples} --variants {input.variants} --train {input.summary}"
-        " --spec {params.spec:q} --code {params.code} {params.arguments}"
-        " --device {resources.device} --threads {threads} > {log} 2>&1"
+        "python -m workflow.forkserver generation --samples {input.samples} --variants {input.variants} --train {input.summary}"
+        " --spec {params.spec:q} --code {params.code} --extractor {wildcards.extractor} {params.network}"
+        " --data results/data/{wildcards.dataset} --cache results/data/{wildcards.dataset}/features"
+        " --device {resources.device} --threads {threads} --out {params.folder} > {log} 2>&1"
 
 
 rule auroc:
@@ -49,11 +51,10 @@ rule auroc:
         mem_mb=2000,
         runtime=30,
     params:
-        folder=params.against_folder,
         code=params.code_of("auroc"),
     shell:
-        "python -m workflow.warm ranking --train {input.summary} --code {params.code} --scores {input.scores}"
-        " --against {input.against} --against-data {params.folder} --out {output.record} > {log} 2>&1"
+        "python -m workflow.forkserver ranking --train {input.summary} --code {params.code} --scores {input.scores}"
+        " --against {input.against} --against-data results/data/{wildcards.against} --out {output.record} > {log} 2>&1"
 
 
 rule auprc:
@@ -72,9 +73,8 @@ rule auprc:
         mem_mb=2000,
         runtime=30,
     params:
-        folder=params.data_folder,
         code=params.code_of("auprc"),
     shell:
-        "python -m workflow.warm ranking --train {input.summary} --code {params.code} --labels-of {params.folder}"
+        "python -m workflow.forkserver ranking --train {input.summary} --code {params.code} --labels-of results/data/{wildcards.dataset}"
         " --scores {input.test} {input.leaky} --split test test_leaky --out {output.test} {output.leaky}"
         " > {log} 2>&1"

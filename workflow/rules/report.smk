@@ -25,7 +25,7 @@ rule table:
         code=params.table_code,
         absent=params.table_absent,
     shell:
-        "python -m workflow.warm table {wildcards.table} --preset {wildcards.preset}"
+        "python -m workflow.forkserver table {wildcards.table} --preset {wildcards.preset}"
         " --out results/{wildcards.preset} > {log} 2>&1"
 
 
@@ -49,7 +49,7 @@ rule overview:
         code=params.overview_code,
         absent=params.overview_absent,
     shell:
-        "python -m workflow.warm overview --preset {wildcards.preset} --out {output.html} > {log} 2>&1"
+        "python -m workflow.forkserver overview --preset {wildcards.preset} --out {output.html} > {log} 2>&1"
 
 
 rule figure:
@@ -74,7 +74,7 @@ rule figure:
         absent=params.figure_absent,
         caption=params.figure_caption,
     shell:
-        "python -m workflow.warm figure {wildcards.figure} --preset {wildcards.preset}"
+        "python -m workflow.forkserver figure {wildcards.figure} --preset {wildcards.preset}"
         " --out results/{wildcards.preset}/figures > {log} 2>&1"
 
 

@@ -22,7 +22,7 @@ rule sample:
         sampler=params.sampler,
         code=params.code_of("sample"),
     shell:
-        "python -m workflow.warm sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
+        "python -m workflow.forkserver sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
         " --device {resources.device} --threads {threads} --out {output.samples} --variants {output.variants}"
         " > {log} 2>&1"
 
@@ -44,7 +44,7 @@ rule grid:
         sampler=params.sampler,
         code=params.code_of("sample"),
     shell:
-        "python -m workflow.warm sample --grid --model {input.model} --n 64 --sampler {params.sampler:q}"
+        "python -m workflow.forkserver sample --grid --model {input.model} --n 64 --sampler {params.sampler:q}"
         " --device {resources.device} --threads {threads} --out {output.grid} > {log} 2>&1"
 
 
@@ -65,12 +65,10 @@ rule interpolate:
         mem_mb=6000,
         runtime=60,
     params:
-        folder=params.data_folder,
         code=params.code_of("interpolate"),
     shell:
-        "python -m workflow.warm interpolate --model {input.model} --data {params.folder}"
-        " --device {resources.device} --threads {threads}"
-        " --out {output.frames} --prior {output.prior} > {log} 2>&1"
+        "python -m workflow.forkserver interpolate --model {input.model} --data results/data/{wildcards.dataset}"
+        " --device {resources.device} --threads {threads} --out {output.frames} --prior {output.prior} > {log} 2>&1"
 
 
 rule growth:
@@ -89,12 +87,10 @@ rule growth:
         mem_mb=6000,
         runtime=60,
     params:
-        folder=params.data_folder,
         code=params.code_of("growth"),
     shell:
-        "python -m workflow.warm growth --model {input.model} --data {params.folder}"
-        " --device {resources.device} --threads {threads}"
-        " --out {output.levels} > {log} 2>&1"
+        "python -m workflow.forkserver growth --model {input.model} --data results/data/{wildcards.dataset}"
+        " --device {resources.device} --threads {threads} --out {output.levels} > {log} 2>&1"
 
 
 rule reconstruct:
@@ -117,10 +113,9 @@ rule reconstruct:
         mem_mb=6000,
         runtime=60,
     params:
-        folder=params.data_folder,
         code=params.code_of("reconstruct"),
     shell:
-        "python -m workflow.warm reconstruct --model {input.model} --train {input.summary} --data {params.folder}"
+        "python -m workflow.forkserver reconstruct --model {input.model} --train {input.summary} --data results/data/{wildcards.dataset}"
         " --code {params.code}"
         " --device {resources.device} --threads {threads} --rmse {output.rmse} --mse {output.mse} --pairs {output.pairs}"
         " > {log} 2>&1"
@@ -144,12 +139,11 @@ rule score:
         mem_mb=6000,
         runtime=60,
     params:
-        arguments=params.score_arguments,
+        images=params.scored_images,
         code=params.code_of("score"),
     shell:
-        "python -m workflow.warm score --model {input.model} {params.arguments}"
-        " --device {resources.device} --threads {threads}"
-        " --out {output.scores} > {log} 2>&1"
+        "python -m workflow.forkserver score --model {input.model} {params.images}"
+        " --device {resources.device} --threads {threads} --out {output.scores} > {log} 2>&1"
 
 
 rule score_holdout:
@@ -172,10 +166,9 @@ rule score_holdout:
         mem_mb=6000,
         runtime=60,
     params:
-        folder=params.data_folder,
         code=params.code_of("score"),
     shell:
-        "python -m workflow.warm score --model {input.model} --late --data {params.folder} --split test test_leaky"
+        "python -m workflow.forkserver score --model {input.model} --late --data results/data/{wildcards.dataset} --split test test_leaky"
         " --device {resources.device} --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
 
 
@@ -201,13 +194,12 @@ rule landscape:
         mem_mb=6000,
         runtime=1440,
     params:
-        folder=params.data_folder,
-        run=params.run_folder,
+        folder=params.folder,
         spec=params.landscape_spec,
         code=params.code_of("landscape"),
     shell:
-        "python -m workflow.warm landscape --model {input.model} --train {input.summary} --data {params.folder}"
+        "python -m workflow.forkserver landscape --model {input.model} --train {input.summary} --data results/data/{wildcards.dataset}"
         " --classifier {input.classifier} --spec {params.spec:q} --code {params.code}"
         " --device {resources.device} --threads {threads}"
-        " --state {params.run}/landscape.pt --out {output.arrays} --sensitivity {output.sensitivity}"
+        " --state {params.folder}/landscape.pt --out {output.arrays} --sensitivity {output.sensitivity}"
         " --record {output.record} > {log} 2>&1"

@@ -22,8 +22,8 @@ rule train:
     params:
         spec=params.train_spec,
         code=params.code_of("train"),
-        arguments=params.train_arguments,
         launcher=params.train_launcher,
+        folder=params.folder,
     shell:
-        "exec {params.launcher} --spec {params.spec:q} --code {params.code} {params.arguments}"
-        " --device {resources.device} > {log} 2>&1"
+        "exec {params.launcher} --spec {params.spec:q} --code {params.code} --data results/data/{wildcards.dataset}"
+        " --preset {wildcards.preset} --device {resources.device} --out {params.folder} > {log} 2>&1"
