@@ -25,11 +25,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dtri import checkpoint, corners, device, engine, experiment, images, trained
+from dtri import evaluation, experiment, images, trained
+from dtri.batches import Batches
 from dtri.data import store
+from dtri.device import set_numerics
+from dtri.ema import EMA
 from dtri.metrics.frechet import Gaussian, distance
 from dtri.model import Model, has
 from dtri.networks import batch_norm
+from dtri.stepper import Stepper
+from dtri.weights import save_weights
 from workflow import plan
 from workflow.commands.cli import run
 
@@ -48,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help=".csv")
     arguments = parser.parse_args(argv)
 
-    device.prepare(1, "fp32")
+    set_numerics(1, "fp32")
     dataset = store.load(arguments.data)
     train, test = np.array(dataset.images("train")), np.array(dataset.images("test")[:N])
     known = set()
@@ -78,7 +83,7 @@ def append(path: Path, row: tuple) -> None:
 def rows(spec: experiment.TrainSpec, train: np.ndarray, test: np.ndarray) -> Iterator[tuple[str, tuple]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        checkpoint.save_weights(path, weights(spec, train), spec)
+        save_weights(path, weights(spec, train), spec)
         for rule in trained.RULES:
             yield rule, measured(trained.load(path, CPU, rule)[0], test)
         model, _ = trained.load(path, CPU, "standing")
@@ -91,7 +96,7 @@ def rows(spec: experiment.TrainSpec, train: np.ndarray, test: np.ndarray) -> Ite
                 layer.reset_running_stats()
                 layer.momentum = None
                 layer.train()
-            corners.encode(model, train[: trained.BATCHES * corners.BATCH])
+            evaluation.encode(model, train[: trained.BATCHES * evaluation.BATCH])
             model.eval()
             yield "encoder anew", measured(model, test)
 
@@ -100,8 +105,8 @@ def weights(spec: experiment.TrainSpec, train: np.ndarray) -> dict[str, torch.Te
     """Those that a run of the spec ends with."""
     torch.manual_seed(spec.seed)
     model = experiment.build(spec.entry, spec.image_shape, spec.hparams).to(memory_format=torch.channels_last).train()
-    batches = engine.Batches(train, spec.batch_size, spec.seed, CPU, model.span)
-    average, step = engine.Average(model), engine.Stepper(model, batches, spec.seed, spec.precision)
+    batches = Batches(train, spec.batch_size, spec.seed, CPU, model.span)
+    average, step = EMA(model), Stepper(model, batches, spec.seed, spec.precision)
     for t in range(spec.steps):
         step(t)
         average.update(model, t)
@@ -112,9 +117,9 @@ def measured(model: Model, test: np.ndarray) -> tuple:
     """spread, std, frechet, rmse."""
     rmse = ""
     if has(model, "infer"):
-        rebuilt = corners.decode(model, corners.encode(model, test))
+        rebuilt = evaluation.decode(model, evaluation.encode(model, test))
         rmse = float(np.sqrt(np.mean(((test.astype(np.float32) - rebuilt) / 127.5) ** 2)))
-    return *shown(corners.sample(model, N, seed=9), test), rmse
+    return *shown(evaluation.sample(model, N, seed=9), test), rmse
 
 
 def shown(drawn: np.ndarray, test: np.ndarray) -> tuple[float, float, float]:

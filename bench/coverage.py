@@ -17,11 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtri import device, engine, experiment, images
+from dtri import experiment, images
+from dtri.batches import Batches
 from dtri.data import store
+from dtri.device import set_numerics
+from dtri.ema import EMA
 from dtri.metrics.frechet import Gaussian, distance
 from dtri.models.divergence_triangle_progressive import ProgressiveTriangle
 from dtri.networks.progressive import down
+from dtri.stepper import Stepper
 from workflow.commands.cli import run
 
 ENTRY = "dtri.models.divergence_triangle_progressive:ProgressiveTriangle"
@@ -47,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--at", nargs="+", type=int, default=[120, 400, 900], help="iterations; the last one ends")
     arguments = parser.parse_args(argv)
 
-    device.prepare(1, "fp32")
+    set_numerics(1, "fp32")
     full = images.to_float(torch.from_numpy(np.array(store.load(arguments.data).images("train"))))
     if full.shape[2] % SIDE:
         raise ValueError(f"expected images of a side that {SIDE} divides, found {list(full.shape)} in {arguments.data}")
@@ -57,8 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         hparams = {**BASE, **overrides}
         torch.manual_seed(0)
         model = build(hparams, small).train()
-        batches = engine.Batches(images.to_uint8(small).numpy(), BATCH, 0, torch.device("cpu"), model.span)
-        average, step = engine.Average(model), engine.Stepper(model, batches, 0, "fp32")
+        batches = Batches(images.to_uint8(small).numpy(), BATCH, 0, torch.device("cpu"), model.span)
+        average, step = EMA(model), Stepper(model, batches, 0, "fp32")
         print(json.dumps(overrides))
         for t in range(arguments.at[-1]):
             step(t)

@@ -29,13 +29,16 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from baselines.ali import ALI
-from dtri import device, engine, experiment, images
+from dtri import experiment, images
+from dtri.batches import Batches
 from dtri.data import store
+from dtri.device import set_numerics
 from dtri.metrics.frechet import Gaussian, distance
 from dtri.model import Model
 from dtri.networks.additive_critic import NOISE_DIM
 from dtri.networks.joint_critic import JointCritic
 from dtri.report import grids, style
+from dtri.stepper import Stepper
 from workflow.commands.cli import run
 
 ENTRIES = {"alice": "baselines.alice:ALICE", "svae": "baselines.svae:SVAE"}
@@ -133,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     if unknown := set(arguments.only) - {v.title for v in VARIANTS}:
         raise ValueError(f"expected variants among {[v.title for v in VARIANTS]}, found {sorted(unknown)}")
 
-    device.prepare(1, "fp32")
+    set_numerics(1, "fp32")
     dataset = store.load(arguments.data)
     stored = np.array(dataset.images("train"))
     more = {} if arguments.z_dim is None else {"z_dim": arguments.z_dim}
@@ -161,7 +164,7 @@ def measured(
     model = experiment.build(ENTRIES[variant.system], stored.shape[1:], hparams).train()
     variant.change(model)
     model = model.to(memory_format=torch.channels_last)
-    step = engine.Stepper(model, engine.Batches(stored, BATCH, seed, torch.device("cpu")), seed, "fp32")
+    step = Stepper(model, Batches(stored, BATCH, seed, torch.device("cpu")), seed, "fp32")
     begun, curve = time.process_time(), []
     for t in range(steps):
         losses = step(t)

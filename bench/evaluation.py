@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from dtri import device
 from dtri.data import digits
+from dtri.device import choose_device, describe_device, set_numerics
 from dtri.metrics import classifier, features, generation
 from workflow.commands.cli import run
 
@@ -43,35 +43,35 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.images < 20 or arguments.rounds < 1:
         raise ValueError(f"expected 20 images and a round at least, found {arguments.images} and {arguments.rounds}")
-    device.prepare(arguments.threads, "fp32")
-    where = device.choose("auto")
-    print(f"{device.describe(where)}; {arguments.threads} threads; torch {torch.__version__}, ", end="")
+    set_numerics(arguments.threads, "fp32")
+    device = choose_device("auto")
+    print(f"{describe_device(device)}; {arguments.threads} threads; torch {torch.__version__}, ", end="")
     print(f"torch-fidelity {torch_fidelity.__version__}")
     with tempfile.TemporaryDirectory() as folder:
-        seconds = _measure(arguments, Path(folder), where)
+        seconds = _measure(arguments, Path(folder), device)
     if arguments.csv:
         with arguments.csv.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["extractor", "images", "threads", "device", "way", "round", "seconds"])
-            setup = [arguments.extractor, arguments.images, arguments.threads, device.describe(where)]
+            setup = [arguments.extractor, arguments.images, arguments.threads, describe_device(device)]
             writer.writerows(
                 [*setup, way, k, round(s, 3)] for way, found in seconds.items() for k, s in enumerate(found)
             )
     return 0
 
 
-def _measure(arguments: argparse.Namespace, folder: Path, where: torch.device) -> dict[str, list[float]]:
+def _measure(arguments: argparse.Namespace, folder: Path, device: torch.device) -> dict[str, list[float]]:
     """Seconds of every round, by way; prints them."""
     samples, reference, weights = _domain(arguments.images, folder)
     if arguments.extractor == "inception":
         samples, reference = (np.repeat(images, 3, axis=1) for images in (samples, reference))
         weights = _random_inception(folder)
         extractor = features.Extractor(
-            "inception", features.file_hash(weights), features.inception_network(weights), device=where
+            "inception", features.file_hash(weights), features.inception_network(weights), device=device
         )
     else:
         torch_fidelity.register_feature_extractor("dtri-domain", features.DomainExtractor)
-        extractor = replace(features.extractor("domain", weights), device=where)
+        extractor = replace(features.extractor("domain", weights), device=device)
     theirs: dict[str, float] = {}
     ours: list[generation.Generation] = []
     cache = folder / "cache"
@@ -82,7 +82,7 @@ def _measure(arguments: argparse.Namespace, folder: Path, where: torch.device) -
         sizes = {"kid_subset_size": min(1000, arguments.images // 2)}
         inputs = {"input1": Images(samples), "input2": Images(reference)}
         for metric in METRICS:
-            asked = {metric: True, **options, **sizes, "cuda": where.type == "cuda", "verbose": False}
+            asked = {metric: True, **options, **sizes, "cuda": device.type == "cuda", "verbose": False}
             theirs.update(torch_fidelity.calculate_metrics(**inputs, **asked))
 
     ways: dict[str, Callable[[], object]] = {

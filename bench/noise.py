@@ -36,11 +36,15 @@ from PIL import Image
 from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
-from dtri import device, engine, experiment, images
+from dtri import experiment, images
+from dtri.batches import Batches
+from dtri.device import set_numerics
+from dtri.ema import EMA
 from dtri.models.joint_vae_ebm import JointVAEEBM
 from dtri.objectives import dependence
 from dtri.report import style
 from dtri.seeding import derive
+from dtri.stepper import Stepper
 from workflow.commands.cli import run
 
 if TYPE_CHECKING:
@@ -172,8 +176,8 @@ def train(width: float, noise: float, lr_critic: float, seed: int, sets: Sets) -
     hparams = {"width": width, "noise": noise, "lr_critic": lr_critic}
     torch.manual_seed(derive("init", seed))
     model, evaluated = (build(hparams, sets.train.shape[1:]) for _ in range(2))
-    batches = engine.Batches(sets.train, BATCH, seed, torch.device("cpu"), model.span)
-    average, step = engine.Average(model), engine.Stepper(model.train(), batches, seed, "fp32")
+    batches = Batches(sets.train, BATCH, seed, torch.device("cpu"), model.span)
+    average, step = EMA(model), Stepper(model.train(), batches, seed, "fp32")
     rows = []
     for t in range(STEPS):
         step(t)
@@ -232,7 +236,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="*", type=int, default=list(range(5)), help="none: report what is there")
     arguments = parser.parse_args(argv)
 
-    device.prepare(1, "fp32")
+    set_numerics(1, "fp32")
     sets, table = Sets(arguments.data), arguments.to / "study.csv"
     arguments.to.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:

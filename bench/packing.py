@@ -21,9 +21,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from dtri import device, engine, experiment
+from dtri import experiment
+from dtri.batches import Batches
+from dtri.device import choose_device, describe_device, set_numerics
 from dtri.networks.convolutional import LEAK, TRUNK, scaled
 from dtri.recording import cuda_recorder, make_recordable, side_stream
+from dtri.stepper import Stepper
 from workflow import configuration
 from workflow.commands.cli import run
 
@@ -45,22 +48,22 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if min(arguments.processes) < 1 or arguments.rounds < 1:
         raise ValueError(f"expected at least one process and round, found {arguments.processes}, {arguments.rounds}")
-    where = device.choose(arguments.device)
-    print(f"{device.describe(where)}; {arguments.threads} threads; torch {torch.__version__}")
+    device = choose_device(arguments.device)
+    print(f"{describe_device(device)}; {arguments.threads} threads; torch {torch.__version__}")
     print(f"{arguments.model}, 1x28x28, batch {arguments.batch_size}, width {arguments.width:g}", flush=True)
     found: dict[str, list[float]] = {_ways(n): [] for n in arguments.processes}
     for _ in range(arguments.rounds):
         for n in arguments.processes:
             found[_ways(n)].append(_side_by_side(n, arguments))
     _print("images/s, all runs together", found)
-    device.prepare(arguments.threads, "fp32")
-    stacked = _stacked(arguments, where)
+    set_numerics(arguments.threads, "fp32")
+    stacked = _stacked(arguments, device)
     _print(f"trunk iterations/s, {STACKED} seeds together", stacked)
     if arguments.csv:
         with arguments.csv.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["model", "width", "batch_size", "threads", "device", "way", "round", "rate"])
-            setup = [arguments.model, arguments.width, arguments.batch_size, arguments.threads, device.describe(where)]
+            setup = [arguments.model, arguments.width, arguments.batch_size, arguments.threads, describe_device(device)]
             for way, rates in {**found, **stacked}.items():
                 writer.writerows([*setup, way, k, round(rate, 2)] for k, rate in enumerate(rates))
     return 0
@@ -94,21 +97,21 @@ def _side_by_side(n: int, arguments: argparse.Namespace) -> float:
 
 
 def _train(k: int, n: int, arguments: argparse.Namespace, barrier: Barrier, rates) -> None:
-    where = device.choose(arguments.device)
-    device.prepare(max(1, arguments.threads // n), "fp32")
+    device = choose_device(arguments.device)
+    set_numerics(max(1, arguments.threads // n), "fp32")
     stored = np.random.default_rng(0).integers(0, 256, (N_IMAGES, 1, 28, 28), dtype=np.uint8)
     entry = configuration.model(arguments.model)
     torch.manual_seed(k)
     model = experiment.build(entry.entry, (1, 28, 28), {**entry.hparams, "width": arguments.width})
-    model = model.to(where).to(memory_format=torch.channels_last).train()
+    model = model.to(device).to(memory_format=torch.channels_last).train()
     recorder = None
-    with side_stream(where):
-        if where.type == "cuda":
+    with side_stream(device):
+        if device.type == "cuda":
             recorder = cuda_recorder()
             for optimizer in model.optimizers.values():
-                make_recordable(optimizer, where)
-        batches = engine.Batches(stored, arguments.batch_size, k, where)
-        stepper = engine.Stepper(model, batches, k, "fp32", recorder)
+                make_recordable(optimizer, device)
+        batches = Batches(stored, arguments.batch_size, k, device)
+        stepper = Stepper(model, batches, k, "fp32", recorder)
         for t in range(WARM_UP):
             stepper(t).values.tolist()
         barrier.wait()
@@ -122,11 +125,11 @@ def _train(k: int, n: int, arguments: argparse.Namespace, barrier: Barrier, rate
 STACKED = 4
 
 
-def _stacked(arguments: argparse.Namespace, where: torch.device) -> dict[str, list[float]]:
+def _stacked(arguments: argparse.Namespace, device: torch.device) -> dict[str, list[float]]:
     """Forward and backward passes per second of the trunks of several seeds, all together."""
-    networks = [_trunk(1, arguments.width).to(where) for _ in range(STACKED)]
-    together = _trunk(STACKED, arguments.width).to(where)
-    x = torch.randn(arguments.batch_size, 1, 28, 28, device=where)
+    networks = [_trunk(1, arguments.width).to(device) for _ in range(STACKED)]
+    together = _trunk(STACKED, arguments.width).to(device)
+    x = torch.randn(arguments.batch_size, 1, 28, 28, device=device)
     many = x.repeat(1, STACKED, 1, 1).contiguous(memory_format=torch.channels_last)
 
     def in_turn() -> None:
@@ -138,12 +141,12 @@ def _stacked(arguments: argparse.Namespace, where: torch.device) -> dict[str, li
     for _ in range(arguments.rounds):
         for way, work in ways.items():
             work()
-            if where.type == "cuda":
+            if device.type == "cuda":
                 torch.cuda.synchronize()
             start, n = time.perf_counter(), 0
             while time.perf_counter() - start < arguments.seconds / 5:
                 work()
-                if where.type == "cuda":
+                if device.type == "cuda":
                     torch.cuda.synchronize()
                 n += 1
             found[way].append(n / (time.perf_counter() - start))

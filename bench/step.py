@@ -27,10 +27,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from bench.plain import PlainLoop, PlainTriangle, loader
-from dtri import device, engine, experiment
+from dtri import experiment
+from dtri.batches import Batches
+from dtri.device import choose_device, describe_device, set_numerics
 from dtri.model import Model
 from dtri.recording import cuda_recorder, make_recordable, side_stream
 from dtri.seeding import derive
+from dtri.stepper import Stepper
 from workflow import configuration
 from workflow.commands.cli import run
 
@@ -53,14 +56,14 @@ class Contestant:
     rates: list[float] = field(default_factory=list)
     memory_mib: float | None = None  # peak on the GPU
 
-    def steps(self, n: int, where: torch.device) -> float:
+    def steps(self, n: int, device: torch.device) -> float:
         """Run n iterations; seconds."""
-        _wait(where)
+        _wait(device)
         start = time.perf_counter()
         for _ in range(n):
             self.iterate(self.t)
             self.t += 1
-        _wait(where)
+        _wait(device)
         return time.perf_counter() - start
 
 
@@ -119,17 +122,17 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.rounds < 1 or arguments.batch_size < 2:
         raise ValueError(f"expected rounds >= 1 and batch size >= 2, found {arguments.rounds}, {arguments.batch_size}")
 
-    where = device.choose(arguments.device)
-    device.prepare(arguments.threads, "fp32")
-    peaks = {precision: _peak(precision, where) for precision in ("fp32", "bf16")}
-    print(f"{_processor(where)}; {arguments.threads} threads; torch {torch.__version__}")
+    device = choose_device(arguments.device)
+    set_numerics(arguments.threads, "fp32")
+    peaks = {precision: _peak(precision, device) for precision in ("fp32", "bf16")}
+    print(f"{_processor(device)}; {arguments.threads} threads; torch {torch.__version__}")
     print("peak of matrix products and convolutions: fp32 {fp32:.0f}, bf16 {bf16:.0f} GFLOP/s".format(**peaks))
     names = _fixed_size() if arguments.model == ["all"] else arguments.model
     rows: list[Row] = []
-    with side_stream(where):
+    with side_stream(device):
         for name in names:
             for side in arguments.side:
-                rows += measure(name, side, arguments, where, peaks)
+                rows += measure(name, side, arguments, device, peaks)
     if arguments.csv:
         _write(arguments.csv, rows)
     if arguments.plot:
@@ -147,43 +150,51 @@ def _fixed_size() -> list[str]:
 
 
 def measure(
-    name: str, side: int, arguments: argparse.Namespace, where: torch.device, peaks: dict[str, float]
+    name: str, side: int, arguments: argparse.Namespace, device: torch.device, peaks: dict[str, float]
 ) -> list[Row]:
     """Let the loops of one system take turns; prints and returns their rates."""
     shape = (1 if side == 28 else 3, side, side)
     print(f"\n{name}, images {'x'.join(map(str, shape))}, batch {arguments.batch_size}, ", end="")
-    setup = (arguments.width, arguments.batch_size, where, arguments.compile)
+    setup = (arguments.width, arguments.batch_size, device, arguments.compile)
     *contestants, contiguous = _contestants(name, shape, *setup)
-    agreement = _first_step([*contestants, contiguous], where)
+    agreement = _first_step([*contestants, contiguous], device)
     flops = _flops(contestants[-1])
-    per_round = max(1, math.ceil(ROUND_S / min(contestant.steps(2, where) / 2 for contestant in contestants)))
+    per_round = max(1, math.ceil(ROUND_S / min(contestant.steps(2, device) / 2 for contestant in contestants)))
     print(f"width {arguments.width:g}, {arguments.rounds} rounds of {per_round} steps in turns", flush=True)
     for k in range(arguments.rounds):
         for contestant in contestants if k % 2 == 0 else reversed(contestants):
-            if where.type == "cuda":
+            if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-            seconds = contestant.steps(per_round, where)
+            seconds = contestant.steps(per_round, device)
             contestant.rates.append(per_round * arguments.batch_size / seconds)
-            if where.type == "cuda":
+            if device.type == "cuda":
                 contestant.memory_mib = torch.cuda.max_memory_allocated() / 2**20
-    setup = (name, side, arguments.width, arguments.batch_size, arguments.threads, _processor(where), torch.__version__)
+    setup = (
+        name,
+        side,
+        arguments.width,
+        arguments.batch_size,
+        arguments.threads,
+        _processor(device),
+        torch.__version__,
+    )
     rows = list(_rows(contestants, setup, flops, peaks))
     _print(rows, agreement)
     return rows
 
 
 def _contestants(
-    name: str, shape: tuple[int, int, int], width: float, batch_size: int, where: torch.device, compiled: bool
+    name: str, shape: tuple[int, int, int], width: float, batch_size: int, device: torch.device, compiled: bool
 ) -> list[Contestant]:
     """The plain loop, the engine in fp32 and bf16; last, to compare with, fp32 in plain layout."""
     stored = np.random.default_rng(SEED).integers(0, 256, (N_IMAGES, *shape), dtype=np.uint8)
-    batches = engine.Batches(stored, batch_size, SEED, where)
+    batches = Batches(stored, batch_size, SEED, device)
     entry = configuration.model(name)
     hparams = {**entry.hparams, "width": width}
 
     def build() -> Model:
         torch.manual_seed(derive("init", SEED))
-        return experiment.build(entry.entry, shape, hparams).to(where).train()
+        return experiment.build(entry.entry, shape, hparams).to(device).train()
 
     def engine_in(
         precision: str,
@@ -199,8 +210,8 @@ def _contestants(
         if recorded:
             recorder = cuda_recorder()
             for optimizer in model.optimizers.values():
-                make_recordable(optimizer, where)
-        stepper = engine.Stepper(model, batches, SEED, precision, recorder, layout=layout)
+                make_recordable(optimizer, device)
+        stepper = Stepper(model, batches, SEED, precision, recorder, layout=layout)
         return Contestant(name, stepper, model, model.optimizers)
 
     plain = (PlainTriangle if name == "divergence_triangle" else PlainLoop)(build())
@@ -209,19 +220,19 @@ def _contestants(
     def iterate(t: int) -> None:
         torch.manual_seed(derive("step", SEED, t))  # the engine's noise
         (batch,) = next(images)
-        plain.step(batch.to(where))
+        plain.step(batch.to(device))
 
     contestants = [Contestant(PLAIN, iterate, None, plain.optimizers)]
-    if where.type == "cuda":
+    if device.type == "cuda":
         contestants += [engine_in(precision, f"eager {precision}") for precision in ("fp32", "bf16")]
-    recorded = where.type == "cuda"
+    recorded = device.type == "cuda"
     contestants += [engine_in(precision, f"engine {precision}", recorded) for precision in ("fp32", "bf16")]
     if compiled:
         contestants += [engine_in(precision, f"compiled {precision}", compiled=True) for precision in ("fp32", "bf16")]
     return [*contestants, engine_in("fp32", CONTIGUOUS, layout=torch.contiguous_format)]
 
 
-def _first_step(contestants: list[Contestant], where: torch.device) -> list[str]:
+def _first_step(contestants: list[Contestant], device: torch.device) -> list[str]:
     """Run iteration 0 of each; how far the engine's gradients and weights are from the plain loop's, in words."""
     recorded = []
     for contestant in contestants:
@@ -234,7 +245,7 @@ def _first_step(contestants: list[Contestant], where: torch.device) -> list[str]
 
             hooks.append(optimizer.register_step_pre_hook(record))
         before = {name: _weights(optimizer) for name, optimizer in contestant.optimizers.items()}
-        contestant.steps(1, where)
+        contestant.steps(1, device)
         for hook in hooks:
             hook.remove()
         moved = {name: _weights(contestant.optimizers[name]) - before[name] for name in gradients}
@@ -271,27 +282,27 @@ def _flops(contestant: Contestant) -> float:
     return counter.total / n / 1e9
 
 
-def _peak(precision: str, where: torch.device) -> float:
+def _peak(precision: str, device: torch.device) -> float:
     """GFLOP/s of a large matrix product or a 3x3 convolution, whichever is faster: libraries differ by processor."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a = torch.randn(PEAK_SIZE, PEAK_SIZE, device=where, dtype=dtype)
-    x = torch.randn(64, 256, 16, 16, device=where, dtype=dtype).to(memory_format=torch.channels_last)
-    w = torch.randn(256, 256, 3, 3, device=where, dtype=dtype).to(memory_format=torch.channels_last)
+    a = torch.randn(PEAK_SIZE, PEAK_SIZE, device=device, dtype=dtype)
+    x = torch.randn(64, 256, 16, 16, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    w = torch.randn(256, 256, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     products = {
         2 * PEAK_SIZE**3: lambda: a @ a,
         2 * x.numel() * w[0].numel(): lambda: torch.nn.functional.conv2d(x, w, padding=1),
     }
-    return max(flops / _fastest(product, where) / 1e9 for flops, product in products.items())
+    return max(flops / _fastest(product, device) / 1e9 for flops, product in products.items())
 
 
-def _fastest(work: Callable[[], object], where: torch.device, times: int = 10) -> float:
+def _fastest(work: Callable[[], object], device: torch.device, times: int = 10) -> float:
     """Seconds of the fastest of several calls."""
     found = []
     for _ in range(times):
-        _wait(where)
+        _wait(device)
         start = time.perf_counter()
         work()
-        _wait(where)
+        _wait(device)
         found.append(time.perf_counter() - start)
     return min(found)
 
@@ -354,10 +365,10 @@ def _draw(path: Path, rows: list[Row]) -> None:
     plt.close(figure)
 
 
-def _processor(where: torch.device) -> str:
+def _processor(device: torch.device) -> str:
     """The device, and for a CPU whether it computes bf16 in hardware."""
-    name = device.describe(where)
-    if where.type != "cpu":
+    name = describe_device(device)
+    if device.type != "cpu":
         return name
     try:
         flags = set(Path("/proc/cpuinfo").read_text("utf-8").partition("flags")[2].partition("\n")[0].split())
@@ -367,9 +378,9 @@ def _processor(where: torch.device) -> str:
     return f"{name}, bf16 in hardware: {', '.join(units) or 'no'}"
 
 
-def _wait(where: torch.device) -> None:
-    if where.type == "cuda":
-        torch.cuda.synchronize(where)
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtri.corners import batches, reconstruct
+from dtri.evaluation import batches, reconstruct
 from dtri.model import Model, has
 from dtri.objectives.reconstruction import sse
 

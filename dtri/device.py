@@ -11,7 +11,7 @@ import torch
 from dtri import slots
 
 
-def choose(name: str = "auto") -> torch.device:
+def choose_device(name: str = "auto") -> torch.device:
     """ "auto" takes a GPU where there is one; "gpu" insists on it; "cpu" does not look. ValueError otherwise.
 
     DTRI_DEVICE, where it is set, stands above `name`.
@@ -27,7 +27,7 @@ def choose(name: str = "auto") -> torch.device:
 
 
 @contextmanager
-def gpu_slots(device: torch.device, count: int = 1, folder: Path | None = None) -> Iterator[list[torch.device]]:
+def hold_gpus(device: torch.device, count: int = 1, folder: Path | None = None) -> Iterator[list[torch.device]]:
     """Hold `count` of this machine's GPUs, each shared by at most DTRI_RUNS_PER_GPU (1) runs; waits for them.
 
     The kernel frees them when the process dies. Under Slurm too: jobs within one allocation see the same GPUs; a job
@@ -45,24 +45,24 @@ def gpu_slots(device: torch.device, count: int = 1, folder: Path | None = None) 
 
 
 @contextmanager
-def gpu_slot(device: torch.device) -> Iterator[torch.device]:
-    """Hold one GPU as `gpu_slots` does; the CPU passes through."""
-    with gpu_slots(device) as (held,):
+def hold_gpu(device: torch.device) -> Iterator[torch.device]:
+    """Hold one GPU as `hold_gpus` does; the CPU passes through."""
+    with hold_gpus(device) as (held,):
         yield held
 
 
 @contextmanager
-def held(name: str, threads: int) -> Iterator[torch.device]:
+def hold_device(name: str, threads: int) -> Iterator[torch.device]:
     """What an evaluation computes on, in full float32: the device chosen by `name`, held until the end."""
-    device = choose(name)
-    prepare(threads, "fp32")
-    with gpu_slot(device) as where:
-        yield where
+    device = choose_device(name)
+    set_numerics(threads, "fp32")
+    with hold_gpu(device) as held:
+        yield held
 
 
-def backend(name: str) -> str:
+def process_group_backend(name: str) -> str:
     """What processes on devices chosen by `name` exchange tensors with."""
-    return "cpu:gloo,cuda:nccl" if choose(name).type == "cuda" else "gloo"
+    return "cpu:gloo,cuda:nccl" if choose_device(name).type == "cuda" else "gloo"
 
 
 def free_bytes(device: torch.device) -> int:
@@ -82,7 +82,7 @@ def _uuid(gpu: int) -> str:
     return str(torch.cuda.get_device_properties(gpu).uuid)
 
 
-def prepare(threads: int, precision: str) -> None:
+def set_numerics(threads: int, precision: str) -> None:
     """Set CPU threads, deterministic kernels and the TF32 switch of this process."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
@@ -99,7 +99,7 @@ def autocast(device: torch.device, precision: str):
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def describe(device: torch.device) -> str:
+def describe_device(device: torch.device) -> str:
     """For records: the GPU's name, or "cpu" and the processor's model."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

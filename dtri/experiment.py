@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from dtri.model import Model
 
 PRECISIONS = ("fp32", "tf32", "bf16")
-LATE = 10  # evaluations that paper A and MEG average at the end of a run
+N_SNAPSHOTS = 10  # sets of weights whose scores paper A and MEG average at the end of a run
 
 
-def canonical(value: Any) -> str:
+def canonical_json(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no blanks. Two equal specs have equal texts."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def digest(*texts: str) -> str:
-    """sha256 over the texts, 64 hex digits."""
+def text_hash(*texts: str) -> str:
+    """sha256 over texts, 64 hex digits."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
@@ -36,9 +36,10 @@ class TrainSpec:
     """Everything a training run reads from the configuration.
 
     `entry` is "module:Class"; `hparams` holds overrides of the defaults in the module's `Hparams`; `threads` is the
-    number of CPU threads, part of the spec because sums in another order round differently. `late_every` > 0 keeps
-    the weights of `LATE` iterations so far apart, the last of them at the end. `processes` share every batch, batch
-    norm taking statistics over all of them or, without `sync_batch_norm`, of each one's rows (dtri/distributed.py).
+    number of CPU threads, part of the spec because sums in another order round differently. With `late_every` > 0
+    the weights of `N_SNAPSHOTS` iterations are kept, `late_every` iterations apart, the last of them at the end.
+    `processes` share every batch; batch norm takes statistics over all of them or, without `sync_batch_norm`, over the
+    rows of each one (dtri/distributed.py).
     """
 
     dataset: str
@@ -62,9 +63,10 @@ class TrainSpec:
                 raise ValueError(f"expected a positive integer for {name}, found {value!r}")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"expected a non-negative integer for seed, found {self.seed!r}")
-        if not isinstance(self.late_every, int) or not 0 <= self.late_every * LATE <= self.steps:
+        if not isinstance(self.late_every, int) or not 0 <= self.late_every * N_SNAPSHOTS <= self.steps:
             raise ValueError(
-                f"expected late_every in 0..{self.steps // LATE} for {self.steps} steps, found {self.late_every!r}"
+                f"expected late_every in 0..{self.steps // N_SNAPSHOTS} for {self.steps} steps, "
+                f"found {self.late_every!r}"
             )
         if self.batch_size % self.processes:
             raise ValueError(f"expected a batch size divisible by {self.processes} processes, found {self.batch_size}")
@@ -73,21 +75,20 @@ class TrainSpec:
         check_hparams(self.entry, self.hparams)
 
     @property
-    def late(self) -> list[int]:
+    def final_snapshots(self) -> list[int]:
         """Iterations before the end whose weights are kept."""
-        return [self.steps - k * self.late_every for k in range(LATE - 1, 0, -1)] if self.late_every else []
+        return [self.steps - k * self.late_every for k in range(N_SNAPSHOTS - 1, 0, -1)] if self.late_every else []
 
-    @property
-    def text(self) -> str:
-        return canonical(asdict(self))
+    def to_json(self) -> str:
+        return canonical_json(asdict(self))
 
     @property
     def hash(self) -> str:
-        return digest(self.text)
+        return text_hash(self.to_json())
 
     @classmethod
-    def parse(cls, text: str) -> "TrainSpec":
-        """From `text`; ValueError when a key is unknown or missing."""
+    def from_json(cls, text: str) -> "TrainSpec":
+        """From `to_json`; ValueError when a key is unknown or missing."""
         try:
             fields = json.loads(text)
             return cls(**{**fields, "image_shape": tuple(fields["image_shape"])})
@@ -97,7 +98,7 @@ class TrainSpec:
 
 def run_id(spec: TrainSpec, code: str, data: str) -> str:
     """Identity of a run: the same spec, by the same code, on the same data."""
-    return digest(spec.hash, code, data)
+    return text_hash(spec.hash, code, data)
 
 
 def hparam_defaults(entry: str) -> dict[str, tuple[str, Any]]:

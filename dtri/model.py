@@ -1,4 +1,4 @@
-"""The contract of every system: up to three corners, and one step that moves them.
+"""The contract of every system: up to three maps, and one step that moves them.
 
 A subclass defines the maps it has; a capability is the presence of a map:
 
@@ -115,6 +115,6 @@ class Model(nn.Module, ABC):
         torch.clear_autocast_cache()  # of weights as they were before this step
 
 
-def has(model: Model, corner: str) -> bool:
+def has(model: Model, map_name: str) -> bool:
     """Whether the model defines the map `generate`, `infer`, `energy` or `sample`."""
-    return callable(getattr(model, corner, None))
+    return callable(getattr(model, map_name, None))

@@ -23,11 +23,12 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from dtri import checkpoint, experiment
-from dtri.data import store
+from dtri import experiment
+from dtri.data import saving
 from dtri.experiment import TrainSpec, build
-from dtri.files import read_sealed, write_sealed
-from dtri.report import records
+from dtri.files import digest
+from dtri.sealed import read_sealed, write_sealed
+from dtri.weights import save_weights
 from tests.toys import noise_images
 from tests.training import settings_restored
 from workflow import configuration, plan
@@ -35,13 +36,13 @@ from workflow.commands.cli import run
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = TrainSpec("noise", "vae", "baselines.vae:VAE", (1, 28, 28), {"width": 0.05}, 2, 8, 0)
-FIELDS = json.loads(SPEC.text)
+FIELDS = json.loads(SPEC.to_json())
 
 
 def save_noise(folder: Path, image_shape: tuple[int, int, int] = (1, 28, 28)) -> None:
     splits = {"train": noise_images(16, image_shape), "test": noise_images(12, image_shape)}
     indices = {name: np.arange(len(images)) for name, images in splits.items()}
-    store.save(store.Arrays(splits, indices, {}, None, "noise"), folder, folder.name)
+    saving.save(saving.Arrays(splits, indices, {}, None, "noise"), folder, folder.name)
 
 
 def weights(spec: TrainSpec) -> dict[str, torch.Tensor]:
@@ -58,8 +59,8 @@ def furnish(folder: Path) -> Path:
     np.save(folder / "untrainable" / "train.npy", noise_images(16, (1, 28, 28))[:0])
     meta = read_sealed(folder / "noise" / "meta.json", "a meta")
     meta["sizes"]["train"] = 0
-    meta["sha256"]["train.npy"] = store.digest(folder / "untrainable" / "train.npy", "sha256")
-    meta["content"] = hashlib.sha256(experiment.canonical(sorted(meta["sha256"].items())).encode()).hexdigest()
+    meta["sha256"]["train.npy"] = digest(folder / "untrainable" / "train.npy", "sha256")
+    meta["content"] = hashlib.sha256(experiment.canonical_json(sorted(meta["sha256"].items())).encode()).hexdigest()
     write_sealed(folder / "untrainable" / "meta.json", meta)
 
     shutil.copytree(folder / "noise", folder / "half")
@@ -68,24 +69,24 @@ def furnish(folder: Path) -> Path:
     shutil.copytree(folder / "noise", folder / "unread")
     (folder / "unread" / "meta.json").write_text('{"name": ')
 
-    checkpoint.save_weights(folder / "vae.safetensors", weights(SPEC), SPEC)
+    save_weights(folder / "vae.safetensors", weights(SPEC), SPEC)
     dcgan = replace(SPEC, model="dcgan", entry="baselines.dcgan:DCGAN")
-    checkpoint.save_weights(folder / "dcgan.safetensors", weights(dcgan), dcgan)
-    checkpoint.save_weights(folder / "mixed.safetensors", weights(dcgan), SPEC)
-    checkpoint.save_weights(folder / "wide.safetensors", weights(replace(SPEC, hparams={"width": 0.1})), SPEC)
+    save_weights(folder / "dcgan.safetensors", weights(dcgan), dcgan)
+    save_weights(folder / "mixed.safetensors", weights(dcgan), SPEC)
+    save_weights(folder / "wide.safetensors", weights(replace(SPEC, hparams={"width": 0.1})), SPEC)
     broken = {name: tensor / 0 if tensor.is_floating_point() else tensor for name, tensor in weights(SPEC).items()}
-    checkpoint.save_weights(folder / "broken.safetensors", broken, SPEC)
+    save_weights(folder / "broken.safetensors", broken, SPEC)
     coopnet = replace(SPEC, model="coopnet", entry="baselines.coopnet:CoopNet")
-    checkpoint.save_weights(folder / "coopnet.safetensors", weights(coopnet), coopnet)
+    save_weights(folder / "coopnet.safetensors", weights(coopnet), coopnet)
     igebm = replace(SPEC, model="igebm", entry="baselines.igebm:IGEBM")
-    checkpoint.save_weights(folder / "igebm.safetensors", weights(igebm), igebm)
+    save_weights(folder / "igebm.safetensors", weights(igebm), igebm)
     safetensors.torch.save_file(weights(SPEC), folder / "nameless.safetensors")
     whole = (folder / "vae.safetensors").read_bytes()
     (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     torch.save(weights(SPEC), folder / "pickle.safetensors")
     (folder / "empty.safetensors").touch()
     (folder / "flipped.safetensors").write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
-    records.write_sealed(folder / "edited.json", {"status": "done", "seed": 0})
+    write_sealed(folder / "edited.json", {"status": "done", "seed": 0})
     (folder / "edited.json").write_text((folder / "edited.json").read_text().replace('"seed": 0', '"seed": 1'))
     shutil.copytree(folder / "noise", folder / "flipped")
     pixels = (folder / "noise" / "train.npy").read_bytes()

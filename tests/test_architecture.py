@@ -16,9 +16,12 @@ from workflow.fingerprint import ROOMS, closure, imports, path_of
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = ("dtri.finite", "dtri.images", "dtri.seeding")
 PARTS = (*LEAVES, "dtri.networks", "dtri.objectives", "dtri.sampling")
-MACHINERY = tuple(
-    f"dtri.{name}" for name in ("engine", "recording", "distributed", "checkpoint", "experiment", "device", "slots")
+MACHINERY = (
+    *("dtri.engine", "dtri.batches", "dtri.ema", "dtri.stepper", "dtri.recording", "dtri.progress"),
+    *("dtri.distributed", "dtri.process_group", "dtri.checkpoint", "dtri.snapshots", "dtri.weights"),
+    *("dtri.experiment", "dtri.device", "dtri.slots"),
 )
+FILES_ROOM = ("dtri.files", "dtri.messages", "dtri.sealed", "dtri.arrays")
 MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 
@@ -37,15 +40,17 @@ MAY_IMPORT = {
     "dtri.model": PARTS,
     "dtri.models": METHOD,
     "baselines": METHOD,
+    **dict.fromkeys(FILES_ROOM, FILES_ROOM),
     "dtri.files": (),
+    "dtri.messages": (),
     **dict.fromkeys(MACHINERY, (*LEAVES, *MACHINERY, "dtri.model", "dtri.files")),
-    "dtri.corners": (*PARTS, "dtri.model"),
-    "dtri.anomaly": (*PARTS, "dtri.model", "dtri.corners"),
-    "dtri.trained": (*PARTS, "dtri.model", "dtri.corners", "dtri.experiment", "dtri.checkpoint"),
-    "dtri.data": (*LEAVES, "dtri.data", "dtri.files"),
-    "dtri.metrics": (*LEAVES, "dtri.metrics", "dtri.files"),
+    "dtri.evaluation": (*PARTS, "dtri.model"),
+    "dtri.anomaly": (*PARTS, "dtri.model", "dtri.evaluation"),
+    "dtri.trained": (*PARTS, "dtri.model", "dtri.evaluation", "dtri.experiment", "dtri.weights"),
+    "dtri.data": (*LEAVES, "dtri.data", *FILES_ROOM),
+    "dtri.metrics": (*LEAVES, "dtri.metrics", *FILES_ROOM),
     "dtri.landscape": (*PARTS, "dtri.model", "dtri.landscape"),
-    "dtri.report": ("dtri.report", "dtri.files"),
+    "dtri.report": ("dtri.report", *FILES_ROOM),
     "workflow.fingerprint": (),
     "workflow.configuration": (
         *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells"),
@@ -53,9 +58,15 @@ MAY_IMPORT = {
     ),
     "workflow.plan": ("dtri.experiment", "dtri.report.cells", "workflow.configuration", "workflow.fingerprint"),
     "workflow.status": (
-        *("dtri.experiment", "dtri.files", "dtri.report.cells", "dtri.report.records", "dtri.report.tidy"),
+        *("dtri.experiment", "dtri.sealed", "dtri.report.cells", "dtri.report.records", "dtri.report.tidy"),
         *("workflow.configuration", "workflow.plan"),
     ),
+    "workflow.costs": ("dtri.experiment", "dtri.sealed", "workflow.plan"),
+    "workflow.reasons": (
+        *("dtri.sealed", "workflow.fingerprint", "workflow.plan", "workflow.status"),
+        "workflow.commands.provenance",
+    ),
+    "workflow.reruns": (),
     "workflow.session": ("workflow.configuration", "workflow.fingerprint"),
     "workflow.params": (
         *("dtri.experiment", "dtri.data.rawfiles"),
@@ -65,7 +76,7 @@ MAY_IMPORT = {
     "workflow.clock": (),
     "workflow.forkserver": (),
     "workflow.tables": ("dtri.report.cells",),
-    "workflow.figures": ("dtri.report", "workflow.tables"),
+    "workflow.figures": ("dtri.report", "dtri.arrays", "workflow.tables"),
     "workflow.commands": ("dtri", "workflow.commands"),
     **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},
     "bench": ("dtri", "baselines", "bench", "workflow.configuration", "workflow.plan", "workflow.commands.cli"),
@@ -173,7 +184,7 @@ def test_no_job_reaches_the_plan_or_a_method(job: str) -> None:
 
 def test_training_reaches_no_measurement() -> None:
     reached = closure(["workflow.commands.train"])
-    rooms = ("dtri.metrics", "dtri.corners", "dtri.trained", "dtri.anomaly", "dtri.landscape")
+    rooms = ("dtri.metrics", "dtri.evaluation", "dtri.trained", "dtri.anomaly", "dtri.landscape")
     assert [module for module in reached if any(inside(module, room) for room in rooms)] == []
 
 
@@ -210,6 +221,7 @@ def test_the_device_module_alone_asks_for_gpus(module: str) -> None:
 
 
 BY_NAME = {
+    "dtri.distributed",  # the code of several processes
     "dtri.experiment",
     "workflow.plan",
     "workflow.params",

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from baselines.bigan import BiGAN, Hparams
-from dtri import anomaly, corners
+from dtri import anomaly, evaluation
 from tests.toys import image_batch, noise_images
 
 SHAPE = (1, 28, 28)
@@ -69,7 +69,7 @@ def test_score_rises_where_the_critic_disbelieves():
 
 def test_every_score_becomes_a_column(monkeypatch):
     model, stored = build(), noise_images(7, SHAPE)
-    monkeypatch.setattr(corners, "at_once", lambda _: 3)
+    monkeypatch.setattr(evaluation, "eval_batch_size", lambda _: 3)
     columns = anomaly.scores(model, stored)
     assert set(columns) == {"energy", "sse", "fm", "sigma_paper", "l1", "cross_entropy"}
     x = torch.from_numpy(stored).float() / 127.5 - 1

@@ -10,6 +10,8 @@ import torch
 
 from dtri import checkpoint, experiment
 from dtri.experiment import TrainSpec
+from dtri.trained import load_model
+from dtri.weights import replace_file, save_weights, tensors_hash
 from tests.toys import same
 
 SPEC = TrainSpec("noise", "toy", "tests.toys:Toy", (1, 4, 4), {"bad_step": 3}, steps=5, batch_size=2, seed=0)
@@ -26,7 +28,7 @@ def test_state_round_trip(tmp_path):
         "run_id": "a",
         "t": 7,
         "curve": [{"step": 3, "loss": 0.1}],
-        "good": ({"w": torch.randn(2)}, 3),
+        "last_finite": ({"w": torch.randn(2)}, 3),
         "model": model.state_dict(),
         "optimizers": {name: optimizer.state_dict() for name, optimizer in model.optimizers.items()},
     }
@@ -135,7 +137,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        checkpoint.replace_file(path, write)
+        replace_file(path, write)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -156,7 +158,7 @@ def test_a_full_disk_is_one_error_that_names_the_file(write, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, before[1]))  # stands for a disk without space
     try:
         with pytest.raises(OSError, match=rf"expected to write {path}, found: .* bytes free on that disk\)"):
-            checkpoint.replace_file(path, write)
+            replace_file(path, write)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.read_text() == "old"
@@ -165,21 +167,21 @@ def test_a_full_disk_is_one_error_that_names_the_file(write, tmp_path):
 
 def test_leftovers_of_a_killed_write_are_replaced(tmp_path):
     (tmp_path / ".file.0a1b2c3d.partial").write_text("half of it, from a killed process, and rather long")
-    checkpoint.replace_file(tmp_path / "file", lambda temporary: temporary.write_text("new"))
+    replace_file(tmp_path / "file", lambda temporary: temporary.write_text("new"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "new"
 
 
 def test_files_are_readable_by_others(tmp_path):
-    checkpoint.save_weights(tmp_path / "model.safetensors", toy().state_dict(), SPEC)
+    save_weights(tmp_path / "model.safetensors", toy().state_dict(), SPEC)
     checkpoint.save_state(tmp_path / "state.pt", {"run_id": "a"})
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o644}
 
 
 def test_weights_round_trip(tmp_path):
     model = toy()
-    checkpoint.save_weights(tmp_path / "model.safetensors", model.state_dict(), SPEC)
-    loaded, spec = checkpoint.load_model(tmp_path / "model.safetensors")
+    save_weights(tmp_path / "model.safetensors", model.state_dict(), SPEC)
+    loaded, spec = load_model(tmp_path / "model.safetensors")
     assert spec == SPEC
     assert loaded.h.bad_step == 3
     assert same(dict(loaded.state_dict()), dict(model.state_dict()))
@@ -192,7 +194,7 @@ def test_equal_weights_are_equal_bytes(tmp_path):
     weights = toy().state_dict()
     contents = set()
     for i in range(20):
-        checkpoint.save_weights(tmp_path / f"{i}", weights, SPEC)
+        save_weights(tmp_path / f"{i}", weights, SPEC)
         contents.add((tmp_path / f"{i}").read_bytes())
     assert len(contents) == 1
     with safetensors.safe_open(tmp_path / "0", "pt") as file:
@@ -202,12 +204,12 @@ def test_equal_weights_are_equal_bytes(tmp_path):
 
 def test_one_changed_bit_of_the_weights_is_noticed(tmp_path):
     path = tmp_path / "model.safetensors"
-    checkpoint.save_weights(path, toy().state_dict(), SPEC)
+    save_weights(path, toy().state_dict(), SPEC)
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"expected weights with sha256 \w+ in {path}, found \w+; delete it"):
-        checkpoint.load_model(path)
+        load_model(path)
 
 
 def test_the_hash_of_weights_knows_names_types_and_shapes():
@@ -220,25 +222,23 @@ def test_the_hash_of_weights_knows_names_types_and_shapes():
         {"a": tensor[:2], "b": tensor[2:]},
         {"a": tensor[0]},
     ]
-    assert len({checkpoint.tensors_hash(tensors) for tensors in alike}) == len(alike)
-    assert checkpoint.tensors_hash({"a": tensor, "b": tensor[0]}) == checkpoint.tensors_hash(
-        {"b": tensor[0].clone(), "a": tensor.clone()}
-    )
+    assert len({tensors_hash(tensors) for tensors in alike}) == len(alike)
+    assert tensors_hash({"a": tensor, "b": tensor[0]}) == tensors_hash({"b": tensor[0].clone(), "a": tensor.clone()})
 
 
 def test_weights_that_do_not_load(tmp_path):
     path = tmp_path / "model.safetensors"
     with pytest.raises(FileNotFoundError, match=r"expected trained weights in .*model.safetensors"):
-        checkpoint.load_model(path)
+        load_model(path)
     path.write_bytes(b"not safetensors at all")
     with pytest.raises(ValueError, match=r"expected a safetensors file in .*model.safetensors"):
-        checkpoint.load_model(path)
+        load_model(path)
     safetensors.torch.save_file({"w": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="expected a training spec in the header"):
-        checkpoint.load_model(path)
-    checkpoint.save_weights(path, {"average": torch.zeros(()), "weight": torch.zeros(1, 5, 4)}, SPEC)
+        load_model(path)
+    save_weights(path, {"average": torch.zeros(()), "weight": torch.zeros(1, 5, 4)}, SPEC)
     with pytest.raises(ValueError, match=r"weight of shape \(1, 4, 4\), found \(1, 5, 4\)"):
-        checkpoint.load_model(path)
-    checkpoint.save_weights(path, {"average": torch.zeros(())}, SPEC)
+        load_model(path)
+    save_weights(path, {"average": torch.zeros(())}, SPEC)
     with pytest.raises(ValueError, match="found absent"):
-        checkpoint.load_model(path)
+        load_model(path)

@@ -12,9 +12,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dtri import checkpoint, corners, engine, experiment, images
+from dtri import engine, evaluation, experiment, images
+from dtri.batches import Batches
 from dtri.experiment import TrainSpec
 from dtri.model import Model, has
+from dtri.trained import load_model
+from dtri.weights import save_weights
 from tests.toys import noise_images, same, stopping_after
 from workflow import configuration
 
@@ -45,8 +48,8 @@ def build(name: str, shape: tuple[int, int, int], seed: int = 0) -> Model:
     return model
 
 
-def stored_batches(shape: tuple[int, int, int]) -> engine.Batches:
-    return engine.Batches(noise_images(20, shape), BATCH, seed=0, device=CPU)
+def stored_batches(shape: tuple[int, int, int]) -> Batches:
+    return Batches(noise_images(20, shape), BATCH, seed=0, device=CPU)
 
 
 def batches(shape: tuple[int, int, int]) -> Callable[[int], torch.Tensor]:
@@ -164,7 +167,7 @@ def test_maps(name, shape):
     """The maps that exist have the shapes and ranges of the contract, in evaluation mode and deterministically."""
     model = build(name, shape).eval()
     assert model.image_shape == shape
-    assert any(has(model, corner) for corner in ("generate", "infer", "energy"))
+    assert any(has(model, map_name) for map_name in ("generate", "infer", "energy"))
     assert has(model, "sample") == hasattr(model, "sampler")
     x, z = batches(shape)(0), torch.randn(BATCH, model.z_dim)
     with torch.no_grad():
@@ -179,8 +182,8 @@ def test_maps(name, shape):
             assert torch.equal(first, second)
             assert not torch.equal(first, other)
         if has(model, "generate") or has(model, "sample"):
-            assert corners.sample(model, 5, seed=1).dtype == np.uint8
-            assert np.array_equal(corners.sample(model, 5, seed=1), corners.sample(model, 5, seed=1))
+            assert evaluation.sample(model, 5, seed=1).dtype == np.uint8
+            assert np.array_equal(evaluation.sample(model, 5, seed=1), evaluation.sample(model, 5, seed=1))
         if has(model, "infer"):
             assert model.infer(x).shape == (BATCH, model.z_dim)
             assert torch.equal(model.infer(x), model.infer(x))
@@ -198,12 +201,12 @@ def test_maps(name, shape):
 @every_model
 def test_missing_map_is_an_error(name):
     model = build(name, SHAPES[0])
-    for corner in ("generate", "infer", "energy", "sample"):
-        if has(model, corner):
-            corners.require(model, corner)
+    for map_name in ("generate", "infer", "energy", "sample"):
+        if has(model, map_name):
+            evaluation.require(model, map_name)
         else:
-            with pytest.raises(ValueError, match=f"expected a model with the map '{corner}'"):
-                corners.require(model, corner)
+            with pytest.raises(ValueError, match=f"expected a model with the map '{map_name}'"):
+                evaluation.require(model, map_name)
 
 
 @every_model
@@ -276,16 +279,16 @@ def test_interrupted_equals_uninterrupted(name, shape, tmp_path):
     assert same(whole.weights, parts.weights)
     assert whole.curve == parts.curve
     states = [torch.load(tmp_path / folder / "state.pt", weights_only=True) for folder in ("whole", "parts")]
-    for key in ("t", "model", "memory", "optimizers", "curve", "sums", "count"):
+    for key in ("t", "model", "buffers", "optimizers", "curve", "sums", "count"):
         assert same(states[0][key], states[1][key]), key
 
     trained = build(name, shape, seed=9).to(memory_format=torch.channels_last)  # as when loaded
     trained.load_state_dict(whole.weights)
-    checkpoint.save_weights(tmp_path / "model.safetensors", whole.weights, chosen)
-    loaded, found = checkpoint.load_model(tmp_path / "model.safetensors")
+    save_weights(tmp_path / "model.safetensors", whole.weights, chosen)
+    loaded, found = load_model(tmp_path / "model.safetensors")
     assert found == chosen
     if not has(trained, "generate") and not has(trained, "sample"):
         return
     if has(trained, "sample"):
         loaded.sampler = trained.sampler
-    assert np.array_equal(corners.sample(trained.eval(), 7, seed=2), corners.sample(loaded, 7, seed=2))
+    assert np.array_equal(evaluation.sample(trained.eval(), 7, seed=2), evaluation.sample(loaded, 7, seed=2))

@@ -6,7 +6,7 @@ import torch
 
 from baselines import coopnet
 from baselines.coopnet import CoopNet, Hparams
-from dtri import corners, experiment, images
+from dtri import evaluation, experiment, images
 from dtri.networks.descriptor import Descriptor
 from tests.toys import bright, still
 
@@ -107,11 +107,11 @@ def test_the_generator_follows_the_revision(monkeypatch):
 
 def test_samples_are_revised_as_the_sampler_says():
     model = loud(build()).eval()
-    plain = corners.decode(model, corners.latents(6, 10, 5))
-    revised = corners.sample(model, 6, 5)
+    plain = evaluation.decode(model, evaluation.latents(6, 10, 5))
+    revised = evaluation.sample(model, 6, 5)
     experiment.set_sampler(model, ENTRY, {"steps": 0})
-    assert np.array_equal(corners.sample(model, 6, 5), plain)
+    assert np.array_equal(evaluation.sample(model, 6, 5), plain)
     experiment.set_sampler(model, ENTRY, {"steps": 40})
-    longer = corners.sample(model, 6, 5)
+    longer = evaluation.sample(model, 6, 5)
     moved, moved_longer = (np.abs(samples.astype(int) - plain).mean() for samples in (revised, longer))
     assert 0 < moved < moved_longer

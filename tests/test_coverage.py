@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench import coverage
-from dtri.data import digits, store
+from dtri.data import digits, saving
 
 
 class Perfect:
@@ -35,7 +35,7 @@ def test_a_perfect_model_has_no_distance():
 
 
 def test_the_command(tmp_path: Path, capsys):
-    store.save(digits.prepare(tmp_path, (1, 32, 32), {}, 0), tmp_path / "digits", "digits")
+    saving.save(digits.prepare(tmp_path, (1, 32, 32), {}, 0), tmp_path / "digits", "digits")
     small = '{"z_dim": 4, "width": 0.05, "fade_kimg": 0.05, "stable_kimg": 0.1}'
     assert coverage.main([small, "--data", str(tmp_path / "digits"), "--at", "2", "4"]) == 0
     out = capsys.readouterr().out
@@ -44,6 +44,6 @@ def test_the_command(tmp_path: Path, capsys):
 
 
 def test_images_of_another_size_are_refused(tmp_path: Path):
-    store.save(digits.prepare(tmp_path, (1, 28, 28), {}, 0), tmp_path / "digits", "digits")
+    saving.save(digits.prepare(tmp_path, (1, 28, 28), {}, 0), tmp_path / "digits", "digits")
     with pytest.raises(ValueError, match="a side that 8 divides"):
         coverage.main(["{}", "--data", str(tmp_path / "digits")])

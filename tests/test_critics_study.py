@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import critics
-from dtri.data import digits, store
+from dtri.data import digits, saving
 from dtri.networks.additive_critic import AdditiveCritic
 from dtri.networks.joint_critic import JointCritic
 from tests.toys import image_batch
@@ -70,7 +70,7 @@ def test_numbers_of_a_perfect_model():
 
 def test_the_command(tmp_path: Path):
     """A run is not repeated; the figure shows what the table lists."""
-    store.save(digits.prepare(tmp_path, SHAPE, {}, 0), tmp_path / "digits", "digits")
+    saving.save(digits.prepare(tmp_path, SHAPE, {}, 0), tmp_path / "digits", "digits")
     words = ["--data", str(tmp_path / "digits"), "--to", str(tmp_path / "to"), "--steps", "1", "--z-dim", "4"]
     words += ["--only", "ali, as it is", "--seeds"]
     for seeds in (["0"], ["0", "1"]):

@@ -17,7 +17,18 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from dtri.data import celeba_hq, cifar10, download, image_folder, imagenet32_chrabaszcz, mnist, rawfiles, store, svhn
+from dtri.data import (
+    celeba_hq,
+    cifar10,
+    download,
+    image_folder,
+    imagenet32_chrabaszcz,
+    mnist,
+    rawfiles,
+    saving,
+    store,
+    svhn,
+)
 from tests import test_data, test_image_sets, test_large_sets
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -195,7 +206,7 @@ def test_index_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["meta.json", "train.npy", "index.npz"])
 def test_prepared_datasets(name: str, tmp_path: Path) -> None:
-    store.save(test_data.arrays(), tmp_path, "small")
+    saving.save(test_data.arrays(), tmp_path, "small")
 
     def read() -> None:
         dataset = store.load(tmp_path)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtri.data import cifar10, digits, holdout, image_folder, mnist, photos, store, uniform
+from dtri.data import cifar10, digits, holdout, image_folder, mnist, photos, saving, store, uniform
 from workflow.commands import prepare
 from workflow.commands.cli import run
 
@@ -21,7 +21,7 @@ REAL = Path(__file__).parents[1].parent / "shared" / "data"
 SHAPE = (3, 8, 8)
 
 
-def arrays(n: int = 6, shape: tuple[int, int, int] = SHAPE, **changes) -> store.Arrays:
+def arrays(n: int = 6, shape: tuple[int, int, int] = SHAPE, **changes) -> saving.Arrays:
     """A small labelled dataset of two splits."""
     images = np.random.RandomState(0).randint(0, 256, (2 * n, *shape)).astype(np.uint8)
     parts = {"train": np.arange(n, dtype=np.int64), "test": np.arange(n, 2 * n, dtype=np.int64)}
@@ -33,7 +33,7 @@ def arrays(n: int = 6, shape: tuple[int, int, int] = SHAPE, **changes) -> store.
         "description": "small",
         "source": {"module": "tests"},
     }
-    return store.Arrays(**(fields | changes))
+    return saving.Arrays(**(fields | changes))
 
 
 def png(colour: tuple[int, int, int] | int = (10, 20, 30), size: tuple[int, int] = (8, 8)) -> bytes:
@@ -77,8 +77,8 @@ def two_classes(n: int = 4) -> dict[str, bytes]:
 
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     expected = arrays()
-    meta = store.save(expected, tmp_path / "set", "small")
-    dataset = store.verify(tmp_path / "set")
+    meta = saving.save(expected, tmp_path / "set", "small")
+    dataset = saving.verify(tmp_path / "set")
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == [
         "index.npz",
         "meta.json",
@@ -95,36 +95,36 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
 
 
 def test_the_same_arrays_give_the_same_bytes_and_others_another_hash(tmp_path: Path) -> None:
-    first = store.save(arrays(), tmp_path / "a", "small")
-    store.save(arrays(), tmp_path / "b", "small")
+    first = saving.save(arrays(), tmp_path / "a", "small")
+    saving.save(arrays(), tmp_path / "b", "small")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     with zipfile.ZipFile(tmp_path / "a" / "index.npz") as file:
         assert {member.date_time for member in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     changed = arrays()
     changed.splits["test"][0, 0, 0, 0] ^= 1
-    assert store.save(changed, tmp_path / "c", "small")["content"] != first["content"]
+    assert saving.save(changed, tmp_path / "c", "small")["content"] != first["content"]
 
 
 def test_saving_again_removes_a_split_that_is_gone(tmp_path: Path) -> None:
-    store.save(arrays(), tmp_path, "small")
+    saving.save(arrays(), tmp_path, "small")
     full = arrays()
     test_only = {name: {"test": getattr(full, name)["test"]} for name in ("splits", "indices", "labels")}
-    store.save(arrays(**test_only), tmp_path, "small")
+    saving.save(arrays(**test_only), tmp_path, "small")
     assert not (tmp_path / "train.npy").exists()
     with pytest.raises(ValueError, match=r"unknown split 'train' of small \(known: test;"):
         store.load(tmp_path).images("train")
 
 
 def test_an_interrupted_save_leaves_no_dataset_and_no_debris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.save(arrays(), tmp_path, "small")
+    saving.save(arrays(), tmp_path, "small")
 
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store.np, "savez", interrupt)
+    monkeypatch.setattr(saving.np, "savez", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        store.save(arrays(), tmp_path, "small")
+        saving.save(arrays(), tmp_path, "small")
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
     with pytest.raises(FileNotFoundError, match=r"expected a prepared dataset in .*, found no meta\.json there"):
         store.load(tmp_path)
@@ -132,19 +132,19 @@ def test_an_interrupted_save_leaves_no_dataset_and_no_debris(tmp_path: Path, mon
 
 @pytest.mark.parametrize("file", ["train.npy", "index.npz"])
 def test_verify_names_a_changed_file(tmp_path: Path, file: str) -> None:
-    store.save(arrays(), tmp_path, "small")
+    saving.save(arrays(), tmp_path, "small")
     content = bytearray((tmp_path / file).read_bytes())
     content[-1] ^= 1
     (tmp_path / file).write_bytes(content)
     with pytest.raises(ValueError, match=rf"expected sha256 \w+, found \w+ \(.*{file}\)"):
-        store.verify(tmp_path)
+        saving.verify(tmp_path)
     (tmp_path / file).unlink()
     with pytest.raises(ValueError, match=rf"expected .*{file} with sha256 \w+, found no such file"):
-        store.verify(tmp_path)
+        saving.verify(tmp_path)
 
 
 def test_a_truncated_array_is_named(tmp_path: Path) -> None:
-    store.save(arrays(), tmp_path, "small")
+    saving.save(arrays(), tmp_path, "small")
     path = tmp_path / "train.npy"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ValueError, match=r"expected a complete array in .*train\.npy"):
@@ -162,7 +162,7 @@ def test_meta_that_is_not_ours_is_named(tmp_path: Path) -> None:
 
 def test_labels_that_do_not_exist_are_refused(tmp_path: Path) -> None:
     full = arrays()
-    store.save(arrays(labels={"test": full.labels["test"]}), tmp_path, "small")
+    saving.save(arrays(labels={"test": full.labels["test"]}), tmp_path, "small")
     with pytest.raises(ValueError, match="expected labels of small 'train', found those of test"):
         store.load(tmp_path).labels("train")
 
@@ -184,7 +184,7 @@ def test_labels_that_do_not_exist_are_refused(tmp_path: Path) -> None:
 )
 def test_arrays_that_are_no_dataset_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        store.save(arrays(**changes), tmp_path / "set", "small")
+        saving.save(arrays(**changes), tmp_path / "set", "small")
     assert not (tmp_path / "set").exists()
 
 
@@ -192,7 +192,7 @@ def test_splits_of_different_shape_are_refused(tmp_path: Path) -> None:
     full = arrays()
     odd = full.splits | {"test": np.zeros((6, 3, 9, 8), np.uint8)}
     with pytest.raises(ValueError, match="expected one image shape in all splits of small"):
-        store.save(arrays(splits=odd), tmp_path, "small")
+        saving.save(arrays(splits=odd), tmp_path, "small")
 
 
 # Datasets that need no file
@@ -676,8 +676,8 @@ def test_real_textures_are_read(tmp_path: Path) -> None:
 def small_source(folder: Path, n: int = 100) -> store.Dataset:
     """n images in train, n / 4 in test; an image holds its position in the pool, its label is that mod 5."""
     parts = {"train": np.arange(n), "test": np.arange(n, n + n // 4)}
-    store.save(
-        store.Arrays(
+    saving.save(
+        saving.Arrays(
             splits={
                 split: np.broadcast_to(p[:, None, None, None], (len(p), 1, 2, 2)).astype(np.uint8)
                 for split, p in parts.items()
@@ -720,7 +720,7 @@ def test_a_holdout_of_a_digit_that_is_not_there_is_refused(tmp_path: Path) -> No
     with pytest.raises(ValueError, match=r"expected a digit of positions \(labels 0, 1, 2, 3, 4\), found 7"):
         holdout.prepare_holdout(small_source(tmp_path), 7)
     full = arrays()
-    store.save(arrays(labels={}), tmp_path / "bare", "bare")
+    saving.save(arrays(labels={}), tmp_path / "bare", "bare")
     assert full.labels
     with pytest.raises(ValueError, match="expected labels of bare 'train', found those of no split"):
         holdout.prepare_holdout(store.load(tmp_path / "bare"), 1)
@@ -760,13 +760,13 @@ def command(tmp_path: Path, **changes: str) -> list[str]:
 
 def test_the_command_prepares_a_dataset_and_its_holdout(tmp_path: Path) -> None:
     assert prepare.main(command(tmp_path)) == 0
-    assert store.verify(tmp_path / "out").meta["sizes"] == {"test": 5}
+    assert saving.verify(tmp_path / "out").meta["sizes"] == {"test": 5}
     small_source(tmp_path / "source")
     out = tmp_path / "held"
     assert (
         prepare.main(["--holdout-of", str(tmp_path / "source"), "--digit", "2", "--name", "h2", "--out", str(out)]) == 0
     )
-    dataset = store.verify(out)
+    dataset = saving.verify(out)
     assert dataset.meta["sizes"] == {"train": 80, "test": 45, "test_leaky": 45}
     assert dataset.meta["source"]["of_content"] == store.load(tmp_path / "source").content
     assert json.loads((out / "meta.json").read_text())["n_classes"] is None

@@ -41,18 +41,18 @@ def settings():
 @pytest.mark.parametrize("available", [True, False])
 def test_choose(available, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-    assert device.choose("cpu") == CPU
-    assert device.choose("auto") == (CUDA if available else CPU)
+    assert device.choose_device("cpu") == CPU
+    assert device.choose_device("auto") == (CUDA if available else CPU)
     if available:
-        assert device.choose("gpu") == CUDA
+        assert device.choose_device("gpu") == CUDA
     else:
         with pytest.raises(ValueError, match="expected a GPU"):
-            device.choose("gpu")
+            device.choose_device("gpu")
 
 
 def test_choose_unknown():
     with pytest.raises(ValueError, match="expected device auto, cpu or gpu, found 'tpu'"):
-        device.choose("tpu")
+        device.choose_device("tpu")
 
 
 def gpus(*indices: int) -> list[torch.device]:
@@ -60,22 +60,22 @@ def gpus(*indices: int) -> list[torch.device]:
 
 
 def test_each_slot_has_its_own_gpu(two_gpus):
-    with device.gpu_slot(CUDA) as first, device.gpu_slot(CUDA) as second:
+    with device.hold_gpu(CUDA) as first, device.hold_gpu(CUDA) as second:
         assert [first, second] == gpus(0, 1)
 
 
 def test_several_runs_share_a_gpu_when_asked_to(two_gpus, monkeypatch):
     monkeypatch.setenv("DTRI_RUNS_PER_GPU", "2")
     with ExitStack() as held:
-        assert [held.enter_context(device.gpu_slot(CUDA)) for _ in range(4)] == gpus(0, 1, 0, 1)
+        assert [held.enter_context(device.hold_gpu(CUDA)) for _ in range(4)] == gpus(0, 1, 0, 1)
 
 
 def test_one_run_holds_several_gpus(two_gpus):
-    with device.gpu_slots(CUDA, 2) as held:
+    with device.hold_gpus(CUDA, 2) as held:
         assert held == gpus(0, 1)
     with (
         pytest.raises(ValueError, match="expected 3 GPUs for 3 processes of one run, found 2"),
-        device.gpu_slots(CUDA, 3),
+        device.hold_gpus(CUDA, 3),
     ):
         pass
 
@@ -83,20 +83,20 @@ def test_one_run_holds_several_gpus(two_gpus):
 def test_a_failing_job_frees_its_slot(two_gpus, monkeypatch):
     monkeypatch.setattr(device, "_gpus", lambda: range(1))
     for _ in range(2):
-        with pytest.raises(KeyError), device.gpu_slot(CUDA):
+        with pytest.raises(KeyError), device.hold_gpu(CUDA):
             raise KeyError
 
 
 def test_the_cpu_holds_nothing(two_gpus):
-    with device.gpu_slot(CPU) as where, device.gpu_slots(CPU, 3) as several:
-        assert [where, *several] == [CPU] * 4
+    with device.hold_gpu(CPU) as held, device.hold_gpus(CPU, 3) as several:
+        assert [held, *several] == [CPU] * 4
     assert list(two_gpus.iterdir()) == []
 
 
 def test_jobs_within_one_allocation_take_different_gpus(two_gpus, monkeypatch):
     """`salloc --gres=gpu:2`, then local jobs: all have its number, and see both GPUs."""
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    with device.gpu_slot(CUDA) as first, device.gpu_slot(CUDA) as second:
+    with device.hold_gpu(CUDA) as first, device.hold_gpu(CUDA) as second:
         assert [first, second] == gpus(0, 1)
 
 
@@ -106,24 +106,25 @@ def test_jobs_that_a_cluster_isolates_do_not_wait(two_gpus, monkeypatch):
     monkeypatch.setattr(device, "_gpus", lambda: range(1))
     names = iter(("GPU-a", "GPU-b"))
     monkeypatch.setattr(device, "_uuid", lambda gpu: next(names))
-    with device.gpu_slot(CUDA) as first, device.gpu_slot(CUDA) as second:
+    with device.hold_gpu(CUDA) as first, device.hold_gpu(CUDA) as second:
         assert [first, second] == gpus(0, 0)
 
 
 def test_an_evaluation_holds_what_it_was_told_to_use(two_gpus, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(device, "prepare", lambda *_: None)
+    monkeypatch.setattr(device, "set_numerics", lambda *_: None)
     monkeypatch.delenv("DTRI_DEVICE", raising=False)
-    with device.held("auto", 1) as first, device.held("gpu", 1) as second, device.held("cpu", 1) as third:
+    hold = device.hold_device
+    with hold("auto", 1) as first, hold("gpu", 1) as second, hold("cpu", 1) as third:
         assert [first, second, third] == [*gpus(0, 1), CPU]
     monkeypatch.setenv("DTRI_DEVICE", "cpu")
-    with device.held("gpu", 1) as where:
-        assert where == CPU
+    with device.hold_device("gpu", 1) as held:
+        assert held == CPU
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_precision(precision, settings):
-    device.prepare(1, precision)
+    device.set_numerics(1, precision)
     assert torch.get_num_threads() == 1
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.backends.cuda.matmul.allow_tf32 is (precision == "tf32")
@@ -134,13 +135,13 @@ def test_precision(precision, settings):
 
 
 def test_description_names_the_processor():
-    assert device.describe(CPU).startswith("cpu (")
+    assert device.describe_device(CPU).startswith("cpu (")
 
 
 def test_a_job_imports_neither_the_compiler_nor_torchvision():
     """Together they would add as many seconds to every job as torch itself takes."""
     code = (
-        "import sys; import workflow.commands.score; from dtri import device; device.prepare(1, 'fp32'); "
+        "import sys; import workflow.commands.score; from dtri import device; device.set_numerics(1, 'fp32'); "
         "print([name for name in ('torch._dynamo', 'torchvision', 'sklearn', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

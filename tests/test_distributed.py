@@ -1,4 +1,4 @@
-"""One run in two processes (tests/team.py) gives what one process gives with the whole batch; the train command."""
+"""One run in two processes (tests/process_group.py) gives what one gives with the whole batch; the train command."""
 
 import json
 import os
@@ -12,9 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dtri import distributed, engine
+from dtri.batches import Batches
 from dtri.experiment import TrainSpec
-from tests import team, toys, training
+from dtri.process_group import LocalRows, ProcessGroup
+from tests import process_group, toys, training
 from workflow import configuration
 from workflow.commands import train
 
@@ -52,7 +53,7 @@ def finish(process: subprocess.Popen) -> str:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes did."""
     folder = tmp_path_factory.mktemp("two")
-    process = torchrun("tests.team", str(folder))
+    process = torchrun("tests.process_group", str(folder))
     text = finish(process)
     assert process.returncode == 0, text
     return folder
@@ -74,7 +75,7 @@ def same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 def test_every_system_is_trained_as_by_one_process(name: str, two: Path, tmp_path: Path) -> None:
     found, other = outcome(two / name), outcome(two / name, rank=1)
     assert toys.same(found, other)  # both processes end with the same, to the bit
-    one = team.fit(lambda: team.build(name, 1), tmp_path)
+    one = process_group.fit(lambda: process_group.build(name, 1), tmp_path)
     compared = 0 if name in DROPOUT else 1 if name in REPLAY else len(one.curve)
     for row in (*found["curve"], *one.curve):
         row.pop("use_of_z", None)  # a ratio over the rows of each process, logged and not trained on
@@ -84,7 +85,7 @@ def test_every_system_is_trained_as_by_one_process(name: str, two: Path, tmp_pat
 
 
 def test_gradients_are_averaged_before_they_are_clipped(two: Path, tmp_path: Path) -> None:
-    one = team.fit(team.toy("clipped"), tmp_path, steps=30)
+    one = process_group.fit(process_group.toy("clipped"), tmp_path, steps=30)
     found = outcome(two / "clipped")
     assert same_losses(found["curve"], one.curve)
     assert same_weights(found["weights"], one.weights, atol=1e-5)
@@ -92,7 +93,7 @@ def test_gradients_are_averaged_before_they_are_clipped(two: Path, tmp_path: Pat
 
 def test_batch_norm_and_dropout_see_the_whole_batch(two: Path, tmp_path: Path) -> None:
     """Also in the gradient of a gradient, and in the averages that batch norm keeps."""
-    one = team.fit(team.toy("normed"), tmp_path, steps=30)
+    one = process_group.fit(process_group.toy("normed"), tmp_path, steps=30)
     found = outcome(two / "normed")
     assert same_losses(found["curve"], one.curve)
     assert same_weights(found["weights"], one.weights, atol=1e-5)
@@ -110,9 +111,9 @@ def test_a_run_of_two_continues_to_the_same_bytes(two: Path) -> None:
     assert json.loads((two / "interrupted.json").read_text()) == "signal at iteration 7, state saved"
     assert toys.same(outcome(two / "parts"), outcome(two / "clipped"))
     states = [torch.load(two / name / "state.pt", weights_only=True) for name in ("parts", "clipped")]
-    assert toys.same(states[0]["memory"], states[1]["memory"])
-    chains = states[0]["memory"]["replay.chains"]
-    assert chains.shape == (2, 16, *team.SHAPE)
+    assert toys.same(states[0]["buffers"], states[1]["buffers"])
+    chains = states[0]["buffers"]["replay.chains"]
+    assert chains.shape == (2, 16, *process_group.SHAPE)
     assert not torch.equal(chains[0], chains[1])
     events = [json.loads(line)["event"] for line in (two / "parts" / "events.jsonl").read_text().splitlines()]
     assert events == ["start", "saved", "interrupted", "start", "saved", "done"]
@@ -144,7 +145,7 @@ def test_draws_are_rows_of_the_whole() -> None:
         whole = draw(both)
         for rank in range(2):
             torch.manual_seed(0)
-            with distributed.OwnRows(rank, 2, False):
+            with LocalRows(rank, 2, False):
                 own = draw(x)
             assert torch.equal(own, whole[3 * rank : 3 * rank + 3]), name
             assert own.stride() == whole.stride(), name
@@ -154,26 +155,26 @@ def test_draws_without_rows_or_with_a_generator_are_left_alone() -> None:
     torch.manual_seed(0)
     expected = torch.randn(())
     torch.manual_seed(0)
-    with distributed.OwnRows(1, 2, False):
+    with LocalRows(1, 2, False):
         assert torch.equal(torch.randn(()), expected)
         left, right = (torch.randn(4, generator=torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(left, right)
 
 
 def test_draws_whose_rows_cannot_be_told_are_refused() -> None:
-    with distributed.OwnRows(1, 2, False), pytest.raises(ValueError, match="found randint; set processes to 1"):
+    with LocalRows(1, 2, False), pytest.raises(ValueError, match="found randint; set processes to 1"):
         torch.randint(5, (3,))
 
 
 def test_rows_of_batches_make_up_the_whole() -> None:
     stored = toys.noise_images(10, (1, 4, 4))
-    whole = engine.Batches(stored, 6, 0, torch.device("cpu"))
-    teams = [distributed.Team(rank, 2, True) for rank in range(2)]
-    parts = [engine.Batches(stored, 6, 0, torch.device("cpu"), rows=team.rows) for team in teams]
+    whole = Batches(stored, 6, 0, torch.device("cpu"))
+    groups = [ProcessGroup(rank, 2, True) for rank in range(2)]
+    parts = [Batches(stored, 6, 0, torch.device("cpu"), rows=group.rows) for group in groups]
     for t in range(4):
         assert torch.equal(torch.cat([part(t) for part in parts]), whole(t))
     with pytest.raises(ValueError, match="expected batches divisible by 2 processes, found one of 5 images"):
-        teams[0].rows(5)
+        groups[0].rows(5)
 
 
 # The command
@@ -227,4 +228,4 @@ def test_the_wrong_number_of_processes_is_refused(data: Path, tmp_path: Path) ->
 def test_processes_share_a_batch_evenly() -> None:
     with pytest.raises(ValueError, match="expected a batch size divisible by 3 processes, found 16"):
         training.spec(processes=3)
-    assert TrainSpec.parse(training.spec(processes=2).text).processes == 2
+    assert TrainSpec.from_json(training.spec(processes=2).to_json()).processes == 2

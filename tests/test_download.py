@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtri.data import download, rawfiles, store
+from dtri.data import download, rawfiles
+from dtri.files import digest
 from workflow.commands import fetch
 from workflow.commands.cli import run
 
@@ -215,7 +216,7 @@ def test_a_whole_file(room: Room, server) -> None:
     assert (room.raw / "raw.zip").read_bytes() == CONTENT
     found = json.loads(room.out.read_text())["raw.zip"]
     assert (found["size"], found["md5"], found["file"]) == (len(CONTENT), MD5, "raw.zip")
-    assert found["sha256"] == store.digest(room.raw / "raw.zip", "sha256")
+    assert found["sha256"] == digest(room.raw / "raw.zip", "sha256")
 
 
 @pytest.mark.parametrize(

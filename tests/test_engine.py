@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from dtri import engine
+from dtri.batches import Batches
+from dtri.ema import EMA
 from dtri.sampling.replay import ReplayBuffer
-from tests.toys import Hparams, Toy, noise_images, same, stopping_after
+from dtri.seeding import derive
+from tests.toys import Hparams, SnapshotDict, Toy, noise_images, same, stopping_after
 
 CPU = torch.device("cpu")
 SHAPE = (1, 4, 4)
@@ -65,7 +68,7 @@ def test_a_run_ends_with_the_moving_average(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Averaged, "seen", [], raising=False)
     monkeypatch.setattr("tests.test_engine.Toy", Averaged)
     outcome = fit(tmp_path, steps=30)
-    torch.manual_seed(engine.derive("init", 1))
+    torch.manual_seed(derive("init", 1))
     average = Averaged(SHAPE, HEALTHY).weight.detach().clone()
     for t, weight in enumerate(Averaged.seen):
         decay = min(0.7, (t + 1) / (t + 10))
@@ -79,7 +82,7 @@ def test_singular_vectors_are_not_averaged():
     model = Toy(SHAPE, HEALTHY)
     model.ema_decay = 0.5
     model.layer = torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(5, 4))
-    average = engine.Average(model)
+    average = EMA(model)
     for t in range(5):
         model.layer(torch.randn(2, 5))
         average.update(model, t)
@@ -112,7 +115,7 @@ def test_a_run_continues_with_its_memory(after: int, tmp_path: Path, monkeypatch
     parts = fit(tmp_path / "parts")
     assert same(whole.weights, parts.weights)
     assert whole.curve == parts.curve
-    memories = [state(tmp_path / name)["memory"] for name in ("whole", "parts")]
+    memories = [state(tmp_path / name)["buffers"] for name in ("whole", "parts")]
     assert same(*memories)
     assert memories[0].keys() == {"replay.chains", "replay.stored", "replay.overflow"}
     assert memories[0]["replay.stored"].item() == 300
@@ -140,7 +143,7 @@ def test_memory_is_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Remembering, "ema_decay", 0.9)
     weights = {"weight", "average"}
     assert fit(tmp_path).weights.keys() == weights
-    assert state(tmp_path)["model"].keys() == state(tmp_path)["average"].keys() == weights
+    assert state(tmp_path)["model"].keys() == state(tmp_path)["ema"].keys() == weights
 
 
 # Batches
@@ -148,7 +151,7 @@ def test_memory_is_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_every_image_once_per_epoch():
     """Ten images in batches of three: epochs end within batches, and none is dropped."""
-    batches = engine.Batches(noise_images(10, SHAPE), 3, seed=5, device=CPU)
+    batches = Batches(noise_images(10, SHAPE), 3, seed=5, device=CPU)
     stream = torch.cat([batches.indices(t) for t in range(20)])  # six epochs
     epochs = stream.split(10)
     assert all(sorted(epoch.tolist()) == list(range(10)) for epoch in epochs)
@@ -156,31 +159,31 @@ def test_every_image_once_per_epoch():
 
 
 def test_batch_larger_than_the_set():
-    indices = engine.Batches(noise_images(4, SHAPE), 10, seed=0, device=CPU).indices(0)
+    indices = Batches(noise_images(4, SHAPE), 10, seed=0, device=CPU).indices(0)
     assert indices.shape == (10,)
     assert sorted(indices[:4].tolist()) == sorted(indices[4:8].tolist()) == [0, 1, 2, 3]
 
 
 def test_batches_depend_on_seed_and_t_alone():
     stored = noise_images(10, SHAPE)
-    forward = engine.Batches(stored, 3, seed=5, device=CPU)
+    forward = Batches(stored, 3, seed=5, device=CPU)
     order = [forward(t) for t in range(12)]
     for t in (11, 0, 7, 3, 4):  # a fresh object, any order
-        assert torch.equal(engine.Batches(stored, 3, seed=5, device=CPU)(t), order[t])
+        assert torch.equal(Batches(stored, 3, seed=5, device=CPU)(t), order[t])
         assert torch.equal(forward(t), order[t])
-    backward = engine.Batches(stored, 3, seed=5, device=CPU)
+    backward = Batches(stored, 3, seed=5, device=CPU)
     for t in reversed(range(12)):
         assert torch.equal(backward(t), order[t])
-    other = engine.Batches(stored, 3, seed=6, device=CPU)
+    other = Batches(stored, 3, seed=6, device=CPU)
     assert not all(torch.equal(other.indices(t), forward.indices(t)) for t in range(3))
 
 
 def test_mapped_and_resident_images_give_the_same_batches(tmp_path, monkeypatch):
     np.save(tmp_path / "images.npy", noise_images(10, (3, 4, 4)))
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    resident = engine.Batches(mapped, 3, seed=5, device=CPU)
-    monkeypatch.setattr(engine, "RESIDENT_BYTES", 0)
-    streamed = engine.Batches(mapped, 3, seed=5, device=CPU)
+    resident = Batches(mapped, 3, seed=5, device=CPU)
+    monkeypatch.setattr("dtri.batches.RESIDENT_BYTES", 0)
+    streamed = Batches(mapped, 3, seed=5, device=CPU)
     assert resident.resident is not None
     assert streamed.resident is None
     for t in (0, 1, 2, 5, 6, 3):  # in order, when the next batch was read ahead, and not
@@ -216,7 +219,7 @@ class Phased(Toy):
 
 
 def test_batches_of_several_sizes_leave_no_image_out():
-    model, batches = Phased(SHAPE, HEALTHY), engine.Batches(noise_images(10, SHAPE), 3, seed=5, device=CPU)
+    model, batches = Phased(SHAPE, HEALTHY), Batches(noise_images(10, SHAPE), 3, seed=5, device=CPU)
     uniform = torch.cat([batches.indices(t) for t in range(20)])
     batches.span = model.span
     sizes = [len(batches.indices(t)) for t in range(21)]
@@ -227,20 +230,20 @@ def test_batches_of_several_sizes_leave_no_image_out():
 @pytest.mark.parametrize("after", [4, 6, 7, 33])
 def test_a_model_with_phases_continues_exactly(after, tmp_path, monkeypatch):
     monkeypatch.setattr("tests.test_engine.Toy", Phased)
-    kept = {"whole": {}, "parts": {}}
-    whole = fit(tmp_path / "whole", kept=kept["whole"].__setitem__)
-    interrupt(tmp_path / "parts", after, kept=kept["parts"].__setitem__)
-    parts = fit(tmp_path / "parts", kept=kept["parts"].__setitem__)
+    kept = {"whole": SnapshotDict(), "parts": SnapshotDict()}
+    whole = fit(tmp_path / "whole", snapshots=kept["whole"])
+    interrupt(tmp_path / "parts", after, snapshots=kept["parts"])
+    parts = fit(tmp_path / "parts", snapshots=kept["parts"])
     assert same(whole.weights, parts.weights)
-    assert list(kept["whole"]) == [6, 50]
-    assert same(kept["whole"], kept["parts"])
+    assert list(kept["whole"].kept) == [6, 50]
+    assert same(kept["whole"].kept, kept["parts"].kept)
     seen = events(tmp_path / "whole")[-2]
     assert seen["images_per_s"] == pytest.approx((30 + 2 * 94) / seen["seconds"], rel=0.1)
 
 
 def test_empty_set_is_an_error():
     with pytest.raises(ValueError, match="expected training images"):
-        engine.Batches(noise_images(0, SHAPE), 3, seed=0, device=CPU)
+        Batches(noise_images(0, SHAPE), 3, seed=0, device=CPU)
 
 
 # Continuation
@@ -259,13 +262,11 @@ def test_stops_anywhere_change_nothing(stops, tmp_path):
 
 
 def test_weights_before_the_end_are_handed_over_and_stops_change_none(tmp_path):
-    def kept_by(weights: dict[int, dict]) -> dict:
-        return {"keep": [30, 55, 100], "kept": weights.__setitem__}
-
-    whole, parts = {}, {}
-    outcome = fit(tmp_path / "whole", **kept_by(whole))
-    interrupt(tmp_path / "parts", 40, **kept_by(parts))
-    fit(tmp_path / "parts", **kept_by(parts))
+    both = SnapshotDict([30, 55, 100]), SnapshotDict([30, 55, 100])
+    outcome = fit(tmp_path / "whole", snapshots=both[0])
+    interrupt(tmp_path / "parts", 40, snapshots=both[1])
+    fit(tmp_path / "parts", snapshots=both[1])
+    whole, parts = (snapshots.kept for snapshots in both)
     assert list(whole) == list(parts) == [30, 55, 100]
     assert all(same(whole[t], parts[t]) for t in whole)
     assert same(whole[100], outcome.weights)
@@ -275,12 +276,8 @@ def test_weights_before_the_end_are_handed_over_and_stops_change_none(tmp_path):
 @pytest.mark.parametrize("gone", [2, 8])
 def test_weights_before_the_end_that_are_gone_are_made_again(gone, tmp_path, capsys):
     """A finished run would not pass their iterations again: it starts over, once one before its state is missing."""
-    kept: dict[int, dict] = {}
-
-    def handed(t, weights):
-        kept[t] = {name: tensor.clone() for name, tensor in weights.items()}
-
-    options = {"steps": 10, "keep": [2, 8], "kept": handed, "has": lambda t: t in kept}
+    snapshots = SnapshotDict([2, 8])
+    options, kept = {"steps": 10, "snapshots": snapshots}, snapshots.kept
     fit(tmp_path, **options)
     expected, lost = dict(kept), kept.pop(gone)
     capsys.readouterr()

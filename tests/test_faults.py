@@ -86,7 +86,7 @@ STAGES = {
         "train",
         training("digits_holdout4", LATE, 1),
         (f"{HELD}/train.npy",),
-        tuple(f"{LATE}/{name}" for name in ("model.safetensors", "train.csv", "train.json", "late/7.safetensors")),
+        tuple(f"{LATE}/{name}" for name in ("model.safetensors", "train.csv", "train.json", "snapshots/7.safetensors")),
     ),
     "sample": Stage(
         "sample",
@@ -117,8 +117,8 @@ STAGES = {
     ),
     "score by kept weights": Stage(
         "score",
-        on(LATE, "--data", HELD, "--split", "test", "--late", "--out", f"{LATE}/scores/digits_holdout4__test.npz"),
-        (f"{LATE}/late/7.safetensors", f"{HELD}/test.npy"),
+        on(LATE, "--data", HELD, "--split", "test", "--snapshots", "--out", f"{LATE}/scores/digits_holdout4__test.npz"),
+        (f"{LATE}/snapshots/7.safetensors", f"{HELD}/test.npy"),
         (f"{LATE}/scores/digits_holdout4__test.npz",),
     ),
     "generation": Stage(

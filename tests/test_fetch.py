@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from dtri.data import mnist, rawfiles
-from dtri.files import read_sealed
+from dtri.sealed import read_sealed
 from workflow.commands import fetch
 from workflow.commands.cli import run
 

@@ -14,10 +14,12 @@ import pytest
 from filelock import FileLock
 
 from dtri import checkpoint, files
-from dtri.data import store
+from dtri.arrays import write_array
+from dtri.data import saving
 from dtri.data.stream import Stream
 from dtri.metrics import classifier
-from dtri.report import records
+from dtri.sealed import write_json, write_sealed
+from dtri.weights import save_weights
 from tests.bad_inputs import SPEC, weights
 from workflow.commands import prepare
 
@@ -34,11 +36,11 @@ def streamed(path: Path) -> None:
 WRITERS: dict[str, Callable[[Path], object]] = {
     "bytes": lambda path: files.write_bytes(path, b"new"),
     "text": lambda path: files.write_text(path, "new"),
-    "json": lambda path: files.write_json(path, {}),
-    "array": lambda path: files.write_atomic(path, lambda file: store.write_array(file, np.arange(3))),
-    "sealed": lambda path: records.write_sealed(path, {}),
+    "json": lambda path: write_json(path, {}),
+    "array": lambda path: files.write_atomic(path, lambda file: write_array(file, np.arange(3))),
+    "sealed": lambda path: write_sealed(path, {}),
     "state": lambda path: checkpoint.save_state(path, {"run_id": "a"}),
-    "weights": lambda path: checkpoint.save_weights(path, weights(SPEC), SPEC),
+    "weights": lambda path: save_weights(path, weights(SPEC), SPEC),
     "classifier": lambda path: classifier.save(classifier.Classifier((1, 28, 28), 2), path, {}),
     "stream": streamed,
 }
@@ -68,8 +70,8 @@ def test_locks_and_datasets_have_the_modes_of_the_umask(
 ) -> None:
     masked(umask)
     images = np.zeros((3, *SHAPE), np.uint8)
-    arrays = store.Arrays({"test": images}, {"test": np.arange(3)}, {}, None, "")
-    store.save(arrays, tmp_path / "data", "data")
+    arrays = saving.Arrays({"test": images}, {"test": np.arange(3)}, {}, None, "")
+    saving.save(arrays, tmp_path / "data", "data")
     with FileLock(tmp_path / "data" / ".lock"):
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "data").iterdir()}
     assert modes == dict.fromkeys(("test.npy", "index.npz", "meta.json", ".lock"), 0o666 & ~umask)
@@ -171,9 +173,9 @@ def work(folder: Path, stop: int) -> None:
         files.write_text(folder / "train.csv", f"{t}")
         with open(folder / "events.jsonl", "a") as file:
             file.write(f"{t}\n")
-        arrays = store.Arrays({"test": Stream(6, SHAPE, read, "raw")}, {"test": np.arange(6)}, {}, None, "")
+        arrays = saving.Arrays({"test": Stream(6, SHAPE, read, "raw")}, {"test": np.arange(6)}, {}, None, "")
         with contextlib.suppress(ValueError):
-            store.save(arrays, folder / "data", "data")
+            saving.save(arrays, folder / "data", "data")
 
 
 def as_user(user: int, group: int, task: Callable[[], None]) -> int:
@@ -210,7 +212,7 @@ def test_a_second_user_of_the_group_continues() -> None:
         assert state["t"] == 1
         assert (run / "train.csv").read_text() == "1"
         assert (run / "events.jsonl").read_text() == "0\n1\n"
-        assert store.verify(run / "data").images("test")[:, 0, 0, 0].tolist() == list(range(6))
+        assert saving.verify(run / "data").images("test")[:, 0, 0, 0].tolist() == list(range(6))
 
 
 def test_processes_of_any_user_prepare_one_folder_in_turn(tmp_path: Path) -> None:
@@ -225,4 +227,4 @@ def test_processes_of_any_user_prepare_one_folder_in_turn(tmp_path: Path) -> Non
         assert second.is_alive()
         assert not (tmp_path / "data" / "u").exists()
     second.join(60)
-    assert store.verify(tmp_path / "data" / "u").meta["sizes"] == {"test": 5}
+    assert saving.verify(tmp_path / "data" / "u").meta["sizes"] == {"test": 5}

@@ -253,6 +253,6 @@ def test_a_clusters_job_is_a_process_of_its_own(holder: Holder, data: Path, tmp_
 def test_rules_name_commands_that_exist():
     commands = training.ROOT / "workflow" / "commands"
     assert all((commands / f"{name}.py").exists() for name in forkserver.LIBRARIES)
-    sources = [*(training.ROOT / "workflow" / "rules").glob("*.smk"), training.ROOT / "workflow" / "plan.py"]
+    sources = [*(training.ROOT / "workflow" / "rules").glob("*.smk"), training.ROOT / "workflow" / "params.py"]
     used = {name for path in sources for name in re.findall(r"python -m workflow\.forkserver (\w+)", path.read_text())}
     assert used == set(forkserver.LIBRARIES)

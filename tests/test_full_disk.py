@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtri.data import store
+from dtri.arrays import write_array
+from dtri.data import saving
+from dtri.files import write_atomic
 from workflow.commands import prepare
 from workflow.commands.cli import run
 
@@ -23,13 +25,13 @@ IMAGES, INDEX = (3, 16, 16), (1, 1, 1)  # image shapes with which most bytes are
 COMMAND = """
 import os, resource, signal, sys
 import numpy as np
-from dtri.data import store
+from dtri.data import saving
 from workflow.commands import prepare
 from workflow.commands.cli import run
-store.check_space = lambda *_: None
+saving.check_space = lambda *_: None
 limit, *arguments = sys.argv[1:]
 if limit == "kill":
-    store.write_array = lambda file, images: (file.write(bytes(9)), file.flush(), os.kill(os.getpid(), signal.SIGKILL))
+    saving.write_array = lambda file, images: (file.write(bytes(9)), file.flush(), os.kill(os.getpid(), signal.SIGKILL))
 elif int(limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 sys.exit(run(lambda: prepare.main(arguments)))
@@ -61,7 +63,7 @@ def test_too_little_space_is_found_before_anything_is_touched(
 ) -> None:
     given = arguments(tmp_path / "uniform")
     assert prepare.main(given) == 0
-    before = store.verify(tmp_path / "uniform").content
+    before = saving.verify(tmp_path / "uniform").content
     with monkeypatch.context() as full:
         full.setattr(shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=767_999))
         assert run(lambda: prepare.main(given)) == 2
@@ -69,7 +71,7 @@ def test_too_little_space_is_found_before_anything_is_touched(
         "error: expected 768,000 bytes of free disk space for the images of uniform, "
         f"found 767,999 ({tmp_path / 'uniform'})\n"
     )
-    assert store.verify(tmp_path / "uniform").content == before
+    assert saving.verify(tmp_path / "uniform").content == before
 
 
 @pytest.mark.parametrize("shape, file", [(IMAGES, "test.npy"), (INDEX, "index.npz")])
@@ -82,7 +84,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, shape: tuple[int, int, int], file:
     assert failed.stderr.count("\n") == 1
     assert files(tmp_path / "uniform") == COMPLETE - {file, "index.npz", "meta.json"}
     assert process("0", given).returncode == 0
-    store.verify(tmp_path / "uniform")
+    saving.verify(tmp_path / "uniform")
     assert files(tmp_path / "uniform") == COMPLETE
 
 
@@ -99,7 +101,7 @@ def test_a_disk_that_lacks_only_a_little(tmp_path: Path, missing: int) -> None:
 def test_arrays_have_the_bytes_of_numpy(tmp_path: Path) -> None:
     for k, array in enumerate((np.arange(6.0).reshape(2, 3), np.zeros((0, 3), np.uint8), np.ones((4, 2), "f4").T[::2])):
         ours, theirs = tmp_path / f"ours{k}", tmp_path / f"theirs{k}.npy"
-        store.write_atomic(ours, lambda file, array=array: store.write_array(file, array))
+        write_atomic(ours, lambda file, array=array: write_array(file, array))
         np.save(theirs, np.ascontiguousarray(array))
         assert ours.read_bytes() == theirs.read_bytes()
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dtri import device
-from dtri.data import store
+from dtri.data import saving
 from dtri.metrics import classifier, features
 from dtri.report.records import Record
 from tests.toys import noise_images
@@ -27,7 +27,7 @@ SUMMARY |= {"data": {"noise": "d"}, "gpu_hours": None, "seconds": 1.0, "device":
 @pytest.fixture(autouse=True)
 def _process_unchanged(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("DTRI_DEVICE", raising=False)
-    monkeypatch.setattr("dtri.device.prepare", lambda *_: None)  # changes the whole process
+    monkeypatch.setattr("dtri.device.set_numerics", lambda *_: None)  # changes the whole process
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("room")
     splits = {"train": noise_images(60, SHAPE), "test": noise_images(50, SHAPE, seed=1)}
     indices = {name: np.arange(len(images)) for name, images in splits.items()}
-    store.save(store.Arrays(splits, indices, {}, None, "noise"), folder / "noise", "noise")
+    saving.save(saving.Arrays(splits, indices, {}, None, "noise"), folder / "noise", "noise")
     torch.manual_seed(0)
     classifier.save(classifier.Classifier(SHAPE, 10), folder / "classifier.safetensors", {})
     np.save(folder / "samples.npy", noise_images(40, SHAPE, seed=2))
@@ -60,7 +60,7 @@ def measured(
 def test_records(room: Path, tmp_path: Path) -> None:
     found = measured(room, tmp_path, "--device", "cpu")
     assert {record.status for record in found.values()} == {"done"}
-    assert {record.device for record in found.values()} == {device.describe(torch.device("cpu"))}
+    assert {record.device for record in found.values()} == {device.describe_device(torch.device("cpu"))}
     assert len(found["fid"].extra["variants"]) == 2
     assert "40 images for a covariance of 64 dimensions" in found["fid"].extra["warning"]
     assert found["is"].extra["variants"]["one split"]["warning"] == found["is"].extra["warning"]
@@ -82,10 +82,10 @@ def test_it_computes_on_the_device_that_it_holds(room: Path, tmp_path: Path, mon
         yield torch.device("cpu")
         held.pop()
 
-    monkeypatch.setattr(device, "gpu_slot", slot)
+    monkeypatch.setattr(device, "hold_gpu", slot)
     for name, kind in (("cpu", "cpu"), ("gpu", "cuda"), ("auto", "cuda")):
         asked = []
-        monkeypatch.setattr(device, "gpu_slot", lambda wanted, asked=asked: asked.append(wanted.type) or slot(wanted))
+        monkeypatch.setattr(device, "hold_gpu", lambda wanted, asked=asked: asked.append(wanted.type) or slot(wanted))
         measured(room, tmp_path / name, "--device", name)
         assert asked == [kind]
     assert used == {(torch.device("cpu"), 1)}

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from baselines import igebm
 from baselines.igebm import IGEBM, Hparams
-from dtri import checkpoint, corners, experiment, images
+from dtri import evaluation, experiment, images
 from dtri.experiment import TrainSpec
 from dtri.networks.residual_energy import CappedNorm, PlainEnergy, ResidualEnergy
 from dtri.sampling.langevin import langevin
+from dtri.trained import load_model
+from dtri.weights import save_weights
 from tests.toys import bright, noise_images, still
 
 ENTRY = "baselines.igebm:IGEBM"
@@ -55,15 +57,15 @@ def test_chains_are_those_of_the_code_in_other_units():
 def test_samples_start_from_noise_and_go_down():
     model = build().eval()
     experiment.set_sampler(model, ENTRY, {"steps": 0})
-    noise = corners.sample(model, 40, 3)
+    noise = evaluation.sample(model, 40, 3)
     assert np.bincount(noise.ravel(), minlength=256)[1:-1].std() < 30  # uniform, about 123 of each level
     experiment.set_sampler(model, ENTRY, {"steps": 30})
-    samples = corners.sample(model, 40, 3)
+    samples = evaluation.sample(model, 40, 3)
     with torch.no_grad():
         u_noise, u_samples = (model.energy(images.to_float(torch.from_numpy(part))) for part in (noise, samples))
     assert (u_samples < u_noise).all()
-    assert np.array_equal(samples, corners.sample(model, 40, 3))
-    assert not np.array_equal(samples, corners.sample(model, 40, 4))
+    assert np.array_equal(samples, evaluation.sample(model, 40, 3))
+    assert not np.array_equal(samples, evaluation.sample(model, 40, 4))
 
 
 def test_dequantised_images_keep_their_level():
@@ -133,9 +135,9 @@ def test_the_buffer_stays_out_of_the_weights(tmp_path):
     spec = TrainSpec("noise", "igebm", ENTRY, SHAPE, {"width": 0.05, "buffer_size": 5000}, 1, 8, 0)
     model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
     assert model.replay.chains.numel() == 5000 * 784
-    checkpoint.save_weights(tmp_path / "model.safetensors", model.state_dict(), spec)
+    save_weights(tmp_path / "model.safetensors", model.state_dict(), spec)
     assert (tmp_path / "model.safetensors").stat().st_size < 200_000
-    checkpoint.load_model(tmp_path / "model.safetensors")
+    load_model(tmp_path / "model.safetensors")
 
 
 # Optimiser

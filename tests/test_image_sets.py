@@ -14,7 +14,19 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from dtri.data import celeba, dtd, fashion_mnist, image_folder, imagenet32, imagenet32_chrabaszcz, rawfiles, store, svhn
+from dtri.data import (
+    celeba,
+    dtd,
+    fashion_mnist,
+    image_folder,
+    imagenet32,
+    imagenet32_chrabaszcz,
+    rawfiles,
+    saving,
+    store,
+    svhn,
+)
+from dtri.files import digest
 
 PAGE = b"<!DOCTYPE html><html><title>Quota exceeded</title></html>"
 
@@ -47,9 +59,9 @@ def quarters(height: int, width: int, row: int, column: int) -> np.ndarray:
     return pixels
 
 
-def saved(arrays: store.Arrays, folder: Path) -> store.Dataset:
-    store.save(arrays, folder / "set", "small")
-    return store.verify(folder / "set")
+def saved(arrays: saving.Arrays, folder: Path) -> store.Dataset:
+    saving.save(arrays, folder / "set", "small")
+    return saving.verify(folder / "set")
 
 
 # Fashion-MNIST
@@ -325,7 +337,7 @@ def write_imagenet(raw: Path, monkeypatch: pytest.MonkeyPatch, train: int = 5) -
     files = [encoded(image, "PNG") for image in images]
     write_tar(raw / "train_32x32.tar", {f"train_32x32/{k + 1:07}.png": files[k] for k in (3, 0, 4, 1, 2)[:train]})
     write_tar(raw / "valid_32x32.tar", {f"valid_32x32/{k + 1:05}.png": files[5 + k] for k in (1, 0)})
-    hashes = {name: store.digest(raw / name, "sha256") for name in imagenet32.FILES}
+    hashes = {name: digest(raw / name, "sha256") for name in imagenet32.FILES}
     monkeypatch.setattr(imagenet32, "SHA256", hashes)
     return images.transpose(0, 3, 1, 2)
 

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from dtri import checkpoint, corners, experiment, images
-from dtri.data import store
+from dtri import checkpoint, evaluation, experiment, images
+from dtri.data import saving, store
 from dtri.experiment import TrainSpec
 from dtri.landscape.settings import Settings
 from dtri.landscape.tree import is_ultrametric
 from dtri.metrics import classifier
 from dtri.metrics.purity import purity
 from dtri.report.records import Record
+from dtri.trained import load_model, load_weights
+from dtri.weights import save_weights
 from workflow.commands import landscape
 
 SHAPE = (1, 28, 28)
@@ -49,7 +51,7 @@ SETTINGS = Settings(
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DTRI_DEVICE", "cpu")
-    monkeypatch.setattr("dtri.device.prepare", lambda *_: None)  # changes the whole process
+    monkeypatch.setattr("dtri.device.set_numerics", lambda *_: None)  # changes the whole process
 
 
 def spots(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,16 +83,16 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for p in [*model.generator.parameters(), *model.energy_net.parameters(), *model.encoder.parameters()]:
             p.mul_(8)
-    checkpoint.save_weights(folder / "model.safetensors", model.state_dict(), spec)
+    save_weights(folder / "model.safetensors", model.state_dict(), spec)
     (train, labels), (test, test_labels) = spots(30, 0), spots(20, 1)
-    arrays = store.Arrays(
+    arrays = saving.Arrays(
         {"train": train, "test": test},
         {"train": np.arange(30), "test": np.arange(20)},
         {"train": labels, "test": test_labels},
         2,
         "spots",
     )
-    store.save(arrays, folder / "spots", "spots")
+    saving.save(arrays, folder / "spots", "spots")
     labeller = classifier.train_classifier(train, labels, 2, 0, steps=10, batch_size=10)
     classifier.save(labeller, folder / "classifier.safetensors", {})
     summary = {
@@ -128,7 +130,7 @@ def made(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("DTRI_DEVICE", "cpu")
-        patched.setattr("dtri.device.prepare", lambda *_: None)
+        patched.setattr("dtri.device.set_numerics", lambda *_: None)
         assert landscape.main(arguments(room, folder)) == 0
     return folder
 
@@ -158,7 +160,7 @@ def test_what_it_writes(made: Path) -> None:
 
 
 def test_the_unit_is_the_spread_of_test_images(room: Path, made: Path) -> None:
-    model, _ = checkpoint.load_model(room / "model.safetensors")
+    model, _ = load_model(room / "model.safetensors")
     dataset = store.load(room / "spots")
     with torch.no_grad():
         values, others = (
@@ -172,10 +174,10 @@ def test_the_unit_is_the_spread_of_test_images(room: Path, made: Path) -> None:
 
 def test_the_region_holds_the_latents_of_training_images(room: Path, made: Path) -> None:
     """Balls of 1.5 times the .99 quantile of |mu(x)| and doubled; the record names the one that was mapped."""
-    model, _ = checkpoint.load_model(room / "model.safetensors")
+    model, _ = load_model(room / "model.safetensors")
     train = store.load(room / "spots").images("train")
     regions, norms = landscape.candidate_regions(model, train, SETTINGS)
-    expected = np.quantile(np.linalg.norm(corners.encode(model, train).numpy(), axis=1), 0.99)
+    expected = np.quantile(np.linalg.norm(evaluation.encode(model, train).numpy(), axis=1), 0.99)
     assert norms["0.99"] == pytest.approx(expected, rel=1e-4)
     radii = [region.project(torch.full((1, 3), 1e9)).norm().item() for region in regions]
     assert radii == pytest.approx([1.5 * expected * 2**k for k in range(4)], rel=1e-4)
@@ -243,7 +245,7 @@ def test_image_space(room: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("space", ["latent", "image"])
 def test_starts_carry_the_labels_of_their_images(space: str, room: Path) -> None:
-    model, _ = checkpoint.load_model(room / "model.safetensors")
+    model, _ = load_model(room / "model.safetensors")
     dataset, labeller = store.load(room / "spots"), classifier.load(room / "classifier.safetensors")
     settings = Settings(**{**asdict(SETTINGS), "space": space})
     points, labels = landscape.starts(model, dataset, settings, 3, labeller)
@@ -260,7 +262,7 @@ def test_starts_carry_the_labels_of_their_images(space: str, room: Path) -> None
 def test_a_model_without_an_energy_is_refused(room: Path, tmp_path: Path) -> None:
     spec = TrainSpec("spots", "dcgan", "baselines.dcgan:DCGAN", SHAPE, {"width": 0.05}, 1, 8, 4)
     model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
-    checkpoint.save_weights(tmp_path / "model.safetensors", model.state_dict(), spec)
+    save_weights(tmp_path / "model.safetensors", model.state_dict(), spec)
     given = arguments(room, tmp_path)
     given[given.index("--model") + 1] = str(tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="expected a model with the map 'energy', found DCGAN"):
@@ -270,9 +272,9 @@ def test_a_model_without_an_energy_is_refused(room: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("broken", ["energy_net", "encoder", "generator"])
 def test_what_is_not_finite_is_a_diverged_run(broken: str, room: Path, tmp_path: Path) -> None:
     """Products that a figure can read, and a record that says why there are no basins."""
-    weights, spec = checkpoint.load_weights(room / "model.safetensors")
+    weights, spec = load_weights(room / "model.safetensors")
     spoiled = {n: v / 0 if n.startswith(broken) and v.is_floating_point() else v for n, v in weights.items()}
-    checkpoint.save_weights(tmp_path / "model.safetensors", spoiled, spec)
+    save_weights(tmp_path / "model.safetensors", spoiled, spec)
     given = arguments(room, tmp_path)
     given[given.index("--model") + 1] = str(tmp_path / "model.safetensors")
     assert landscape.main(given) == 0

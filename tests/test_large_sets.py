@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtri.data import celeba_hq, lsun, store, stream
+from dtri.data import celeba_hq, checks, lsun, saving, stream
+from dtri.files import digest
 from tests.test_files import as_user
 from workflow.commands import prepare
 from workflow.commands.cli import run
@@ -80,19 +81,19 @@ def write_zip(raw: Path, content: bytes, name: str = "bedroom_train_lmdb/data.md
     return raw / "bedroom_train_lmdb.zip"
 
 
-def scenes(raw: Path, shape: tuple[int, int, int] = SHAPE, seed: int = 0, **options: object) -> store.Arrays:
+def scenes(raw: Path, shape: tuple[int, int, int] = SHAPE, seed: int = 0, **options: object) -> saving.Arrays:
     return lsun.prepare(raw, shape, {"archive": "bedroom_train_lmdb", "holdout": 10} | options, seed)
 
 
-def images(arrays: store.Arrays, split: str, start: int = 0) -> np.ndarray:
+def images(arrays: saving.Arrays, split: str, start: int = 0) -> np.ndarray:
     return np.stack(list(arrays.splits[split].read(start)))
 
 
 def test_lsun_pixels_counts_and_order(raw: Path, tmp_path: Path) -> None:
-    meta = store.save(scenes(raw), tmp_path / "out", "lsun_bedroom")
-    dataset = store.verify(tmp_path / "out")
+    meta = saving.save(scenes(raw), tmp_path / "out", "lsun_bedroom")
+    dataset = saving.verify(tmp_path / "out")
     assert meta["sizes"] == {"train": N - 10, "test": 10}
-    held_out = np.sort(store.generator(0).permutation(N)[:10])
+    held_out = np.sort(checks.generator(0).permutation(N)[:10])
     np.testing.assert_array_equal(dataset.index("test"), held_out)
     np.testing.assert_array_equal(dataset.index("train"), np.setdiff1d(np.arange(N), held_out))
     for split in ("train", "test"):
@@ -143,7 +144,7 @@ def test_an_official_zip_is_unpacked_once_and_compared_later(raw: Path, database
         path.unlink()
     (raw / "bedroom_train_lmdb").rmdir()
     archive = write_zip(raw, database)
-    sha256 = store.digest(archive, "sha256")
+    sha256 = digest(archive, "sha256")
     found = scenes(raw, archive=archive.name, sha256=sha256)
     unpacked = raw / "bedroom_train_lmdb" / "data.mdb"
     assert unpacked.read_bytes() == database
@@ -170,7 +171,7 @@ def test_a_zip_in_a_drop_folder_that_denies_is_unpacked_beside_the_output(databa
         raw, out = Path(room) / "raw", Path(room) / "out"
         raw.mkdir()
         write_zip(raw, database)
-        expected = store.save(lsun.prepare(raw, SHAPE, options, 0), Path(room) / "other", "lsun")["content"]
+        expected = saving.save(lsun.prepare(raw, SHAPE, options, 0), Path(room) / "other", "lsun")["content"]
         for path in sorted((raw / "bedroom_train_lmdb").rglob("*"), reverse=True):
             path.unlink()
         (raw / "bedroom_train_lmdb").rmdir()
@@ -183,7 +184,7 @@ def test_a_zip_in_a_drop_folder_that_denies_is_unpacked_beside_the_output(databa
             assert as_user(64001, 64001, lambda: prepare.main(given)) == 0
         assert sorted(path.name for path in raw.iterdir()) == ["bedroom_train_lmdb.zip"]
         assert (out / "lsun/bedroom_train_lmdb/data.mdb").read_bytes() == database
-        assert store.verify(out / "lsun").content == expected
+        assert saving.verify(out / "lsun").content == expected
 
 
 def test_damaged_lsun_zips_are_named(raw: Path, database: bytes) -> None:
@@ -233,7 +234,7 @@ def test_an_lsun_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     write_database(tmp_path / "bedroom_train_lmdb", values)
     found = scenes(tmp_path)
     with pytest.raises(ValueError, match=rf"expected an image, found something unreadable.*key {key(7).decode()}"):
-        store.save(found, tmp_path / "out", "lsun_bedroom")
+        saving.save(found, tmp_path / "out", "lsun_bedroom")
     assert not (tmp_path / "out" / "meta.json").exists()
 
 
@@ -336,7 +337,7 @@ def write_tar(path: Path, members: dict[str, bytes]) -> None:
             file.addfile(member, io.BytesIO(content))
 
 
-def portraits(raw: Path, side: int = 8, seed: int = 0, archive: str = "a.tar", **options: object) -> store.Arrays:
+def portraits(raw: Path, side: int = 8, seed: int = 0, archive: str = "a.tar", **options: object) -> saving.Arrays:
     return celeba_hq.prepare(raw, (3, side, side), {"archive": archive, "holdout": 2} | options, seed)
 
 
@@ -352,8 +353,8 @@ def test_a_level_is_the_mean_of_squares_as_repeated_halving_gives_it(side: int) 
 def test_celeba_hq_pixels_counts_and_order(tmp_path: Path, faces: dict[str, bytes]) -> None:
     write_tar(tmp_path / "a.tar", dict(reversed(faces.items())) | {"readme.txt": b"hello"})
     for side in (1024, 512, 8):
-        meta = store.save(portraits(tmp_path, side, n_source=6), tmp_path / "out", f"celeba_hq_{side}")
-        dataset = store.verify(tmp_path / "out")
+        meta = saving.save(portraits(tmp_path, side, n_source=6), tmp_path / "out", f"celeba_hq_{side}")
+        dataset = saving.verify(tmp_path / "out")
         assert meta["sizes"] == {"train": 4, "test": 2}
         assert sorted([*dataset.index("train"), *dataset.index("test")]) == list(range(6))
         for split in ("train", "test"):
@@ -406,7 +407,7 @@ def test_wrong_celeba_hq_options_are_refused(
 
 def test_celeba_hq_files_that_are_wrong_are_named(tmp_path: Path, faces: dict[str, bytes], capsys) -> None:
     write_tar(tmp_path / "a.tar", faces | {"00003.png": png(face(3, 512))})
-    assert run(lambda: store.save(portraits(tmp_path, 64), tmp_path / "out", "celeba_hq_64") and 0) == 2
+    assert run(lambda: saving.save(portraits(tmp_path, 64), tmp_path / "out", "celeba_hq_64") and 0) == 2
     error = capsys.readouterr().err
     assert "expected 1024x1024 pixels" in error
     assert "found 512x512" in error

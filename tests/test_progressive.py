@@ -8,11 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from dtri import checkpoint, corners, engine, images
+from dtri import engine, evaluation, images
+from dtri.batches import Batches
+from dtri.ema import EMA
 from dtri.experiment import TrainSpec, build
 from dtri.models.divergence_triangle_progressive import Hparams, ProgressiveTriangle
 from dtri.networks.progressive import Conv, down, normalise_pixels, sides, up
-from tests.toys import noise_images, same, still, stopping_after
+from dtri.stepper import Stepper
+from dtri.trained import load_model
+from dtri.weights import save_weights
+from tests.toys import SnapshotDict, noise_images, same, still, stopping_after
 
 CPU = torch.device("cpu")
 ENTRY = "dtri.models.divergence_triangle_progressive:ProgressiveTriangle"
@@ -58,7 +63,7 @@ def test_every_level_up_to_1024_builds_steps_and_is_saved(tmp_path: Path):
     torch.manual_seed(0)
     model = build(ENTRY, shape, hparams).to(memory_format=torch.channels_last).train()
     assert model.sides[-1] == 1024
-    batches = engine.Batches(noise_images(2, (3, 64, 64)).repeat(16, 2).repeat(16, 3), 2, 0, CPU, model.span)
+    batches = Batches(noise_images(2, (3, 64, 64)).repeat(16, 2).repeat(16, 3), 2, 0, CPU, model.span)
     seen: set[tuple[int, ...]] = set()
     for net in (model.energy_net, model.encoder):
         net.register_forward_pre_hook(lambda _, args: seen.add(tuple(args[0].shape[2:])))
@@ -68,7 +73,7 @@ def test_every_level_up_to_1024_builds_steps_and_is_saved(tmp_path: Path):
         if phase.fading or side <= 128:  # what remains when the largest levels have faded in is part of their fading
             seen.clear()
             before = {name: p.detach().clone() for name, p in model.named_parameters()}
-            losses = engine.Stepper(model, batches, 0, "fp32")(t)
+            losses = Stepper(model, batches, 0, "fp32")(t)
             assert losses.values.isfinite().all()
             assert seen == {(side, side)}
             moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
@@ -78,13 +83,13 @@ def test_every_level_up_to_1024_builds_steps_and_is_saved(tmp_path: Path):
         if not phase.fading:
             model.begin(t)
             spec = TrainSpec("noise", "grown", ENTRY, shape, hparams, 100, 2, 0)
-            checkpoint.save_weights(tmp_path / "weights.safetensors", model.state_dict(), spec)
-            loaded, _ = checkpoint.load_model(tmp_path / "weights.safetensors")
+            save_weights(tmp_path / "weights.safetensors", model.state_dict(), spec)
+            loaded, _ = load_model(tmp_path / "weights.safetensors")
             with torch.no_grad():
                 image = loaded.generate(torch.ones(1, 5))
                 assert image.shape == (1, *shape)
                 assert torch.equal(image, model.generate(torch.ones(1, 5)))
-    assert corners.at_once(model) == 1
+    assert evaluation.eval_batch_size(model) == 1
 
 
 def up_to(x: Tensor, side: int) -> Tensor:
@@ -234,7 +239,7 @@ def test_images_are_mirrored_by_seed_and_iteration():
         model, seen = quick(mirror=mirror, batch_sizes=[64] * 9, fade_kimg=1.0), []
         model.energy_net.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
         stored = noise_images(64, SHAPE)
-        engine.Stepper(model, lambda t: torch.from_numpy(stored), 7, "fp32")(t)
+        Stepper(model, lambda t: torch.from_numpy(stored), 7, "fp32")(t)
         return seen[0]
 
     plain, once, again, other = shown(False, 0), shown(True, 0), shown(True, 0), shown(True, 1)
@@ -250,7 +255,7 @@ def test_images_are_mirrored_by_seed_and_iteration():
 
 def test_optimisers_forget_when_a_phase_starts():
     model = quick()
-    batches = engine.Batches(noise_images(8, SHAPE), 2, 0, CPU, model.span)
+    batches = Batches(noise_images(8, SHAPE), 2, 0, CPU, model.span)
     for t in range(8):
         model.begin(t)
         counts = {int(state["step"]) for o in model.optimizers.values() for state in o.state.values()}
@@ -260,16 +265,16 @@ def test_optimisers_forget_when_a_phase_starts():
             assert not any(moments)
         else:
             assert max(counts) == t - max(s for s in STARTS if s < t)
-        engine.Stepper(model, batches, 0, "fp32")(t)
+        Stepper(model, batches, 0, "fp32")(t)
 
 
 def test_averages_start_at_the_initial_weights_of_a_new_level():
     model = quick(ema_decay=0.5)
-    batches, average = engine.Batches(noise_images(8, SHAPE), 2, 0, CPU, model.span), engine.Average(model)
+    batches, average = Batches(noise_images(8, SHAPE), 2, 0, CPU, model.span), EMA(model)
     name = "generator.blocks.1.0.weight"
     initial = model.state_dict()[name].clone()
     for t in range(6):
-        engine.Stepper(model, batches, 0, "fp32")(t)
+        Stepper(model, batches, 0, "fp32")(t)
         average.update(model, t)
         assert torch.equal(average.weights[name], initial) == (t <= 2)  # at its first iteration alpha is 0
     assert average.weights["reached"].item() == 2
@@ -283,7 +288,7 @@ def test_averages_start_at_the_initial_weights_of_a_new_level():
 def test_stops_around_the_change_of_a_level_change_nothing(after: int, tmp_path: Path):
     spec = TrainSpec("noise", "grown", ENTRY, SHAPE, QUICK, 20, 2, 1)
 
-    def fit(folder: Path, kept: dict, **options) -> engine.Outcome:
+    def fit(folder: Path, snapshots: SnapshotDict, **options) -> engine.Outcome:
         folder.mkdir(exist_ok=True)
         paths = {"state_path": folder / "state.pt", "events_path": folder / "events.jsonl", "run_id": "run"}
         return engine.fit(
@@ -293,20 +298,20 @@ def test_stops_around_the_change_of_a_level_change_nothing(after: int, tmp_path:
             batch_size=spec.batch_size,
             seed=spec.seed,
             device=CPU,
-            kept=kept.__setitem__,
+            snapshots=snapshots,
             **paths,
             **options,
         )
 
-    kept, others = {}, {}
+    kept, others = SnapshotDict(), SnapshotDict()
     whole = fit(tmp_path / "whole", kept)
     with pytest.raises(engine.Interrupted, match=f"iteration {after},"):
         fit(tmp_path / "parts", others, stop=stopping_after(after))
     parts = fit(tmp_path / "parts", others)
     assert same(whole.weights, parts.weights)
     assert whole.curve == parts.curve
-    assert sorted(kept) == [2, 7, 12]
-    assert same(kept, others)
+    assert sorted(kept.kept) == [2, 7, 12]
+    assert same(kept.kept, others.kept)
     states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")]
     assert same(states[0]["optimizers"], states[1]["optimizers"])
 
@@ -322,4 +327,4 @@ def test_weights_of_a_level_are_evaluated_at_that_level():
         image = loaded.eval().generate(z)
     assert image.shape == (2, *SHAPE)
     assert torch.equal(image, up(down(image)))  # 16 pixels, enlarged
-    assert np.array_equal(images.to_uint8(image).numpy(), corners.decode(loaded, z))
+    assert np.array_equal(images.to_uint8(image).numpy(), evaluation.decode(loaded, z))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtri.data import store
+from dtri.data import saving
 from dtri.report.records import Record
 from workflow.commands import ranking
 
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     labels = np.repeat([0, 1], [N_NORMAL, N_STRANGE])
     splits = {split: rng.integers(0, 256, (len(labels), 1, 28, 28), dtype=np.uint8) for split in ("train", "test")}
     indices = {split: np.arange(len(labels)) for split in splits}
-    store.save(store.Arrays(splits, indices, {"test": labels}, None, "noise"), tmp_path / "set", "set")
+    saving.save(saving.Arrays(splits, indices, {"test": labels}, None, "noise"), tmp_path / "set", "set")
     for name in ("own", "other"):
         columns = {"energy": labels + rng.normal(0, 2, 50), "sse": rng.random(50), "fm": labels + 0.1 * rng.random(50)}
         np.savez(tmp_path / f"{name}.npz", **columns)

@@ -1,6 +1,6 @@
 """Recorded iterations: replays of every system equal eager iterations, and what a recording cannot hold is noticed.
 
-The recorder is tests/tape.py, which needs no GPU and bakes in what a CUDA graph bakes in.
+The recorder is tests/fake_cuda_graph.py, which needs no GPU and bakes in what a CUDA graph bakes in.
 """
 
 from pathlib import Path
@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from dtri import engine, recording
+from dtri.batches import Batches
 from dtri.model import Model
-from tests import tape, test_contract
+from dtri.stepper import Stepper
+from tests import fake_cuda_graph, test_contract
 from tests.toys import Hparams, Toy, noise_images, same, stopping_after
 from workflow import configuration
 
@@ -19,12 +21,12 @@ CPU = torch.device("cpu")
 SHAPE = (1, 4, 4)
 
 
-def trained(model: Model, batches: engine.Batches, n: int, recorder, precision: str = "fp32"):
+def trained(model: Model, batches: Batches, n: int, recorder, precision: str = "fp32"):
     """(state, losses of n iterations, reasons against recording, phases replayed)"""
     reasons: list[str] = []
     for optimizer in model.optimizers.values():
         recording.make_recordable(optimizer, CPU)
-    stepper = engine.Stepper(model, batches, 0, precision, recorder, reasons.append)
+    stepper = Stepper(model, batches, 0, precision, recorder, reasons.append)
     losses = [stepper(t) for t in range(n)]
     replayed = {phase for phase, replay in stepper.replays.items() if replay is not None}
     return model.state_dict(), losses, reasons, replayed
@@ -38,7 +40,7 @@ def test_replays_equal_eager_iterations(name: str, precision: str):
         rare = {"wgan", "wgan_gp", "meg"}  # whose second phase comes every fifth iteration
         return trained(model, test_contract.stored_batches((1, 28, 28)), 16 if name in rare else 4, recorder, precision)
 
-    (eager, eager_losses, *_), (state, losses, reasons, replayed) = run(None), run(tape.record)
+    (eager, eager_losses, *_), (state, losses, reasons, replayed) = run(None), run(fake_cuda_graph.record)
     assert reasons == []
     assert replayed == {test_contract.build(name, (1, 28, 28)).phase(t) for t in range(len(losses))}
     assert same(eager, state)
@@ -81,25 +83,25 @@ class Asking(Toy):
 
 def toys(kind: type[Toy], recorder):
     torch.manual_seed(0)
-    batches = engine.Batches(noise_images(10, SHAPE), 3, seed=0, device=CPU)
+    batches = Batches(noise_images(10, SHAPE), 3, seed=0, device=CPU)
     return trained(kind(SHAPE, Hparams()), batches, 8, recorder)
 
 
 def test_schedules_reach_replays():
-    eager, state = toys(Scheduled, None), toys(Scheduled, tape.record)
+    eager, state = toys(Scheduled, None), toys(Scheduled, fake_cuda_graph.record)
     assert same(eager[0], state[0])
     assert state[3] == {0}
     assert [one.values.item() for one in state[1]] == [one.values.item() for one in eager[1]]
 
 
 def test_the_tape_bakes_in_what_a_graph_bakes_in():
-    eager, state = toys(Baked, None), toys(Baked, tape.record)
+    eager, state = toys(Baked, None), toys(Baked, fake_cuda_graph.record)
     assert state[3] == {0}
     assert not same(eager[0], state[0])
 
 
 def test_what_cannot_be_recorded_stays_eager_with_a_reason():
-    eager, state = toys(Asking, None), toys(Asking, tape.record)
+    eager, state = toys(Asking, None), toys(Asking, fake_cuda_graph.record)
     assert same(eager[0], state[0])
     assert state[3] == set()
     (reason,) = state[2]
@@ -118,15 +120,15 @@ def fit(folder: Path, recorder, **options) -> engine.Outcome:
 
 @pytest.mark.parametrize("after", [1, 21, 50])
 def test_a_recorded_run_continues_as_if_never_stopped(after: int, tmp_path: Path):
-    whole = fit(tmp_path / "whole", tape.record)
+    whole = fit(tmp_path / "whole", fake_cuda_graph.record)
     with pytest.raises(engine.Interrupted):
-        fit(tmp_path / "parts", tape.record, stop=stopping_after(after))
-    parts = fit(tmp_path / "parts", tape.record)
+        fit(tmp_path / "parts", fake_cuda_graph.record, stop=stopping_after(after))
+    parts = fit(tmp_path / "parts", fake_cuda_graph.record)
     assert same(whole.weights, parts.weights)
     assert whole.curve == parts.curve
 
 
-@pytest.mark.parametrize(("first", "then"), [(tape.record, None), (None, tape.record)])
+@pytest.mark.parametrize(("first", "then"), [(fake_cuda_graph.record, None), (None, fake_cuda_graph.record)])
 def test_a_run_continues_recorded_or_eager_whatever_it_was(first, then, tmp_path: Path):
     """Optimisers differ (fused or not), so the numbers do by rounding."""
     whole = fit(tmp_path / "whole", first)

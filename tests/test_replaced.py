@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtri.data import rawfiles, store
+from dtri.data import rawfiles, saving, store
 from tests.test_data import png, two_classes, write_zip
 from tests.test_image_files import write_folder
 from tests.test_reruns import ROOT, call, git
@@ -150,10 +150,10 @@ def test_verify_reads_everything(
 def test_verify_tells_of_test_images_that_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     images = np.random.RandomState(0).randint(0, 256, (6, 1, 4, 4)).astype(np.uint8)
-    arrays = store.Arrays(
+    arrays = saving.Arrays(
         {"train": images, "test": images[:2]}, {"train": np.arange(6), "test": np.arange(2)}, {}, 0, ""
     )
-    store.save(arrays, Path("results/data/digits"), "digits", lambda images: {"n_test_in_train": 2})
+    saving.save(arrays, Path("results/data/digits"), "digits", lambda images: {"n_test_in_train": 2})
     assert verify.main(["results", "--all"]) == 0
     line = "ok        results/data/digits/meta.json: 2 test images are training images too"
     assert line in capsys.readouterr().out.splitlines()

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dtri.arrays import read_arrays
 from dtri.report.cells import Aside, Cell, Found, Table
-from dtri.report.records import Record, read_arrays
+from dtri.report.records import Record
 from dtri.report.render import render
 from dtri.report.tidy import COLUMNS, tidy, verdict
 from workflow.tables.table1 import TABLE as TABLE1

@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 
 from dtri.experiment import TrainSpec
-from dtri.report.records import write_sealed
+from dtri.sealed import write_sealed
 from tests.test_browser import BROWSER, FLAGS
-from workflow import configuration, plan
+from workflow import configuration, costs, plan, reasons
 from workflow.commands import explain
-from workflow.commands.explain import Job, Speed
+from workflow.commands.explain import Job
+from workflow.costs import Speed
 from workflow.fingerprint import closure
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,8 +58,9 @@ import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from dtri.report.records import Record, write_sealed
-from workflow import configuration, plan, status
+from dtri.report.records import Record
+from dtri.sealed import write_sealed
+from workflow import configuration, costs, plan, reasons
 from workflow.commands import explain, provenance
 
 def record(run, path):
@@ -91,7 +93,7 @@ for job in explain.dry_run(sys.argv[1:]):
             write_sealed(path, {"dataset": name, "data": name, "code": code, "sha256": "network"})
         elif path.name == "train.json":
             run, spec = job.run, plan.train_spec(job.run)
-            made = {"spec": json.loads(spec.text), "spec_hash": spec.hash, "data": {run.dataset: run.dataset}}
+            made = {"spec": json.loads(spec.to_json()), "spec_hash": spec.hash, "data": {run.dataset: run.dataset}}
             made |= {"code": plan.model_code("train", run.model), "provenance": provenance.provenance()}
             made |= {"status": "done", "images_per_s": 1000.0, "device": "cpu (test)"}
             write_sealed(path, {**asdict(run), **made})
@@ -629,7 +631,7 @@ def test_hours_come_from_the_nearest_runs(
         Speed(SPEC, 300.0, "cpu (b)"),
         Speed(replace(SPEC, image_shape=(3, 32, 32), hparams={}), 2000.0, "GPU"),
     ]
-    found = explain.estimate(spec, on_gpu, measured)
+    found = costs.estimate(spec, on_gpu, measured)
     assert found.hours == (None if hours is None else pytest.approx(hours))
     assert found.unit == unit
     assert found.source.startswith(source)
@@ -637,9 +639,9 @@ def test_hours_come_from_the_nearest_runs(
 
 def test_a_run_of_another_checkout_is_not_compared() -> None:
     made = {"code": "0" * 16, "provenance": {"commit": "1" * 40, "dirty": False}}
-    assert explain._changed_modules(("baselines.vae",), made) == "changed modules unknown, no commit 1111111 here"
+    assert reasons._changed_modules(("baselines.vae",), made) == "changed modules unknown, no commit 1111111 here"
     made["provenance"] = {"commit": None, "dirty": None}
-    assert explain._changed_modules(("baselines.vae",), made).endswith("made outside a git checkout")
+    assert reasons._changed_modules(("baselines.vae",), made).endswith("made outside a git checkout")
 
 
 def test_what_measuring_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -648,7 +650,7 @@ def test_what_measuring_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for seed, values in enumerate(({"seconds": 4.0}, {"seconds": 20.0}, {"seconds": 60.0}, {})):
         write_sealed(Path(f"results/demo/digits/vae/seed{seed}/metrics/prc_domain.json"), values)
     jobs = [Job("generation"), Job("generation"), Job("auprc"), Job("train")]
-    assert list(explain.measuring(jobs)) == [
+    assert list(costs.measuring(job.rule for job in jobs)) == [
         "      2 x 20 s  generation, median of 3 jobs",
         "      1 x unknown  auprc, none was measured yet",
     ]

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from dtri import checkpoint, corners, experiment, trained
-from dtri.data import store
+from dtri import evaluation, experiment, trained
+from dtri.data import saving
 from dtri.experiment import TrainSpec
 from dtri.finite import NonFinite
 from dtri.images import to_uint8
 from dtri.report.records import Record
 from dtri.seeding import derive
+from dtri.trained import load_model, load_weights
+from dtri.weights import save_weights
 from tests.toys import noise_images
 from workflow.commands import growth, interpolate, reconstruct, sample
 
@@ -28,7 +30,7 @@ ENTRIES = {
 @pytest.fixture(autouse=True)
 def _process_unchanged(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DTRI_DEVICE", "cpu")
-    monkeypatch.setattr("dtri.device.prepare", lambda *_: None)  # changes the whole process
+    monkeypatch.setattr("dtri.device.set_numerics", lambda *_: None)  # changes the whole process
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +46,10 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with torch.no_grad():
             for p in getattr(model, loud).parameters() if loud else ():
                 p.mul_(100)
-        checkpoint.save_weights(folder / f"{name}.safetensors", model.state_dict(), spec)
+        save_weights(folder / f"{name}.safetensors", model.state_dict(), spec)
     images = {"train": noise_images(20, SHAPE), "test": noise_images(20, SHAPE, seed=1)}
     indices = {name: np.arange(20) for name in images}
-    store.save(store.Arrays(images, indices, {}, None, "noise"), folder / "noise", "noise")
+    saving.save(saving.Arrays(images, indices, {}, None, "noise"), folder / "noise", "noise")
     return folder
 
 
@@ -63,13 +65,13 @@ def test_the_first_of_many_are_those_of_few(
     name: str, batch_size: int, room: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Latents and the noise of chains depend neither on the number of samples nor on their batches."""
-    model, spec = checkpoint.load_model(room / f"{name}.safetensors")
+    model, spec = load_model(room / f"{name}.safetensors")
     experiment.set_sampler(model, spec.entry, {} if name == "vae" else {"steps": 4})
     for n in (1, 5):
-        few = corners.sample(model, n, 3)
+        few = evaluation.sample(model, n, 3)
         with monkeypatch.context() as context:
-            context.setattr(corners, "at_once", lambda _: batch_size)
-            many = corners.sample(model, 70, 3)
+            context.setattr(evaluation, "eval_batch_size", lambda _: batch_size)
+            many = evaluation.sample(model, 70, 3)
         assert np.abs(few.astype(int) - many[:n]).max() <= 1
         assert (few != many[:n]).mean() < 1e-3
     assert len({image.tobytes() for image in many}) == 70
@@ -77,10 +79,10 @@ def test_the_first_of_many_are_those_of_few(
 
 @pytest.mark.parametrize("d", [0, 1, 3, 100])
 def test_latents_do_not_depend_on_their_number(d: int) -> None:
-    many = corners.latents(200, d, 5)
+    many = evaluation.latents(200, d, 5)
     assert many.shape == (200, d)
     for n in (0, 1, 5, 64, 65):
-        assert torch.equal(corners.latents(n, d, 5), many[:n])
+        assert torch.equal(evaluation.latents(n, d, 5), many[:n])
     if d == 100:
         assert many.mean().item() == pytest.approx(0, abs=0.03)
         assert many.std().item() == pytest.approx(1, abs=0.03)
@@ -90,13 +92,13 @@ def test_latents_do_not_depend_on_their_number(d: int) -> None:
 @pytest.fixture
 def broken(room: Path, tmp_path: Path) -> Path:
     """Weights of a VAE whose samples are not finite where the first latent is large, and posterior means never."""
-    weights, spec = checkpoint.load_weights(room / "vae.safetensors")
+    weights, spec = load_weights(room / "vae.safetensors")
     path = tmp_path / "broken.safetensors"
     first = next(name for name in weights if name.startswith("generator") and name.endswith("weight"))
     weights[first] = weights[first].clone()
     weights[first].view(-1)[0] = torch.inf
     weights["encoder.mu.bias"] = torch.full_like(weights["encoder.mu.bias"], torch.nan)
-    checkpoint.save_weights(path, weights, spec)
+    save_weights(path, weights, spec)
     return path
 
 
@@ -149,9 +151,9 @@ def test_variants_are_by_the_other_rules_of_batch_norm(room: Path, tmp_path: Pat
     found = dict(np.load(path))
     assert found.keys() == {"running", "batch"}
 
-    model, spec = checkpoint.load_model(room / "vae.safetensors")
-    z = corners.latents(200, model.z_dim, derive("sample", "noise", "vae", spec.seed))  # no batch is short
-    assert np.array_equal(found["running"], corners.decode(model, z[:130]))
+    model, spec = load_model(room / "vae.safetensors")
+    z = evaluation.latents(200, model.z_dim, derive("sample", "noise", "vae", spec.seed))  # no batch is short
+    assert np.array_equal(found["running"], evaluation.decode(model, z[:130]))
     model.generator.train()
     with torch.no_grad():
         expected = torch.cat([to_uint8(model.generate(part)) for part in z.split(100)]).numpy()
@@ -162,8 +164,8 @@ def test_variants_are_by_the_other_rules_of_batch_norm(room: Path, tmp_path: Pat
 def test_arguments_of_the_chains_matter(room: Path, tmp_path: Path) -> None:
     plain = draw(room, tmp_path, "coopnet", "--sampler", '{"steps": 0}')
     model, spec = trained.load(room / "coopnet.safetensors", "cpu", "standing")
-    z = corners.latents(5, model.z_dim, derive("sample", "noise", "coopnet", spec.seed))
-    assert np.array_equal(plain, corners.decode(model, z))
+    z = evaluation.latents(5, model.z_dim, derive("sample", "noise", "coopnet", spec.seed))
+    assert np.array_equal(plain, evaluation.decode(model, z))
     assert not np.array_equal(draw(room, tmp_path, "coopnet"), plain)
     ten = draw(room, tmp_path, "coopnet", "--sampler", '{"steps": 10}')
     assert np.array_equal(draw(room, tmp_path, "coopnet"), ten)  # what the model file says
@@ -179,11 +181,11 @@ def test_straight_lines_between_test_images(room: Path, tmp_path: Path) -> None:
     assert np.array_equal(frames[:, [0, -1]], np.stack([ends[:8], ends[8:]], 1))
     running, spec = trained.load(room / "vae.safetensors", "cpu", "running")
     standing, _ = trained.load(room / "vae.safetensors", "cpu", "standing")
-    mu = corners.encode(running, ends)
-    z = corners.latents(16, running.z_dim, derive("sample", "noise", "vae", spec.seed))
+    mu = evaluation.encode(running, ends)
+    z = evaluation.latents(16, running.z_dim, derive("sample", "noise", "vae", spec.seed))
     for shown, ends, columns, model in ((frames[:, 1:-1], mu, 8, running), (prior, z, 10, standing)):
         for column, weight in enumerate(torch.linspace(0, 1, columns)):
-            between = corners.decode(model, (1 - weight) * ends[:8] + weight * ends[8:])
+            between = evaluation.decode(model, (1 - weight) * ends[:8] + weight * ends[8:])
             assert np.abs(shown[:, column].astype(int) - between).max() <= 1, column
 
 
@@ -196,10 +198,10 @@ def test_growth_shows_the_end_of_every_level(room: Path, tmp_path: Path) -> None
     spec = TrainSpec("noise", "grown", GROWN, SHAPE, hparams, 50, 2, 4)
     torch.manual_seed(0)
     model = experiment.build(GROWN, SHAPE, hparams)
-    (tmp_path / "late").mkdir()
-    for t, path in ((10, "late/10"), (25, "late/25"), (50, "model")):
+    (tmp_path / "snapshots").mkdir()
+    for t, path in ((10, "snapshots/10"), (25, "snapshots/25"), (50, "model")):
         model.begin(t - 1)
-        checkpoint.save_weights(tmp_path / f"{path}.safetensors", model.state_dict(), spec)
+        save_weights(tmp_path / f"{path}.safetensors", model.state_dict(), spec)
     assert model.milestones(50) == [10, 25]
     given = ["--model", str(tmp_path / "model.safetensors"), "--data", str(room / "noise"), "--out"]
     assert growth.main([*given, str(tmp_path / "growth.npz")]) == 0
@@ -211,8 +213,8 @@ def test_growth_shows_the_end_of_every_level(room: Path, tmp_path: Path) -> None
         assert np.array_equal(row, row[..., ::factor, ::factor].repeat(factor, 3).repeat(factor, 4))
     assert np.array_equal(made["images"][2, 0], noise_images(20, SHAPE, seed=1)[:6])
 
-    (tmp_path / "late/25.safetensors").rename(tmp_path / "early.safetensors")
-    with pytest.raises(FileNotFoundError, match=r"late/25\.safetensors, found no such file"):
+    (tmp_path / "snapshots/25.safetensors").rename(tmp_path / "early.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"snapshots/25\.safetensors, found no such file"):
         growth.main([*given, str(tmp_path / "none.npz")])
     (tmp_path / "early.safetensors").replace(tmp_path / "model.safetensors")  # a run that diverged at 14 pixels
     assert growth.main([*given, str(tmp_path / "early.npz")]) == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtri.data import store, stream
+from dtri.data import saving, stream
 from workflow.commands.cli import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,13 +39,13 @@ class Source:
             yield IMAGES[self.split][k]
 
 
-def streamed(identity: str = "raw", **sources: Source) -> store.Arrays:
+def streamed(identity: str = "raw", **sources: Source) -> saving.Arrays:
     sources = {split: sources.get(split, Source(split)) for split in N}
     splits = {split: stream.Stream(N[split], SHAPE, source, identity) for split, source in sources.items()}
-    return store.Arrays(splits, {split: np.arange(n) for split, n in N.items()}, {}, None, "small")
+    return saving.Arrays(splits, {split: np.arange(n) for split, n in N.items()}, {}, None, "small")
 
 
-def held() -> store.Arrays:
+def held() -> saving.Arrays:
     return replace(streamed(), splits=IMAGES)
 
 
@@ -55,14 +55,14 @@ def names(folder: Path) -> list[str]:
 
 def check(folder: Path) -> None:
     """`folder` holds the whole dataset and nothing else."""
-    dataset = store.verify(folder)
+    dataset = saving.verify(folder)
     for split in N:
         np.testing.assert_array_equal(dataset.images(split), IMAGES[split])
     assert names(folder) == ["index.npz", "meta.json", "test.npy", "train.npy"]
 
 
 def test_a_streamed_dataset_is_byte_for_byte_that_of_arrays(tmp_path: Path) -> None:
-    assert store.save(streamed(), tmp_path / "a", "small") == store.save(held(), tmp_path / "b", "small")
+    assert saving.save(streamed(), tmp_path / "a", "small") == saving.save(held(), tmp_path / "b", "small")
     for name in names(tmp_path / "b"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     check(tmp_path / "a")
@@ -70,17 +70,17 @@ def test_a_streamed_dataset_is_byte_for_byte_that_of_arrays(tmp_path: Path) -> N
 
 def test_streams_and_arrays_mix(tmp_path: Path) -> None:
     mixed = replace(held(), splits={"train": streamed().splits["train"], "test": IMAGES["test"]})
-    store.save(mixed, tmp_path, "small")
+    saving.save(mixed, tmp_path, "small")
     check(tmp_path)
 
 
 @pytest.mark.parametrize("stop", [0, 1, 4, 5, 11, 12, 13, 22])
 def test_an_interrupted_stream_is_continued_from_a_sync(tmp_path: Path, stop: int) -> None:
     with pytest.raises(KeyboardInterrupt):
-        store.save(streamed(train=Source("train", stop)), tmp_path, "small")
+        saving.save(streamed(train=Source("train", stop)), tmp_path, "small")
     assert [name for name in names(tmp_path) if not name.startswith(".")] == []
     again = Source("train")
-    store.save(streamed(train=again), tmp_path, "small")
+    saving.save(streamed(train=again), tmp_path, "small")
     # The last sync may have been cut off, so that only the one before it is trusted.
     assert again.starts == [max(0, (stop // EVERY - 1) * EVERY)]
     check(tmp_path)
@@ -88,9 +88,9 @@ def test_an_interrupted_stream_is_continued_from_a_sync(tmp_path: Path, stop: in
 
 def test_a_split_that_is_complete_is_not_written_again(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        store.save(streamed(test=Source("test", 3)), tmp_path, "small")
+        saving.save(streamed(test=Source("test", 3)), tmp_path, "small")
     again = Source("train")
-    store.save(streamed(train=again), tmp_path, "small")
+    saving.save(streamed(train=again), tmp_path, "small")
     assert again.starts == []
     check(tmp_path)
 
@@ -104,9 +104,9 @@ def test_a_kill_while_the_images_are_examined_costs_no_stream(tmp_path: Path) ->
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.save(streamed(), tmp_path, "small", killed)
+        saving.save(streamed(), tmp_path, "small", killed)
     again = {split: Source(split) for split in N}
-    meta = store.save(streamed(**again), tmp_path, "small", lambda images: {"n_test_in_train": len(images["test"])})
+    meta = saving.save(streamed(**again), tmp_path, "small", lambda images: {"n_test_in_train": len(images["test"])})
     assert [source.starts for source in again.values()] == [[], []]
     assert meta["n_test_in_train"] == N["test"]
     for split in N:
@@ -117,30 +117,30 @@ def test_a_kill_while_the_images_are_examined_costs_no_stream(tmp_path: Path) ->
 def test_what_was_not_synced_is_not_trusted(tmp_path: Path) -> None:
     """After a loss of power a file may have its length and not its content."""
     with pytest.raises(KeyboardInterrupt):
-        store.save(streamed(train=Source("train", 11)), tmp_path, "small")
+        saving.save(streamed(train=Source("train", 11)), tmp_path, "small")
     (part,) = tmp_path.glob(".train.npy.*.part")
     content = part.read_bytes()
     assert len(content) == 128 + 8 * 48
     part.write_bytes(content[: 128 + 4 * 48] + bytes(4 * 48 + 3))
-    store.save(streamed(), tmp_path, "small")
+    saving.save(streamed(), tmp_path, "small")
     check(tmp_path)
 
 
 def test_other_raw_files_or_options_start_anew(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        store.save(streamed("old", train=Source("train", 20)), tmp_path, "small")
+        saving.save(streamed("old", train=Source("train", 20)), tmp_path, "small")
     again = Source("train")
-    store.save(streamed("new", train=again), tmp_path, "small")
+    saving.save(streamed("new", train=again), tmp_path, "small")
     assert again.starts == [0]
     check(tmp_path)
 
 
 def test_an_older_dataset_stays_until_the_new_one_is_there(tmp_path: Path) -> None:
-    store.save(held(), tmp_path, "small")
+    saving.save(held(), tmp_path, "small")
     with pytest.raises(KeyboardInterrupt):
-        store.save(streamed(test=Source("test", 2)), tmp_path, "small")
-    assert store.verify(tmp_path).meta["sizes"] == N
-    store.save(streamed(), tmp_path, "small")
+        saving.save(streamed(test=Source("test", 2)), tmp_path, "small")
+    assert saving.verify(tmp_path).meta["sizes"] == N
+    saving.save(streamed(), tmp_path, "small")
     check(tmp_path)
 
 
@@ -160,26 +160,26 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path, image: np.ndarray | None,
         yield from [] if image is None else [image] * N["train"]
 
     with pytest.raises(ValueError, match=message):
-        store.save(streamed(train=read), tmp_path, "small")
-    store.save(streamed(), tmp_path, "small")
+        saving.save(streamed(train=read), tmp_path, "small")
+    saving.save(streamed(), tmp_path, "small")
     check(tmp_path)
 
 
 def test_two_processes_do_not_write_the_same_images(tmp_path: Path, capsys) -> None:
     def read(start: int) -> Generator[np.ndarray, None, None]:
-        assert run(lambda: store.save(streamed(), tmp_path, "small") and 0) == 2
+        assert run(lambda: saving.save(streamed(), tmp_path, "small") and 0) == 2
         yield from Source("train")(start)
 
-    store.save(streamed(train=read), tmp_path, "small")
+    saving.save(streamed(train=read), tmp_path, "small")
     assert f"error: expected to write {tmp_path / 'train.npy'} alone, found another process" in capsys.readouterr().err
     check(tmp_path)
 
 
 def test_space_is_checked_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda _: store.shutil._ntuple_diskusage(9, 8, 1000))
+    monkeypatch.setattr(saving.shutil, "disk_usage", lambda _: saving.shutil._ntuple_diskusage(9, 8, 1000))
     source = Source("train")
     with pytest.raises(OSError, match=r"expected 1,232 bytes of free disk space for .*train\.npy, found 1,000"):
-        store.save(streamed(train=source), tmp_path, "small")
+        saving.save(streamed(train=source), tmp_path, "small")
     assert source.starts == []
 
 
@@ -187,8 +187,8 @@ def test_progress_is_logged_where_there_is_no_terminal(tmp_path: Path, monkeypat
     monkeypatch.setattr(stream, "LOG_S", 0)
     folder = tmp_path / "small"
     with pytest.raises(KeyboardInterrupt):
-        store.save(streamed(train=Source("train", 9)), folder, "small")
-    store.save(streamed(), folder, "small")
+        saving.save(streamed(train=Source("train", 9)), folder, "small")
+    saving.save(streamed(), folder, "small")
     out = capsys.readouterr().out
     assert "small train: continuing at 4/23 images\nsmall train: 5/23 images, " in out
     assert " images/s, 0 s left\n" in out
@@ -228,7 +228,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_continues(tmp_path: Path) 
     assert "what is written will be continued" in err
     assert err.count("\n") == 1
     again = Source("train")
-    store.save(streamed(train=again), tmp_path, "small")
+    saving.save(streamed(train=again), tmp_path, "small")
     assert again.starts == [8]
     check(tmp_path)
 
@@ -240,6 +240,6 @@ def test_a_killed_process_is_continued(tmp_path: Path) -> None:
     process.communicate(timeout=600)
     assert not (tmp_path / "meta.json").exists()
     again = Source("train")
-    store.save(streamed(train=again), tmp_path, "small")
+    saving.save(streamed(train=again), tmp_path, "small")
     assert again.starts == [8]
     check(tmp_path)

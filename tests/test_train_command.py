@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from dtri import anomaly, checkpoint, trained
-from dtri.data import store
+from dtri import anomaly, trained
+from dtri.data import saving, store
 from dtri.images import to_float
+from dtri.trained import load_model
 from tests import training
 from workflow.commands import cli, score, train
 
 STEPS = 60
+SPEC = training.spec().to_json()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def failing(capsys, argv: list[str]) -> str:
 
 
 def test_outputs(finished, data):
-    model, spec = checkpoint.load_model(finished / "model.safetensors")
+    model, spec = load_model(finished / "model.safetensors")
     assert spec == training.spec(steps=STEPS)
     with (finished / "train.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -70,7 +72,7 @@ def test_outputs(finished, data):
         "attempts": 1,
         "code": "code",
         "spec_hash": spec.hash,
-        "spec": json.loads(spec.text),
+        "spec": json.loads(spec.to_json()),
         "data": {"digits": content},
         "parameters": sum(p.numel() for p in model.parameters()),
         "gpu_hours": None,
@@ -84,34 +86,34 @@ def test_outputs(finished, data):
 
 def test_late_weights_are_kept_and_scored(data, tmp_path):
     vae = {"model": "vae", "entry": "baselines.vae:VAE", "late_every": 2}
-    (tmp_path / "late").mkdir()
-    (tmp_path / "late" / "7.safetensors").write_bytes(b"of an earlier specification")
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "snapshots" / "7.safetensors").write_bytes(b"of an earlier specification")
     training.complete(data, tmp_path, steps=20, **vae)
-    late = training.spec(steps=20, **vae).late
+    late = training.spec(steps=20, **vae).final_snapshots
     assert late == [2, 4, 6, 8, 10, 12, 14, 16, 18]
-    assert {path.name for path in (tmp_path / "late").iterdir()} == {f"{t}.safetensors" for t in late}
-    assert json.loads((tmp_path / "train.json").read_text())["late"] == late
+    assert {path.name for path in (tmp_path / "snapshots").iterdir()} == {f"{t}.safetensors" for t in late}
+    assert json.loads((tmp_path / "train.json").read_text())["snapshots"] == late
 
     model = ["--model", str(tmp_path / "model.safetensors"), "--device", "cpu"]
     arguments = [*model, "--data", str(data), "--split", "test", "--limit", "8", "--out", str(tmp_path / "scores.npz")]
     with training.settings_restored():
-        assert score.main([*arguments, "--late"]) == 0
+        assert score.main([*arguments, "--snapshots"]) == 0
     scores = dict(np.load(tmp_path / "scores.npz"))
     assert set(scores) == {f"{name}{at}" for name in ("energy", "sse") for at in ("", *(f"@{t}" for t in late))}
     images = store.load(data).images("test")[:8]
-    for at, file in (("", "model.safetensors"), ("@18", "late/18.safetensors"), ("@2", "late/2.safetensors")):
-        expected = anomaly.scores(checkpoint.load_model(tmp_path / file)[0], images)
+    for at, file in (("", "model.safetensors"), ("@18", "snapshots/18.safetensors"), ("@2", "snapshots/2.safetensors")):
+        expected = anomaly.scores(load_model(tmp_path / file)[0], images)
         assert np.array_equal(scores[f"energy{at}"], expected["energy"])
     assert not np.array_equal(scores["energy"], scores["energy@18"])
 
     training.complete(data, tmp_path / "other", steps=20, **vae, seed=1)
-    (tmp_path / "other" / "late" / "18.safetensors").replace(tmp_path / "late" / "18.safetensors")
+    (tmp_path / "other" / "snapshots" / "18.safetensors").replace(tmp_path / "snapshots" / "18.safetensors")
     with training.settings_restored(), pytest.raises(ValueError, match="expected weights of the same training as"):
-        score.main([*arguments, "--late"])
+        score.main([*arguments, "--snapshots"])
 
 
 def test_an_energy_with_batch_norm_is_scored_by_the_statistics_of_batches_too(data, tmp_path):
-    """ALICE's has batch norm, the triangle's has none; with --late, where kinds of images share a batch, neither is."""
+    """ALICE's has batch norm, the triangle's has none; not with --snapshots, where kinds share a batch."""
     images = store.load(data).images("test")[:100]
     for name, entry, late, expected in (
         ("alice", "baselines.alice:ALICE", False, {"energy", "sse", "batch_statistics"}),
@@ -120,7 +122,7 @@ def test_an_energy_with_batch_norm_is_scored_by_the_statistics_of_batches_too(da
     ):
         training.complete(data, tmp_path / name, steps=2, model=name, entry=entry)
         model = ["--model", str(tmp_path / name / "model.safetensors"), "--device", "cpu"]
-        out = ["--limit", "100", "--out", str(tmp_path / "scores.npz"), *(["--late"] if late else [])]
+        out = ["--limit", "100", "--out", str(tmp_path / "scores.npz"), *(["--snapshots"] if late else [])]
         with training.settings_restored():
             assert score.main([*model, "--data", str(data), "--split", "test", *out]) == 0
         scores = dict(np.load(tmp_path / "scores.npz"))
@@ -156,14 +158,14 @@ def test_state_of_another_run_is_ignored(change, data, finished, tmp_path, capsy
 def test_other_data_are_another_run(data, tmp_path, capsys):
     """Same spec, same code, other images under the same name."""
     arrays = store.load(data)
-    changed = store.Arrays(
+    changed = saving.Arrays(
         splits={split: 255 - arrays.images(split) for split in ("train", "test")},
         indices={split: arrays.index(split) for split in ("train", "test")},
         labels={},
         n_classes=None,
         description="",
     )
-    store.save(changed, tmp_path / "digits", "digits")
+    saving.save(changed, tmp_path / "digits", "digits")
     out = tmp_path / "out"
     assert train.main([*training.arguments(data, out, steps=STEPS), "--minutes", "0"]) == 75
     capsys.readouterr()
@@ -179,7 +181,7 @@ def test_a_diverged_run_is_a_result(where, bad_step, found_at, term, data, tmp_p
     summary = json.loads((tmp_path / "train.json").read_text())
     found = [summary[key] for key in ("status", "bad_step", "term", "step")]
     assert found == ["diverged", found_at, term, 20]
-    model, _ = checkpoint.load_model(tmp_path / "model.safetensors")
+    model, _ = load_model(tmp_path / "model.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
@@ -222,9 +224,15 @@ def test_images_of_another_shape(data, tmp_path, capsys):
     [
         ("{", "expected a training spec as JSON"),
         ('{"steps": 3}', "expected a training spec as JSON"),
-        (training.spec().text.replace('"width"', '"wdth"'), "unknown hyperparameter 'wdth' for baselines.dcgan:DCGAN"),
-        (training.spec().text.replace("dcgan:DCGAN", "dcgan:GAN"), "no class GAN in baselines.dcgan"),
-        (training.spec().text.replace('"steps":300', '"steps":0'), "expected a positive integer for steps, found 0"),
+        (
+            SPEC.replace('"width"', '"wdth"'),
+            "unknown hyperparameter 'wdth' for baselines.dcgan:DCGAN",
+        ),
+        (SPEC.replace("dcgan:DCGAN", "dcgan:GAN"), "no class GAN in baselines.dcgan"),
+        (
+            SPEC.replace('"steps":300', '"steps":0'),
+            "expected a positive integer for steps, found 0",
+        ),
     ],
 )
 def test_bad_spec(text, message, data, tmp_path, capsys):

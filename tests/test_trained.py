@@ -10,19 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from bench import batch_norm as bench
-from dtri import anomaly, checkpoint, corners, experiment, trained
-from dtri.data import store
+from dtri import anomaly, evaluation, experiment, trained
+from dtri.data import saving
 from dtri.experiment import TrainSpec
 from dtri.images import to_uint8
 from dtri.model import Model
 from dtri.networks import batch_norm
+from dtri.trained import load_model
+from dtri.weights import save_weights
 from tests.toys import image_batch, noise_images
 from workflow import configuration
 from workflow.commands import reconstruct
 
 SHAPE = (1, 28, 28)
 D, HIDDEN = 16, 8
-N = trained.BATCHES * corners.BATCH  # latents behind the statistics
+N = trained.BATCHES * evaluation.BATCH  # latents behind the statistics
 SPREAD = 0.2  # standard deviation of every pixel of `TwoLayers`, in [-1, 1]
 
 
@@ -80,7 +82,7 @@ def test_statistics_are_those_of_the_prior(model: TwoLayers) -> None:
 
 def test_samples_have_their_true_spread(model: TwoLayers) -> None:
     def spread() -> float:
-        return corners.sample(model, 4000, seed=3)[:, 0, 0, 0].std() / 127.5
+        return evaluation.sample(model, 4000, seed=3)[:, 0, 0, 0].std() / 127.5
 
     assert spread() < SPREAD / 2  # by averages that are off
     trained.take_standing_statistics(model, seed=1)
@@ -90,20 +92,20 @@ def test_samples_have_their_true_spread(model: TwoLayers) -> None:
 def test_an_image_depends_on_its_latent_alone(model: TwoLayers, monkeypatch: pytest.MonkeyPatch) -> None:
     """On no batch size, order or neighbour; by batch statistics it depends on all of them."""
     trained.take_standing_statistics(model, seed=1)
-    z = corners.latents(50, D, seed=4)
+    z = evaluation.latents(50, D, seed=4)
 
     def by_ten() -> np.ndarray:
         with monkeypatch.context() as context:
-            context.setattr(corners, "at_once", lambda _: 10)
-            return corners.decode(model, z)
+            context.setattr(evaluation, "eval_batch_size", lambda _: 10)
+            return evaluation.decode(model, z)
 
-    images = corners.decode(model, z)
+    images = evaluation.decode(model, z)
     order = torch.randperm(50)
-    for other in (by_ten(), corners.decode(model, z[order])[order.argsort()]):
+    for other in (by_ten(), evaluation.decode(model, z[order])[order.argsort()]):
         assert np.abs(images.astype(int) - other).max() <= 1  # sums of float32 in another order
     for layer in batch_norm.layers(model):
         layer.train()
-    assert np.abs(corners.decode(model, z).astype(int) - by_ten()).max() > 5
+    assert np.abs(evaluation.decode(model, z).astype(int) - by_ten()).max() > 5
 
 
 def test_same_seed_same_statistics(model: TwoLayers) -> None:
@@ -130,7 +132,7 @@ def saved(name: str, folder: Path) -> Path:
     for t in range(3):
         model.step(image_batch(8, SHAPE), t)
     path = folder / f"{name}.safetensors"
-    checkpoint.save_weights(path, model.state_dict(), spec)
+    save_weights(path, model.state_dict(), spec)
     return path
 
 
@@ -154,7 +156,7 @@ def test_loading_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     path = saved("joint_vae_ebm", tmp_path)
     first, again = (trained.load(path, "cpu", "standing")[0] for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
-    assert np.array_equal(corners.sample(first, 30, 5), corners.sample(again, 30, 5))
+    assert np.array_equal(evaluation.sample(first, 30, 5), evaluation.sample(again, 30, 5))
 
 
 def test_rules_differ_in_the_generator_alone(tmp_path: Path) -> None:
@@ -166,12 +168,12 @@ def test_rules_differ_in_the_generator_alone(tmp_path: Path) -> None:
         statistics = name.startswith("generator.") and "running" in name
         assert torch.equal(tensor, kept[name]) != statistics or "num_batches" in name, name
     assert not any(module.training for model in (standing, running) for module in model.modules())
-    assert [corners.at_once(model) for model in (standing, running, batch)] == [250, 250, 100]
+    assert [evaluation.eval_batch_size(model) for model in (standing, running, batch)] == [250, 250, 100]
 
-    z, x = corners.latents(130, batch.z_dim, 1), noise_images(130, SHAPE)
-    images, mu = corners.decode(batch, z), corners.encode(batch, x)
+    z, x = evaluation.latents(130, batch.z_dim, 1), noise_images(130, SHAPE)
+    images, mu = evaluation.decode(batch, z), evaluation.encode(batch, x)
     assert all(torch.equal(tensor, kept[name]) for name, tensor in batch.state_dict().items() if "running" in name)
-    fresh = checkpoint.load_model(path)[0].train()
+    fresh = load_model(path)[0].train()
     with torch.no_grad():
         assert np.array_equal(images[100:], to_uint8(fresh.generate(z[100:])).numpy())
         whole = np.concatenate([x[100:], x[:70]])
@@ -225,10 +227,10 @@ def test_the_comparison_of_rules_goes_on_where_it_stopped(tmp_path: Path, monkey
     """A row per rule; a system whose encoder has batch norm one more. What is known is not trained again."""
     monkeypatch.setattr(bench, "N", 30)
     monkeypatch.setattr(bench, "distance", lambda *_: 0.0)  # of 784 dimensions, slow
-    monkeypatch.setattr("dtri.device.prepare", lambda *_: None)  # changes the whole process
+    monkeypatch.setattr("dtri.device.set_numerics", lambda *_: None)  # changes the whole process
     arrays = {"train": noise_images(2000, SHAPE), "test": noise_images(40, SHAPE, seed=1)}
     indices = {name: np.arange(len(array)) for name, array in arrays.items()}
-    store.save(store.Arrays(arrays, indices, {}, None, "mnist"), tmp_path / "mnist", "mnist")
+    saving.save(saving.Arrays(arrays, indices, {}, None, "mnist"), tmp_path / "mnist", "mnist")
     out = tmp_path / "rows.csv"
     given = ["--data", str(tmp_path / "mnist"), "--out", str(out), "--steps", "1", "--width", "0.02", "--seeds", "0"]
     assert bench.main(["dcgan", *given]) == 0

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dtri.data import store
-from dtri.files import read_sealed, write_sealed
+from dtri.data import saving
+from dtri.files import digest
 from dtri.report.records import Record
+from dtri.sealed import read_sealed, write_sealed
 from tests.toys import noise_images
 from workflow import configuration, plan, status
 from workflow.commands import accept, table, verify
@@ -28,23 +29,23 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     splits = {"train": noise_images(16, (1, 28, 28)), "test": noise_images(12, (1, 28, 28))}
     indices = {name: np.arange(len(images)) for name, images in splits.items()}
     data = Path("results/data/digits")
-    content = store.save(store.Arrays(splits, indices, {}, None, ""), data, "digits")["content"]
+    content = saving.save(saving.Arrays(splits, indices, {}, None, ""), data, "digits")["content"]
     (data / "classifier.safetensors").write_bytes(b"network")
-    hashed = store.digest(data / "classifier.safetensors", "sha256")
+    hashed = digest(data / "classifier.safetensors", "sha256")
     write_sealed(data / "classifier.json", {"dataset": "digits", "data": content, "sha256": hashed})
     raw = Path("downloads/digits/raw.bin")
     raw.parent.mkdir(parents=True)
     raw.write_bytes(b"raw")
-    write_sealed(data / "fetch.json", {"raw.bin": {"file": "raw.bin", "sha256": store.digest(raw, "sha256")}})
+    write_sealed(data / "fetch.json", {"raw.bin": {"file": "raw.bin", "sha256": digest(raw, "sha256")}})
 
-    (FOLDER / "late").mkdir(parents=True)
-    names = ("model.safetensors", "train.csv", "late/90.safetensors")
+    (FOLDER / "snapshots").mkdir(parents=True)
+    names = ("model.safetensors", "train.csv", "snapshots/90.safetensors")
     for name in names:
         (FOLDER / name).write_text(name)
     spec = plan.train_spec(RUN)
     code = plan.model_code("train", "vae")
     made = {**asdict(RUN), "spec_hash": spec.hash, "code": code, "data": {"digits": content}}
-    write_sealed(FOLDER / "train.json", {**made, "files": {n: store.digest(FOLDER / n, "sha256") for n in names}})
+    write_sealed(FOLDER / "train.json", {**made, "files": {n: digest(FOLDER / n, "sha256") for n in names}})
     record = Record(
         **asdict(RUN),
         metric="rmse",
@@ -79,7 +80,9 @@ def test_all_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, lines[-1]) == (0, "14 ok, 0 changed, 0 missing, 0 stale")
     data, downloads = "results/data/digits", "downloads/digits/raw.bin"
     expected = {f"{data}/{name}" for name in ("meta.json", "train.npy", "test.npy", "index.npz", "classifier.json")}
-    expected |= {f"{FOLDER}/{name}" for name in ("train.json", "model.safetensors", "train.csv", "late/90.safetensors")}
+    expected |= {
+        f"{FOLDER}/{name}" for name in ("train.json", "model.safetensors", "train.csv", "snapshots/90.safetensors")
+    }
     expected |= {downloads, f"{data}/classifier.safetensors", str(RMSE), "results/demo/table2.csv"}
     expected.add(str(RMSE.with_name("mse.json")))
     assert {line.split()[1] for line in lines[:-2]} == expected
@@ -104,7 +107,7 @@ def flip(path: Path) -> None:
         "results/data/digits/classifier.safetensors",
         "downloads/digits/raw.bin",
         f"{FOLDER}/model.safetensors",
-        f"{FOLDER}/late/90.safetensors",
+        f"{FOLDER}/snapshots/90.safetensors",
         f"{FOLDER}/train.csv",
     ],
 )
@@ -204,9 +207,9 @@ def test_an_accepted_difference_is_shown(capsys: pytest.CaptureFixture[str], mon
 
 
 def test_weights_before_the_end_are_made_anew_with_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
-    (FOLDER / "late/90.safetensors").unlink()
+    (FOLDER / "snapshots/90.safetensors").unlink()
     _, lines = verified(capsys, "results")
-    assert lines[0] == f"missing   {FOLDER}/late/90.safetensors: delete {FOLDER}/train.json to make it anew"
+    assert lines[0] == f"missing   {FOLDER}/snapshots/90.safetensors: delete {FOLDER}/train.json to make it anew"
 
 
 def test_images_that_both_splits_share_are_told(capsys: pytest.CaptureFixture[str]) -> None:

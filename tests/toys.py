@@ -1,7 +1,7 @@
 """Small things that several test files share: a model that fails on demand, random images, comparisons."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from torch.optim import Adam, Optimizer
 
 from dtri import images
 from dtri.model import Model
+from dtri.snapshots import Snapshots
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,20 @@ class Toy(Model):
             self.weight.add_(bad.get("weights", 0.0))
             self.average.lerp_(loss, 0.1).add_(bad.get("buffer", 0.0))
         return {"first": loss.detach(), "second": loss.detach() + bad.get("loss", 0.0)}
+
+
+class SnapshotDict(Snapshots):
+    """Snapshots by iteration, in memory."""
+
+    def __init__(self, iterations: Iterable[int] = ()):
+        super().__init__(iterations)
+        self.kept: dict[int, dict[str, Tensor]] = {}
+
+    def save(self, t: int, weights: dict[str, Tensor]) -> None:
+        self.kept[t] = {name: tensor.clone() for name, tensor in weights.items()}
+
+    def exists(self, t: int) -> bool:
+        return t in self.kept
 
 
 def noise_images(n: int, image_shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from dtri.data import digits, store
+from dtri.data import digits, saving
 from dtri.experiment import TrainSpec
 from workflow.commands import train
 
@@ -29,7 +29,7 @@ SAVING_OFTEN = (
 
 def prepare_digits(folder: Path) -> Path:
     """Prepared digits at 28x28, 1437 images to train on."""
-    store.save(digits.prepare(folder, (1, 28, 28), {}, 0), folder / "digits", "digits")
+    saving.save(digits.prepare(folder, (1, 28, 28), {}, 0), folder / "digits", "digits")
     return folder / "digits"
 
 
@@ -49,7 +49,18 @@ def spec(**changes) -> TrainSpec:
 
 
 def arguments(data: Path, out: Path, code: str = "code", **changes) -> list[str]:
-    return ["--spec", spec(**changes).text, "--code", code, "--data", str(data), "--out", str(out), "--device", "cpu"]
+    return [
+        "--spec",
+        spec(**changes).to_json(),
+        "--code",
+        code,
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+    ]
 
 
 @contextmanager

@@ -234,7 +234,7 @@ def known_options(module: str) -> tuple[str, ...] | None:
         raise ValueError(f"expected a module with `prepare`, found {module!r}")
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "store.check_options":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "checks.check_options":
             return _written_out(node.args[1], tree)
     prepare = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "prepare"), None)
     match prepare and prepare.body[-1]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dtri.data import rawfiles
-from dtri.experiment import canonical
+from dtri.experiment import canonical_json
 from workflow import plan, session
 from workflow.configuration import datasets, preset
 
@@ -94,7 +94,7 @@ def image_shape(wildcards: Any, output: Any) -> str:
 
 
 def options(wildcards: Any, output: Any) -> str:
-    return canonical(plan.dataset(wildcards.dataset).config.options)
+    return canonical_json(plan.dataset(wildcards.dataset).config.options)
 
 
 def raw(wildcards: Any, output: Any) -> str:
@@ -165,7 +165,11 @@ def train_launcher(wildcards: Any, output: Any) -> str:
 
 
 def train_spec(wildcards: Any) -> str:
-    return plan.train_spec(run_of(wildcards)).text
+    return plan.train_spec(run_of(wildcards)).to_json()
+
+
+def train_code(wildcards: Any) -> str:
+    return plan.training_code(run_of(wildcards))
 
 
 def n_samples(wildcards: Any) -> int:
@@ -173,7 +177,7 @@ def n_samples(wildcards: Any) -> int:
 
 
 def sampler(wildcards: Any) -> str:
-    return canonical(plan.sampler(run_of(wildcards)))
+    return canonical_json(plan.sampler(run_of(wildcards)))
 
 
 def scored_images(wildcards: Any) -> str:
@@ -182,7 +186,7 @@ def scored_images(wildcards: Any) -> str:
 
 
 def landscape_spec(wildcards: Any) -> str:
-    return canonical(asdict(preset(wildcards.preset).landscape))
+    return canonical_json(asdict(preset(wildcards.preset).landscape))
 
 
 def landscape_classifier(wildcards: Any) -> str:
@@ -196,7 +200,7 @@ def extractor_files(wildcards: Any) -> list[str]:
 def generation_spec(wildcards: Any) -> str:
     run = run_of(wildcards)
     comparisons = [one.model_dump() for one in plan.comparisons(run)]
-    return canonical({"comparisons": comparisons, "sampler": plan.sampler(run)})
+    return canonical_json({"comparisons": comparisons, "sampler": plan.sampler(run)})
 
 
 def network(wildcards: Any, output: Any) -> str:
@@ -224,7 +228,7 @@ def table_absent(wildcards: Any) -> str:
 
 def table_spec(wildcards: Any) -> str:
     chosen = preset(wildcards.preset)
-    return canonical({"label": chosen.label, "seeds": chosen.seeds, "extractor": chosen.extractor})
+    return canonical_json({"label": chosen.label, "seeds": chosen.seeds, "extractor": chosen.extractor})
 
 
 def table_code(wildcards: Any) -> str:
@@ -273,7 +277,7 @@ def figure_spec(wildcards: Any) -> str:
     chosen = preset(wildcards.preset)
     products = plan.figure_products(chosen, wildcards.figure)
     shown = [[product.dataset, product.model_label, str(product.path)] for product in products]
-    return canonical({"label": chosen.label, "products": shown})
+    return canonical_json({"label": chosen.label, "products": shown})
 
 
 def figure_code(wildcards: Any) -> str:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dtri.experiment import LATE, TrainSpec, canonical, check_sampler, digest
+from dtri.experiment import N_SNAPSHOTS, TrainSpec, canonical_json, check_sampler, text_hash
 from dtri.report.cells import Cell, Missing, Product, Table, Want, stand_in
 from workflow import configuration
 from workflow.configuration import (
@@ -193,7 +193,7 @@ def _spec(run: Run) -> TrainSpec:
 
 def _late_every(steps: int) -> int:
     """Iterations per epoch of a hold-out, for averages over the last epochs: at full length 50 epochs of 500."""
-    return max(1, steps // 50) if steps >= LATE else 0
+    return max(1, steps // 50) if steps >= N_SNAPSHOTS else 0
 
 
 def sampler(run: Run) -> dict[str, Any]:
@@ -269,20 +269,43 @@ def modules(kind: str, name: str) -> tuple[str, ...]:
     return (COMMAND[kind], entry) if kind in BUILDS_MODEL else (COMMAND[kind],)
 
 
-def model_code(kind: str, name: str) -> str:
-    return fingerprint(modules(kind, name))
+def model_code(kind: str, name: str, *further: str) -> str:
+    return fingerprint((*modules(kind, name), *further))
+
+
+def train_modules(run: Run) -> tuple[str, ...]:
+    """Modules that the training of a run reaches first; several processes load one more by name."""
+    return (*modules("train", run.model), *_group_modules(run))
+
+
+def training_code(run: Run) -> str:
+    return model_code("train", run.model, *_group_modules(run))
+
+
+def _group_modules(run: Run) -> tuple[str, ...]:
+    return ("dtri.process_group",) if train_spec(run).processes > 1 else ()
 
 
 def measure_code(metric: str, name: str) -> str:
     """Code of a measurement: that of the job that writes the record, and of the job before it."""
-    return model_code("generation" if metric in GENERATION_METRICS else WRITERS[metric], name)
+    return model_code(_writer(metric), name)
+
+
+def measure_modules(metric: str, name: str) -> tuple[str, ...]:
+    """Modules that a measurement reaches first, of a system."""
+    return modules(_writer(metric), name)
+
+
+def _writer(metric: str) -> str:
+    """The kind of job that writes a metric's record."""
+    return "generation" if metric in GENERATION_METRICS else WRITERS[metric]
 
 
 def data_code(data: Dataset) -> str:
     """16 hex digits over what a dataset is made by: the code that fetches and prepares it, shape and options."""
     module = data.config.module
     made = [code("fetch", module), code("prepare", module)] if module else [code("prepare", "dtri.data.holdout")]
-    return digest(*made, canonical([data.image_shape, data.config.options, data.digit]))[:16]
+    return text_hash(*made, canonical_json([data.image_shape, data.config.options, data.digit]))[:16]
 
 
 # Tables and figures

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtri.experiment import canonical
-from dtri.files import read_sealed
+from dtri.experiment import canonical_json
 from dtri.report.cells import Cell, Found, Table
 from dtri.report.records import Record
+from dtri.sealed import read_sealed
 from workflow import configuration, plan
 from workflow.configuration import GENERATION_METRICS, Preset
 
@@ -112,7 +112,7 @@ def _of_training(summary: dict[str, Any]) -> list[Difference]:
     return [
         *_pairs(
             ("training specification", summary["spec_hash"], plan.train_spec(run).hash),
-            ("training code", summary["code"], plan.model_code("train", run.model)),
+            ("training code", summary["code"], plan.training_code(run)),
         ),
         *_changed_data(summary["data"]),
     ]
@@ -131,7 +131,7 @@ def _of_record(record: Record, path: Path) -> list[Difference]:
         found.append(Difference(made, "", ""))
     found += _pairs(
         ("training specification", record.spec, plan.train_spec(run).hash),
-        ("training code", record.train_code, plan.model_code("train", run.model)),
+        ("training code", record.train_code, plan.training_code(run)),
         ("measuring code", record.code, plan.measure_code(metric, run.model)),
     )
     if record.status == "done" or "diverged" in record.extra:
@@ -145,12 +145,12 @@ def _of_protocol(record: Record, run: plan.Run, metric: str, path: Path) -> list
     if metric in GENERATION_METRICS:
         ways = [one.model_dump() for one in plan.comparisons(run)]
         found += _pairs(
-            ("sampler", canonical(record.extra.get("sampler", {})), canonical(plan.sampler(run))),
-            ("comparisons", canonical(record.extra.get("comparisons")), canonical(ways)),
+            ("sampler", canonical_json(record.extra.get("sampler", {})), canonical_json(plan.sampler(run))),
+            ("comparisons", canonical_json(record.extra.get("comparisons")), canonical_json(ways)),
         )
     if metric == "landscape_purity" and "settings" in record.extra:
-        settings = canonical(asdict(configuration.preset(run.preset).landscape))
-        found += _pairs(("landscape settings", canonical(record.extra["settings"]), settings))
+        settings = canonical_json(asdict(configuration.preset(run.preset).landscape))
+        found += _pairs(("landscape settings", canonical_json(record.extra["settings"]), settings))
     if metric in (*GENERATION_METRICS, "landscape_purity"):
         known = _extractor(run, path)
         if known.exists():

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from dtri.files import reading
+from dtri.messages import reading
 
 SHAPE = (3, 32, 32)
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import image_folder, rawfiles, store
+from dtri.data import checks, image_folder, rawfiles, saving
 
 ARCHIVE = "img_align_celeba.zip"
 FILES = {
@@ -46,13 +46,13 @@ _SEED, _COUNTS = 0, {"train": 9_000, "test": 1_000}
 _MODULE = "dtri.data.celeba"
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """The committed 10,000 faces at `image_shape`, grey by luminance where C is 1; nothing depends on `seed`."""
-    store.check_options(options, ("crop", "test_only"), _MODULE)
-    shape = store.check_shape(image_shape, (1, 3), _MODULE)
+    checks.check_options(options, ("crop", "test_only"), _MODULE)
+    shape = checks.check_shape(image_shape, (1, 3), _MODULE)
     crop = options.get("crop", "none")
     if crop not in ("none", "cover"):
-        crop = store.check_count(crop, "option 'crop', unless 'none' or 'cover',", _MODULE)
+        crop = checks.check_count(crop, "option 'crop', unless 'none' or 'cover',", _MODULE)
         if crop > min(SIZE):
             raise ValueError(f"expected option 'crop' to be at most {min(SIZE)} pixels, found {crop} ({_MODULE})")
     test_only = options.get("test_only", False)
@@ -79,7 +79,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
                 splits[split][k] = _read(read(), shape, crop, f"{path}, {name}")
     if len(seen) != N_IMAGES:
         raise ValueError(f"expected {N_IMAGES} images 000001.jpg ... {N_IMAGES:06}.jpg, found {len(seen)} ({path})")
-    return store.Arrays(
+    return saving.Arrays(
         splits=splits,
         indices=indices,
         labels={},
@@ -110,7 +110,7 @@ def read_split() -> dict[str, np.ndarray]:
 
 def draw_split() -> str:
     """The list as CSV: a random 10,000 of the images in random order, the first 9,000 to train."""
-    order = store.generator(_SEED).permutation(N_IMAGES)
+    order = checks.generator(_SEED).permutation(N_IMAGES)
     splits = [split for split, count in _COUNTS.items() for _ in range(count)]
     rows = (f"{face + 1:06}.jpg,{split}\n" for face, split in zip(order[: len(splits)], splits, strict=True))
     return "image,split\n" + "".join(rows)

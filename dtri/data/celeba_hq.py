@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import PIL
 
-from dtri.data import image_folder, rawfiles, store
+from dtri.data import checks, image_folder, rawfiles, saving
 from dtri.data.stream import Stream
 
 FILES: dict[str, rawfiles.RawFile] = {}  # the archive is named by an option
@@ -33,16 +33,16 @@ _MODULE = "dtri.data.celeba_hq"
 _KNOWN = ("archive", "sha256", "n_source", "holdout")
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """Splits train and test of `options["archive"]` at (3, level, level), streamed."""
-    store.check_options(options, _KNOWN, _MODULE)
-    shape = store.check_shape(image_shape, (3,), _MODULE)
+    checks.check_options(options, _KNOWN, _MODULE)
+    shape = checks.check_shape(image_shape, (3,), _MODULE)
     if shape[1] != shape[2] or shape[1] not in LEVELS:
         levels = ", ".join(map(str, LEVELS))
         raise ValueError(f"expected square images of {levels} pixels, found {shape} ({_MODULE})")
     if options.get("n_source") is not None:
-        store.check_count(options["n_source"], "option 'n_source'", _MODULE)
-    n_test = store.check_count(options.get("holdout", 1_000), "option 'holdout'", _MODULE)
+        checks.check_count(options["n_source"], "option 'n_source'", _MODULE)
+    n_test = checks.check_count(options.get("holdout", 1_000), "option 'holdout'", _MODULE)
     archive = image_folder.inside(raw, options.get("archive"), "archive")
     sha256 = image_folder.check_archive(archive, options.get("sha256"))
 
@@ -58,7 +58,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         )
     rank = {name: k for k, name in enumerate(sorted(names))}
     stored = np.array([rank[name] for name in names], np.int64)
-    is_test = np.isin(stored, store.generator(seed).permutation(len(names))[:n_test])
+    is_test = np.isin(stored, checks.generator(seed).permutation(len(names))[:n_test])
     places = {"train": np.flatnonzero(~is_test), "test": np.flatnonzero(is_test)}
     source = {
         "module": _MODULE,
@@ -70,7 +70,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         "holdout": n_test,
         "seed": seed,
     }
-    return store.Arrays(
+    return saving.Arrays(
         splits={
             split: Stream(
                 length=len(place),

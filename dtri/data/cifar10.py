@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import batches, rawfiles, store
-from dtri.files import reading
+from dtri.data import batches, checks, rawfiles, saving
+from dtri.messages import reading
 
 ARCHIVE = "cifar-10-python.tar.gz"
 FILES = {
@@ -36,9 +36,9 @@ def urls(name: str) -> list[str]:
     return [CIFAR10.url]
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """CIFAR-10 at (3, 32, 32); nothing depends on `seed`, there are no options."""
-    store.check_options(options, (), "dtri.data.cifar10")
+    checks.check_options(options, (), "dtri.data.cifar10")
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} (dtri.data.cifar10)")
     path = rawfiles.find_raw(raw, ARCHIVE, FILES[ARCHIVE])
@@ -47,7 +47,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     for split, names in _BATCHES.items():
         splits[split] = np.concatenate([read[name][0] for name in names])
         labels[split] = np.concatenate([read[name][1] for name in names])
-    return store.Arrays(
+    return saving.Arrays(
         splits=splits,
         indices={split: np.arange(len(images), dtype=np.int64) for split, images in splits.items()},
         labels=labels,

@@ -13,24 +13,24 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dtri.data import rawfiles, store
+from dtri.data import checks, rawfiles, saving
 
 FILES: dict[str, rawfiles.RawFile] = {}
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """Digits at (1, H, W) with H, W >= 10; `raw` is not read, there are no options."""
-    store.check_options(options, (), "dtri.data.digits")
-    shape = store.check_shape(image_shape, (1,), "dtri.data.digits")
+    checks.check_options(options, (), "dtri.data.digits")
+    shape = checks.check_shape(image_shape, (1,), "dtri.data.digits")
     if min(shape[1:]) < 10:
         raise ValueError(f"expected an image shape of at least (1, 10, 10), found {shape} (dtri.data.digits)")
     digits = load_digits()
     images = np.stack([_enlarge(image, shape[1:]) for image in digits.images])[:, None]
     labels = digits.target.astype(np.int64)
-    order = store.generator(seed).permutation(len(images)).astype(np.int64)
+    order = checks.generator(seed).permutation(len(images)).astype(np.int64)
     n_train = len(images) * 4 // 5
     indices = {"train": order[:n_train], "test": order[n_train:]}
-    return store.Arrays(
+    return saving.Arrays(
         splits={split: images[index] for split, index in indices.items()},
         indices=indices,
         labels={split: labels[index] for split, index in indices.items()},

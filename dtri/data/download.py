@@ -27,8 +27,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dtri.data import rawfiles, store
-from dtri.files import reading, write_json
+from dtri.data import rawfiles, saving
+from dtri.messages import reading
+from dtri.sealed import write_json
 
 TIMEOUT_S = 60.0  # without a byte
 MIN_RATE = 1024  # bytes per second, over TIMEOUT_S
@@ -232,7 +233,7 @@ def _attempt(url: str, part: _Part) -> bool:
             if not part.file.md5:
                 write_json(part.note, {"url": url, "validator": _version(answer)})
         known = part.file.size if not part.file.of_content else None
-        store.check_space(part.path.parent, (total or known or start) - start, f"the rest of {part.name}")
+        saving.check_space(part.path.parent, (total or known or start) - start, f"the rest of {part.name}")
         with _bar(part.name, total, start) as bar:
             for chunk in chunks:
                 part.append(chunk)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import image_folder, rawfiles, store
+from dtri.data import checks, image_folder, rawfiles, saving
 
 ARCHIVE = "dtd-r1.0.1.tar.gz"
 FILES = {
@@ -36,10 +36,10 @@ def urls(name: str) -> list[str]:
     return ["https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz"]
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """All textures at `image_shape`; grey by luminance where C is 1. ValueError names what is missing or unreadable."""
-    store.check_options(options, ("crop",), "dtri.data.dtd")
-    shape = store.check_shape(image_shape, (1, 3), "dtri.data.dtd")
+    checks.check_options(options, ("crop",), "dtri.data.dtd")
+    shape = checks.check_shape(image_shape, (1, 3), "dtri.data.dtd")
     crop = options.get("crop", "centre")
     if crop not in ("centre", "top_left"):
         raise ValueError(f"expected option 'crop' to be 'centre' or 'top_left', found {crop!r} (dtri.data.dtd)")
@@ -61,8 +61,8 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
             f"{len(counts)} classes{odd} ({path})"
         )
     number = {name: k for k, name in enumerate(sorted(counts))}
-    order = store.generator(seed).permutation(len(names)).astype(np.int64)
-    return store.Arrays(
+    order = checks.generator(seed).permutation(len(names)).astype(np.int64)
+    return saving.Arrays(
         splits={"test": np.stack([images[names[k]] for k in order])},
         indices={"test": order},
         labels={"test": np.array([number[parents[k]] for k in order], np.int64)},

@@ -7,7 +7,7 @@ that count: their publisher's, byte by byte. An image shape of (1, 32, 32) pads 
 from pathlib import Path
 from typing import Any
 
-from dtri.data import mnist, store
+from dtri.data import mnist, saving
 from dtri.data.rawfiles import RawFile
 
 _WHERE = "https://github.com/zalandoresearch/fashion-mnist"
@@ -28,6 +28,6 @@ def urls(name: str) -> list[str]:
     return [f"{mirror}{name}" for mirror in FashionMNIST.mirrors]
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """Fashion-MNIST at (1, 28, 28) or zero-padded to (1, 32, 32); nothing depends on `seed`, there are no options."""
     return mnist.arrays(raw, image_shape, options, FILES, "Fashion-MNIST", "dtri.data.fashion_mnist")

@@ -9,10 +9,10 @@ another order, so the counts agree and the membership does not.)
 
 import numpy as np
 
-from dtri.data import store
+from dtri.data import saving, store
 
 
-def prepare_holdout(source: store.Dataset, digit: int, seed: int = 42) -> store.Arrays:
+def prepare_holdout(source: store.Dataset, digit: int, seed: int = 42) -> saving.Arrays:
     """Splits train (normals), test and test_leaky of `source`; indices are positions in its train + test pool."""
     pooled = np.concatenate([source.labels("train"), source.labels("test")])
     anomalies = np.flatnonzero(pooled == digit)
@@ -30,7 +30,7 @@ def prepare_holdout(source: store.Dataset, digit: int, seed: int = 42) -> store.
     }
     images = np.concatenate([source.images("train"), source.images("test")])
     leaked = np.isin(second[n_train:], first[:n_train]).mean()
-    return store.Arrays(
+    return saving.Arrays(
         splits={split: images[index] for split, index in indices.items()},
         indices={split: index.astype(np.int64) for split, index in indices.items()},
         labels={split: (pooled[indices[split]] == digit).astype(np.int64) for split in ("test", "test_leaky")},

@@ -39,8 +39,8 @@ from unicodedata import normalize
 import numpy as np
 from PIL import Image, ImageOps
 
-from dtri.data import rawfiles, store
-from dtri.files import printable, reading
+from dtri.data import checks, rawfiles, saving
+from dtri.messages import printable, reading
 
 FILES: dict[str, rawfiles.RawFile] = {}  # the archive is named by an option
 MAX_FILE = 64 * 2**20  # bytes of one image file
@@ -52,15 +52,15 @@ _OPAQUE = "; make it opaque, or see option 'background' of dtri.data.image_folde
 _Member = tuple[str, Callable[[], bytes]]
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """The images of `options["archive"]` at `image_shape`; grey or RGB by its C. ValueError names what does not fit."""
-    store.check_options(options, _KNOWN, "dtri.data.image_folder")
-    shape = store.check_shape(image_shape, (1, 3), "dtri.data.image_folder")
+    checks.check_options(options, _KNOWN, "dtri.data.image_folder")
+    shape = checks.check_shape(image_shape, (1, 3), "dtri.data.image_folder")
     resize, classes_by = options.get("resize", "none"), options.get("labels")
     _check_choice("resize", resize, tuple(_RESIZE))
     _check_choice("labels", classes_by, ("folder", None))
     if options.get("limit") is not None:
-        store.check_count(options["limit"], "option 'limit'", "dtri.data.image_folder")
+        checks.check_count(options["limit"], "option 'limit'", "dtri.data.image_folder")
     background = _background(options.get("background"))
     archive = inside(raw, options.get("archive"), "archive")
     sha256 = check_archive(archive, options.get("sha256"))
@@ -101,7 +101,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         labels = {
             split: np.array([number[parents[paths[i]]] for i in index], np.int64) for split, index in indices.items()
         }
-    return store.Arrays(
+    return saving.Arrays(
         splits=splits,
         indices=indices,
         labels=labels,
@@ -247,7 +247,7 @@ def _split(paths: list[str], split: Any, raw: Path, archive: Path, seed: int) ->
         raise ValueError(
             f"expected option 'split' with folders, an index or random counts, found {split!r} ({archive})"
         )
-    random = store.generator(seed)
+    random = checks.generator(seed)
     if set(split) == {"random"}:
         return _random_split(len(paths), split["random"], archive, random)
     if set(split) == {"index"}:
@@ -262,7 +262,7 @@ def _random_split(n: int, counts: Any, archive: Path, random: np.random.RandomSt
         raise ValueError(f"expected counts such as {{'train': 9000, 'test': 1000}}, found {counts!r} ({archive})")
     _check_names(counts, archive)
     for name, count in counts.items():
-        store.check_count(count, f"the number of {name} images", str(archive))
+        checks.check_count(count, f"the number of {name} images", str(archive))
     wanted = sum(counts.values())
     if wanted > n:
         raise ValueError(f"expected at least {wanted} images for the split, found {n} ({archive})")

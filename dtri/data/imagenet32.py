@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import image_folder, rawfiles, store
+from dtri.data import checks, image_folder, rawfiles, saving
 from dtri.data.stream import Stream
 
 _WHERE = "whoever has a copy: image-net.org/small, the origin, no longer serves it"
@@ -32,16 +32,16 @@ _ARCHIVES = {"train": "train_32x32.tar", "test": "valid_32x32.tar"}
 _MODULE = "dtri.data.imagenet32"
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """Splits train and test (its validation set) at (3, 32, 32); nothing depends on `seed`, there are no options."""
-    store.check_options(options, (), _MODULE)
+    checks.check_options(options, (), _MODULE)
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} ({_MODULE})")
     paths = {split: rawfiles.find_raw(raw, name, FILES[name]) for split, name in _ARCHIVES.items()}
     for path in paths.values():
         image_folder.check_archive(path, SHA256[path.name])
     source = {"module": _MODULE, "archive_sha256": SHA256}
-    return store.Arrays(
+    return saving.Arrays(
         splits={
             split: Stream(N_IMAGES[split], SHAPE, partial(_images, path), json.dumps([split, source]))
             for split, path in paths.items()

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import batches, image_folder, rawfiles, store
+from dtri.data import batches, checks, image_folder, rawfiles, saving
 from dtri.data.stream import Stream
-from dtri.files import reading
+from dtri.messages import reading
 
 _WHERE = "https://image-net.org/download-images (downsampled image data, after a login)"
 _TERMS = "non-commercial research and education, no redistribution; cite Chrabaszcz et al. and Russakovsky et al."
@@ -35,9 +35,9 @@ _MAX_BATCH = 512 * 2**20  # bytes; an official batch has 394 MB
 _MODULE = "dtri.data.imagenet32_chrabaszcz"
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """Splits train and test (its validation set) at (3, 32, 32); nothing depends on `seed`, there are no options."""
-    store.check_options(options, (), _MODULE)
+    checks.check_options(options, (), _MODULE)
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} ({_MODULE})")
     paths = {split: rawfiles.find_raw(raw, name, FILES[name]) for split, (name, _) in _BATCHES.items()}
@@ -47,7 +47,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         if sum(map(len, parts)) != N_IMAGES[split]:
             raise ValueError(f"expected {N_IMAGES[split]} images, found {sum(map(len, parts))} ({paths[split]})")
     source = {"module": _MODULE, "archive_sha256": hashes}
-    return store.Arrays(
+    return saving.Arrays(
         splits={
             split: Stream(
                 length=N_IMAGES[split],

@@ -29,9 +29,10 @@ import lmdb
 import numpy as np
 import PIL
 
-from dtri.data import image_folder, rawfiles, store
+from dtri.data import checks, image_folder, rawfiles, saving
 from dtri.data.stream import Stream
-from dtri.files import reading, remove_partial, write_atomic
+from dtri.files import remove_partial, write_atomic
+from dtri.messages import reading
 
 FILES: dict[str, rawfiles.RawFile] = {}  # the archive is named by an option
 _MODULE = "dtri.data.lsun"
@@ -44,17 +45,17 @@ _REMAP = 64  # steps of the cursor; the kernel may map up to 2 MiB around an ima
 
 def prepare(
     raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int, scratch: Path | None = None
-) -> store.Arrays:
+) -> saving.Arrays:
     """Splits train and test of `options["archive"]` at (3, H, W), streamed. ValueError names what does not fit.
 
     `scratch` is a folder to unpack into where the drop folder is read-only.
     """
-    store.check_options(options, _KNOWN, _MODULE)
-    shape = store.check_shape(image_shape, (3,), _MODULE)
+    checks.check_options(options, _KNOWN, _MODULE)
+    shape = checks.check_shape(image_shape, (3,), _MODULE)
     for option in ("n_source", "limit"):
         if options.get(option) is not None:
-            store.check_count(options[option], f"option {option!r}", _MODULE)
-    n_test = store.check_count(options.get("holdout", 10_000), "option 'holdout'", _MODULE)
+            checks.check_count(options[option], f"option {option!r}", _MODULE)
+    n_test = checks.check_count(options.get("holdout", 10_000), "option 'holdout'", _MODULE)
     resize = options.get("resize", "crop")
     if resize not in ("crop", "stretch"):
         raise ValueError(f"expected option 'resize' to be 'crop' or 'stretch', found {resize!r} ({_MODULE})")
@@ -70,7 +71,7 @@ def prepare(
     if n_test >= n:
         raise ValueError(f"expected more than {n_test} images, all of which would be held out, found {n} ({unpacked})")
     held_out = np.zeros(n, bool)
-    held_out[store.generator(seed).permutation(n)[:n_test]] = True
+    held_out[checks.generator(seed).permutation(n)[:n_test]] = True
     indices = {"train": np.flatnonzero(~held_out), "test": np.flatnonzero(held_out)}
     source = {
         "module": _MODULE,
@@ -83,7 +84,7 @@ def prepare(
         "limit": options.get("limit"),
         "seed": seed,
     }
-    return store.Arrays(
+    return saving.Arrays(
         splits={
             split: Stream(
                 length=len(index),
@@ -174,7 +175,7 @@ def _unpacked(archive: Path, scratch: Path | None) -> Path:
     place = next((place for place in places if _writable(place.parent)), places[-1])
     place.parent.mkdir(parents=True, exist_ok=True)
     remove_partial(place)
-    store.check_space(place.parent, members[0].file_size, str(place))
+    saving.check_space(place.parent, members[0].file_size, str(place))
     print(f"unpacking {place}, {members[0].file_size:,} bytes", flush=True)
 
     def copy(unpacked: BinaryIO) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import rawfiles, store
+from dtri.data import checks, rawfiles, saving
 from dtri.data.rawfiles import RawFile
-from dtri.files import reading
+from dtri.messages import reading
 
 _WHERE = "https://yann.lecun.com/exdb/mnist/ or its mirror https://ossci-datasets.s3.amazonaws.com/mnist/"
 _TERMS = "no licence text at the origin; commonly cited as CC BY-SA 3.0"
@@ -33,7 +33,7 @@ def urls(name: str) -> list[str]:
     return [f"{mirror}{name}" for mirror in MNIST.mirrors]
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """MNIST at (1, 28, 28) or zero-padded to (1, 32, 32); nothing depends on `seed`, there are no options."""
     return arrays(raw, image_shape, options, FILES, "MNIST", "dtri.data.mnist")
 
@@ -45,9 +45,9 @@ def arrays(
     files: dict[str, RawFile],
     title: str,
     module: str,
-) -> store.Arrays:
+) -> saving.Arrays:
     """A dataset of MNIST's four files and sizes."""
-    store.check_options(options, (), module)
+    checks.check_options(options, (), module)
     shape = tuple(image_shape)
     if shape not in (SHAPE, (1, 32, 32)):
         raise ValueError(f"expected image shape {SHAPE} or (1, 32, 32), found {shape} ({module})")
@@ -62,7 +62,7 @@ def arrays(
             )
         border = (shape[1] - 28) // 2
         splits[split] = np.pad(images, ((0, 0), (border, border), (border, border)))[:, None]
-    return store.Arrays(
+    return saving.Arrays(
         splits=splits,
         indices={split: np.arange(len(images), dtype=np.int64) for split, images in splits.items()},
         labels=labels,

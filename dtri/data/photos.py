@@ -11,27 +11,27 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from dtri.data import rawfiles, store
+from dtri.data import checks, rawfiles, saving
 
 FILES: dict[str, rawfiles.RawFile] = {}
 _SCALES = (2, 3, 4, 6)
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """Option `n` (default 2,000 patches); grey by luminance where C is 1; `raw` is not read."""
-    store.check_options(options, ("n",), "dtri.data.photos")
-    shape = store.check_shape(image_shape, (1, 3), "dtri.data.photos")
-    n = store.check_count(options.get("n", 2_000), "option 'n'", "dtri.data.photos")
+    checks.check_options(options, ("n",), "dtri.data.photos")
+    shape = checks.check_shape(image_shape, (1, 3), "dtri.data.photos")
+    n = checks.check_count(options.get("n", 2_000), "option 'n'", "dtri.data.photos")
     photos = [Image.fromarray(photo).convert("L" if shape[0] == 1 else "RGB") for photo in load_sample_images().images]
     width, height = photos[0].size
     scales = [scale for scale in _SCALES if scale * shape[1] <= height and scale * shape[2] <= width]
     if not scales:
         raise ValueError(f"expected patches of at most {height // 2}x{width // 2}, found {shape} (dtri.data.photos)")
-    random = store.generator(seed)
+    random = checks.generator(seed)
     images = np.empty((n, *shape), np.uint8)
     for k in range(n):
         images[k] = _patch(photos[random.randint(len(photos))], shape, scales[random.randint(len(scales))], random)
-    return store.Arrays(
+    return saving.Arrays(
         splits={"test": images},
         indices={"test": np.arange(n, dtype=np.int64)},
         labels={},

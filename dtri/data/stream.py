@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dtri.data import store
+from dtri.data import saving
 
 SYNC_BYTES = 64 * 2**20  # so much of the end may be lost with the machine's power, and is written again after any stop
 LOG_S = 60  # seconds between two lines of progress where no terminal shows a bar
@@ -82,7 +82,7 @@ class Stream:
         written = (file.seek(0, os.SEEK_END) - len(header)) // size
         start = max(0, (written - 1) // every * every)  # the last point that was surely synced
         file.truncate(len(header) + start * size if start else 0)
-        store.check_space(path.parent, len(header) + self.length * size - file.seek(0, os.SEEK_END), str(path))
+        saving.check_space(path.parent, len(header) + self.length * size - file.seek(0, os.SEEK_END), str(path))
         buffer = io.BytesIO()
         if not start:
             buffer.write(header)

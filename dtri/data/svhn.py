@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from dtri.data import rawfiles, store
-from dtri.files import reading
+from dtri.data import checks, rawfiles, saving
+from dtri.messages import reading
 
 FILE = "test_32x32.mat"
 FILES = {
@@ -33,13 +33,13 @@ def urls(name: str) -> list[str]:
     return [url for url, file, _ in SVHN.split_list.values() if file == name]
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """SVHN's test images at (3, 32, 32) in official order; nothing depends on `seed`, there are no options."""
-    store.check_options(options, (), "dtri.data.svhn")
+    checks.check_options(options, (), "dtri.data.svhn")
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} (dtri.data.svhn)")
     images, labels = read_mat(rawfiles.find_raw(raw, FILE, FILES[FILE]))
-    return store.Arrays(
+    return saving.Arrays(
         splits={"test": images},
         indices={"test": np.arange(len(images), dtype=np.int64)},
         labels={"test": labels},

@@ -5,18 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import rawfiles, store
+from dtri.data import checks, rawfiles, saving
 
 FILES: dict[str, rawfiles.RawFile] = {}
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> store.Arrays:
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """Option `n` (default 10,000 images); `raw` is not read."""
-    store.check_options(options, ("n",), "dtri.data.uniform")
-    shape = store.check_shape(image_shape, (1, 3), "dtri.data.uniform")
-    n = store.check_count(options.get("n", 10_000), "option 'n'", "dtri.data.uniform")
-    images = store.generator(seed).randint(0, 256, size=(n, *shape), dtype=np.uint8)
-    return store.Arrays(
+    checks.check_options(options, ("n",), "dtri.data.uniform")
+    shape = checks.check_shape(image_shape, (1, 3), "dtri.data.uniform")
+    n = checks.check_count(options.get("n", 10_000), "option 'n'", "dtri.data.uniform")
+    images = checks.generator(seed).randint(0, 256, size=(n, *shape), dtype=np.uint8)
+    return saving.Arrays(
         splits={"test": images},
         indices={"test": np.arange(n, dtype=np.int64)},
         labels={},

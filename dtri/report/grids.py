@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dtri.arrays import read_arrays
 from dtri.report.cells import Missing, Product
-from dtri.report.records import read_arrays
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

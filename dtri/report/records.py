@@ -1,19 +1,14 @@
-"""Measurement records: one JSON file per measurement, written once; and products read so that damage shows.
+"""Measurement records: one JSON file per measurement, written once.
 
-A record never travels without its n, its protocol and the identity of what made it. Its seal is the sha256 of the
-rest.
+A record never travels without its n, its protocol and the identity of what made it.
 """
 
-import os
-import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dtri.files import AGAIN, read_sealed, reason, write_sealed
-
-if TYPE_CHECKING:
-    import numpy as np
+from dtri.messages import AGAIN
+from dtri.sealed import read_sealed, write_sealed
 
 
 @dataclass(frozen=True)
@@ -64,32 +59,3 @@ class Record:
             return cls(**values)
         except TypeError as error:
             raise ValueError(f"expected a measurement record in {path}, found: {error}; {AGAIN}") from error
-
-
-def read_arrays(path: Path, mapped: bool = False) -> "np.ndarray | np.lib.npyio.NpzFile":
-    """A .npy array, memory-mapped on request, or a checked .npz file; ValueError naming the file when it is damaged."""
-    import numpy as np
-
-    try:
-        found = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-        if isinstance(found, np.lib.npyio.NpzFile):
-            _check_members(Path(path), found.zip)
-    except Exception as error:  # of any type: a header is parsed as Python is
-        if isinstance(error, OSError) and error.filename is not None:
-            raise
-        raise ValueError(f"expected complete arrays in {path}, found: {reason(error)}; {AGAIN}") from error
-    return found
-
-
-def _check_members(path: Path, file: zipfile.ZipFile) -> None:
-    """BadZipFile where a member is damaged or, since a damaged list may end early, fewer are listed than were written.
-
-    The last 22 bytes of a zip file hold their number, at byte 10; `np.savez` puts no comment behind them.
-    """
-    if damaged := file.testzip():
-        raise zipfile.BadZipFile(f"{damaged} is damaged")
-    with path.open("rb") as end:
-        end.seek(-12, os.SEEK_END)
-        n_written, n_listed = int.from_bytes(end.read(2), "little"), len(file.infolist())
-    if n_listed != n_written:
-        raise zipfile.BadZipFile(f"{n_listed} of {n_written} members")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from dtri import checkpoint
 from dtri.experiment import TrainSpec
+from dtri.trained import load_weights
 from tests.faults import jobs
 from tests.training import prepare_digits
 from workflow import configuration, plan
@@ -51,12 +51,12 @@ def main() -> int:
 
 def train(spec: TrainSpec, data: Path, out: Path, *more: str) -> dict[str, torch.Tensor]:
     """Weights of the run, trained in a process of its own; {} when it stopped before its end."""
-    given = ["--spec", spec.text, "--code", "c", "--data", str(data), "--out", str(out), "--device", "cpu", *more]
+    given = ["--spec", spec.to_json(), "--code", "c", "--data", str(data), "--out", str(out), "--device", "cpu", *more]
     out.parent.mkdir(exist_ok=True)
     code, _ = jobs.complete(jobs.start("train", given, out.parent / "log"))
     if code not in (0, 75):
         raise RuntimeError((out.parent / "log").read_text())
-    return {} if code else checkpoint.load_weights(out / "model.safetensors")[0]
+    return {} if code else load_weights(out / "model.safetensors")[0]
 
 
 def stopped(spec: TrainSpec, data: Path, out: Path) -> dict[str, torch.Tensor]:

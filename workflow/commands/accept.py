@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
-from dtri.report.records import read_sealed, write_sealed
+from dtri.sealed import read_sealed, write_sealed
 from workflow import params, plan, session, status
 from workflow.commands.cli import run
 from workflow.commands.explain import dry_run

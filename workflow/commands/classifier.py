@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from dtri import device
 from dtri.data import store
+from dtri.device import describe_device
 from dtri.metrics import classifier
-from dtri.report.records import write_sealed
+from dtri.sealed import write_sealed
 from dtri.seeding import derive
 from workflow.commands.cli import run
 from workflow.commands.provenance import provenance, versions
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         "sha256": hashlib.sha256(arguments.out.read_bytes()).hexdigest(),
         "versions": versions("torch", "numpy"),
         "provenance": provenance(),
-        "device": device.describe(torch.device("cpu")),
+        "device": describe_device(torch.device("cpu")),
         "seconds": round(time.monotonic() - started, 3),
     }
     write_sealed(arguments.summary, summary)

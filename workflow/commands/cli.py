@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from dtri.files import printable
+from dtri.messages import printable
 
 
 def run(main: Callable[[], int]) -> int:

@@ -17,7 +17,8 @@ from types import ModuleType
 from typing import Any
 
 from dtri.data import download, image_folder, rawfiles
-from dtri.files import digest, write_sealed
+from dtri.files import digest
+from dtri.sealed import write_sealed
 from workflow.commands.cli import run
 from workflow.commands.prepare import dataset_module  # not the other way: how a file came here changes no image
 

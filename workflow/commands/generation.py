@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from dtri import device
+from dtri.arrays import read_arrays
 from dtri.data import store
+from dtri.device import describe_device, hold_device
+from dtri.messages import AGAIN
 from dtri.metrics import features, generation
-from dtri.report.records import AGAIN, read_arrays, read_sealed
+from dtri.sealed import read_sealed
 from workflow.commands.cli import run
 from workflow.commands.measuring import BATCH_NORM, Measurement, variant
 
@@ -40,18 +42,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="folder of the records")
     arguments = parser.parse_args(argv)
 
-    with device.held(arguments.device, arguments.threads) as where:
-        return _measure(arguments, where)
+    with hold_device(arguments.device, arguments.threads) as device:
+        return _measure(arguments, device)
 
 
-def _measure(arguments: argparse.Namespace, where: torch.device) -> int:
+def _measure(arguments: argparse.Namespace, device: torch.device) -> int:
     spec = json.loads(arguments.spec)
     dataset = store.load(arguments.data)
     network = features.extractor(arguments.extractor, arguments.weights)
-    extractor = replace(network, precision=arguments.precision, device=where)
+    extractor = replace(network, precision=arguments.precision, device=device)
     ways = spec["comparisons"]
     references = [np.asarray(dataset.images(way["reference"])[: way["n_reference"]]) for way in ways]
-    job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "torch-fidelity", "numpy")
+    job = Measurement(arguments.train, arguments.code, {}, describe_device(device), "torch", "torch-fidelity", "numpy")
     identity = {"extractor_sha256": extractor.hash, "comparisons": ways}
     if spec["sampler"]:
         identity["sampler"] = spec["sampler"]

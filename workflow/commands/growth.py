@@ -16,10 +16,13 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from dtri import checkpoint, corners, device, images, trained
+from dtri import evaluation, images, trained
 from dtri.data import store
+from dtri.device import hold_device
+from dtri.files import write_atomic
 from dtri.finite import NonFinite
 from dtri.seeding import derive
+from dtri.weights import snapshot_path
 from workflow.commands.cli import run
 
 SHOWN = 6
@@ -36,27 +39,27 @@ def main(argv: list[str] | None = None) -> int:
 
     stored = store.load(arguments.data).images("test")[:SHOWN]
     rows, sides, seen = [], [], []
-    with device.held(arguments.device, arguments.threads) as where:
-        last, spec = trained.load(arguments.model, where, "standing")
+    with hold_device(arguments.device, arguments.threads) as device:
+        last, spec = trained.load(arguments.model, device, "standing")
         if not hasattr(last, "at_level"):
             raise ValueError(f"expected a system that grows, found {spec.entry} in {arguments.model}")
         ends = last.milestones(last.now.start + 1)
         seed = derive("sample", spec.dataset, spec.model, spec.seed)
-        z = corners.latents(SHOWN, last.z_dim, seed)
-        x = images.to_float(torch.from_numpy(stored.copy()).to(where))
-        paths = [*(checkpoint.late_path(arguments.model.parent, t) for t in ends), arguments.model]
+        z = evaluation.latents(SHOWN, last.z_dim, seed)
+        x = images.to_float(torch.from_numpy(stored.copy()).to(device))
+        paths = [*(snapshot_path(arguments.model.parent, t) for t in ends), arguments.model]
         for path, t in zip(paths, [*ends, spec.steps], strict=True):
-            model, _ = trained.load(path, where, "standing")
+            model, _ = trained.load(path, device, "standing")
             shown = interpolate(model.at_level(x), size=spec.image_shape[1:], mode="nearest")
             try:
-                rows.append([images.to_uint8(shown).cpu().numpy(), corners.decode(model, z)])
+                rows.append([images.to_uint8(shown).cpu().numpy(), evaluation.decode(model, z)])
             except NonFinite as error:
                 print(f"{arguments.out}: diverged at {model.sides[model.now.level]} pixels: {error}")
                 break
             sides.append(model.sides[model.now.level])
             seen.append(model.span(t, spec.batch_size)[0])
     made = {"images": np.array(rows), "sides": np.array(sides), "seen": np.array(seen)}
-    store.write_atomic(arguments.out, lambda file: np.savez(file, **made))
+    write_atomic(arguments.out, lambda file: np.savez(file, **made))
     return 0
 
 

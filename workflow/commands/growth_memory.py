@@ -16,7 +16,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dtri import device, experiment
+from dtri import experiment
+from dtri.device import choose_device, describe_device, free_bytes
 from dtri.model import Model
 from workflow import configuration, plan
 from workflow.commands.cli import run
@@ -63,8 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     if on is None:
         raise ValueError(f"expected a dataset that preset {arguments.preset} has, found {arguments.dataset!r}")
     spec = plan.train_spec(plan.Run(arguments.preset, on, MODEL, 0))
-    where = device.choose(arguments.device)
-    free = _free(where)
+    device = choose_device(arguments.device)
+    free = _free(device)
 
     print(f"{on}, {spec.image_shape[1]} pixels, {MODEL}: memory while training, in MiB")
     print(f"{'level':>6} {'batch':>6} {'weights':>8} {'optimisers':>11} {'activations':>12} {'all':>8}")
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     for side, batch_size, *parts in rows:
         print(f"{side:6} {batch_size:6} {parts[0]:8.0f} {parts[1]:11.0f} {parts[2]:12.0f} {sum(parts):8.0f}")
     most = max(rows, key=lambda row: sum(row[2:]))
-    needed, name = sum(most[2:]), device.describe(where)
+    needed, name = sum(most[2:]), describe_device(device)
     fits = "fits into" if needed < free else "does not fit into"
     advice = "" if needed < free else "; lower batch_sizes at that level, or the preset's width"
     print(f"{most[0]} pixels need most, {needed:.0f} MiB: {fits} {free:.0f} MiB free on {name}{advice}")
@@ -110,9 +111,9 @@ def _peak(model: Model, t: int, batch_size: int) -> int:
     return ledger.peak
 
 
-def _free(where: torch.device) -> float:
+def _free(device: torch.device) -> float:
     """MiB free on the device; of the machine's memory for the CPU."""
-    return device.free_bytes(where) / MIB
+    return free_bytes(device) / MIB
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from dtri.files import write_sealed
 from dtri.metrics.features import check_inception_weights
+from dtri.sealed import write_sealed
 from workflow.commands.cli import run
 
 

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dtri import corners, device, trained
+from dtri import evaluation, trained
+from dtri.arrays import write_array
 from dtri.data import store
+from dtri.device import hold_device
+from dtri.files import write_atomic
 from dtri.finite import NonFinite
 from dtri.model import has
 from dtri.seeding import derive
@@ -32,18 +35,18 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     ends = store.load(arguments.data).images("test")[: 2 * ROWS]
-    with device.held(arguments.device, arguments.threads) as where:
+    with hold_device(arguments.device, arguments.threads) as device:
         for path, between in ((arguments.out, ends), (arguments.prior, None)):
-            model, spec = trained.load(arguments.model, where, "standing")
+            model, spec = trained.load(arguments.model, device, "standing")
             if between is not None and has(model, "infer"):
-                model, spec = trained.load(arguments.model, where, "running")
+                model, spec = trained.load(arguments.model, device, "running")
             seed = derive("sample", spec.dataset, spec.model, spec.seed)
             try:
-                frames = corners.interpolate(model, between, seed, ROWS, COLUMNS)
+                frames = evaluation.interpolate(model, between, seed, ROWS, COLUMNS)
             except NonFinite as error:
                 print(f"{path}: diverged: {error}")
                 frames = np.empty((0, COLUMNS, *model.image_shape), np.uint8)
-            store.write_atomic(path, partial(store.write_array, array=frames))
+            write_atomic(path, partial(write_array, array=frames))
     return 0
 
 

@@ -18,10 +18,11 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from dtri import checkpoint, corners, device, finite, images, trained
-from dtri.data import store
-from dtri.experiment import canonical, digest
-from dtri.files import write_bytes, write_text
+from dtri import checkpoint, evaluation, finite, images, trained
+from dtri.data import checks, store
+from dtri.device import describe_device, hold_device
+from dtri.experiment import canonical_json, text_hash
+from dtri.files import digest, write_bytes, write_text
 from dtri.landscape import energy, mapping, tree
 from dtri.landscape.settings import Settings
 from dtri.metrics import classifier as domain_classifier
@@ -59,16 +60,16 @@ def main(argv: list[str] | None = None) -> int:
     dataset = store.load(arguments.data)
     arguments.state.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(arguments.state.with_name(f".{arguments.state.name}.lock"))
-    with lock, device.held(arguments.device, arguments.threads) as where:
-        job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "numpy")
-        model, spec = trained.load(arguments.model, where, "standing")
-        for corner in ("energy", "generate", "infer"):
-            corners.require(model, corner)
+    with lock, hold_device(arguments.device, arguments.threads) as device:
+        job = Measurement(arguments.train, arguments.code, {}, describe_device(device), "torch", "numpy")
+        model, spec = trained.load(arguments.model, device, "standing")
+        for map_name in ("energy", "generate", "infer"):
+            evaluation.require(model, map_name)
         if dataset.image_shape != spec.image_shape:
             raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
         classifier = domain_classifier.load(arguments.classifier)
-        weights = store.digest(arguments.model, "sha256")
-        identity = digest(canonical(settings.of_walks), arguments.code, dataset.content, weights)
+        weights = digest(arguments.model, "sha256")
+        identity = text_hash(canonical_json(settings.of_walks), arguments.code, dataset.content, weights)
         state, why = checkpoint.load_state(arguments.state, identity)
         print(f"{arguments.out}: {why}", flush=True)
 
@@ -76,15 +77,15 @@ def main(argv: list[str] | None = None) -> int:
             checkpoint.save_state(arguments.state, {"run_id": identity, "t": len(known), "known": known})
 
         seed = derive("landscape", spec.dataset, spec.model, spec.seed)
-        memory = mapping.Memory(seed, where, state["known"] if state else None, save)
-        test = images.to_float(torch.from_numpy(dataset.images("test")[:REFERENCE].copy()).to(where))
+        memory = mapping.Memory(seed, device, state["known"] if state else None, save)
+        test = images.to_float(torch.from_numpy(dataset.images("test")[:REFERENCE].copy()).to(device))
         decode = model.generate if settings.space == "latent" else lambda x: x
         try:
             scaled, mean, std = energy.normalised(model.energy, test)
             points, labels = starts(model, dataset, settings, seed, classifier)
             regions, norms = candidate_regions(model, dataset.images("train"), settings)
             found = mapping.map_energy(lambda x: scaled(decode(x)), points, settings, memory, regions)
-            arrays = _arrays(found, decode, where, classifier)
+            arrays = _arrays(found, decode, device, classifier)
         except finite.NonFinite as error:
             print(f"{arguments.out}: diverged: {error}")
             _diverged(job, arguments, str(error))
@@ -117,7 +118,7 @@ def candidate_regions(
     """
     if settings.space == "image":
         return [energy.box(-1.0, 1.0)], None
-    norms = corners.encode(model, train[:REFERENCE]).norm(dim=1).double()
+    norms = evaluation.encode(model, train[:REFERENCE]).norm(dim=1).double()
     quantiles = {f"{q:g}": norms.quantile(q).item() for q in (0.01, 0.5, 0.99, settings.region_quantile)}
     radius = settings.region_margin * norms.quantile(settings.region_quantile).item()
     return [energy.ball(radius * 2**k) for k in range(settings.region_doublings + 1)], quantiles
@@ -130,17 +131,17 @@ def starts(
 
     Samples have the label that the classifier gives them, the others those of the dataset.
     """
-    where = next(model.parameters()).device
+    device = next(model.parameters()).device
     n, m = settings.from_samples, settings.from_images + settings.from_reconstructions
     train = dataset.images("train")
-    draw = store.generator(derive("landscape starts", seed))
+    draw = checks.generator(derive("landscape starts", seed))
     chosen = np.sort(draw.choice(len(train), min(m, len(train)), replace=False))
     draw.shuffle(chosen)
     with torch.no_grad():
-        z = corners.latents(n, model.z_dim, derive("landscape samples", seed)).to(where)
-        samples = model.generate(z) if n else torch.empty(0, *model.image_shape, device=where)
-        x = images.to_float(torch.from_numpy(train[chosen].copy()).to(where))
-        real, rebuilt = x[: settings.from_images], corners.reconstruct(model, x[settings.from_images :])
+        z = evaluation.latents(n, model.z_dim, derive("landscape samples", seed)).to(device)
+        samples = model.generate(z) if n else torch.empty(0, *model.image_shape, device=device)
+        x = images.to_float(torch.from_numpy(train[chosen].copy()).to(device))
+        real, rebuilt = x[: settings.from_images], evaluation.reconstruct(model, x[settings.from_images :])
         labelled = _labelled(classifier, images.to_uint8(samples).cpu()) if n else np.empty(0, np.int64)
         if settings.space == "latent":
             points = torch.cat([z, model.infer(real), model.infer(rebuilt)])
@@ -157,22 +158,22 @@ def _labelled(classifier: domain_classifier.Classifier, stored: Tensor) -> np.nd
 
 
 @torch.no_grad()
-def _pictures(points: np.ndarray, decode, where: torch.device) -> Tensor:
+def _pictures(points: np.ndarray, decode, device: torch.device) -> Tensor:
     """uint8 [n, C, H, W], on the CPU."""
-    parts = torch.from_numpy(points).to(where).split(250)
+    parts = torch.from_numpy(points).to(device).split(250)
     return torch.cat([images.to_uint8(decode(part)).cpu() for part in parts])
 
 
-def _arrays(found: mapping.Landscape, decode, where: torch.device, classifier: domain_classifier.Classifier) -> bytes:
+def _arrays(found: mapping.Landscape, decode, device: torch.device, classifier: domain_classifier.Classifier) -> bytes:
     """The kept basins in the order of the tree's leaves: members, energies, images, classifier's labels, merges."""
     joins = tree.merges(found.heights)
     order = tree.leaf_order(len(found.kept), joins)
-    shape = _pictures(found.minima[:1], decode, where).shape[1:]
+    shape = _pictures(found.minima[:1], decode, device).shape[1:]
     pictures = np.zeros((len(found.kept), SHOWN, *shape), np.uint8)
     energies = np.full((len(found.kept), SHOWN), np.nan)
     for g, members in enumerate(found.kept):
         first = members[:SHOWN]
-        pictures[g, : len(first)] = _pictures(found.minima[first], decode, where).numpy()
+        pictures[g, : len(first)] = _pictures(found.minima[first], decode, device).numpy()
         energies[g, : len(first)] = found.energies[first]
     content = io.BytesIO()
     np.savez(
@@ -186,7 +187,7 @@ def _arrays(found: mapping.Landscape, decode, where: torch.device, classifier: d
         path_barrier=found.path_barrier,
         line_barrier=found.line_barrier,
         heights=found.heights,
-        labels=_labelled(classifier, _pictures(found.minima, decode, where)),
+        labels=_labelled(classifier, _pictures(found.minima, decode, device)),
         minimum_energies=found.energies,
         found=np.array(json.dumps(found.found)),
     )

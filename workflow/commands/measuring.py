@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dtri.report.records import Record, read_sealed
+from dtri.report.records import Record
+from dtri.sealed import read_sealed
 from workflow.commands.provenance import provenance, versions
 
 BATCH_NORM = {  # rule of dtri/trained.py -> in the words of a protocol, and of a variant's name

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from dtri.data import overlap, rawfiles, store
-from dtri.files import printable
+from dtri.data import overlap, rawfiles, saving
+from dtri.messages import printable
 from workflow.commands.cli import run
 
 
@@ -46,11 +46,11 @@ def main(argv: list[str] | None = None) -> int:
         arrays = _prepare_module(args) if args.module else _prepare_holdout(args)
         made_by = {"code": args.code} if args.code else {}
         arrays = replace(arrays, source={**arrays.source, **made_by})
-        store.save(arrays, args.out, args.name, lambda images: _overlap(arrays, images))
+        saving.save(arrays, args.out, args.name, lambda images: _overlap(arrays, images))
     return 0
 
 
-def _overlap(arrays: store.Arrays, images: dict[str, np.ndarray]) -> dict[str, int]:
+def _overlap(arrays: saving.Arrays, images: dict[str, np.ndarray]) -> dict[str, int]:
     """Says how many test images are training images too, by their pixels; a set without training images has none."""
     if not {"train", "test"} <= set(images):
         return {}
@@ -81,17 +81,17 @@ def dataset_module(name: str) -> ModuleType:
     return module
 
 
-def _prepare_module(args: argparse.Namespace) -> store.Arrays:
+def _prepare_module(args: argparse.Namespace) -> saving.Arrays:
     module = dataset_module(args.module)
     rawfiles.verify_raw(args.raw, module.FILES)
     scratch = (args.out,) if getattr(module, "UNPACKS", False) else ()
     return module.prepare(args.raw, _shape(args.image_shape), _options(args.options), args.seed, *scratch)
 
 
-def _prepare_holdout(args: argparse.Namespace) -> store.Arrays:
+def _prepare_holdout(args: argparse.Namespace) -> saving.Arrays:
     from dtri.data.holdout import prepare_holdout
 
-    return prepare_holdout(store.verify(args.holdout_of), args.digit)
+    return prepare_holdout(saving.verify(args.holdout_of), args.digit)
 
 
 def _shape(text: str) -> tuple[int, ...]:

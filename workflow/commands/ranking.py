@@ -12,11 +12,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from dtri.arrays import read_arrays
 from dtri.data import store
 from dtri.finite import NonFinite
 from dtri.metrics import ranking
 from dtri.metrics.ranking import Ranking
-from dtri.report.records import read_arrays
 from workflow.commands.cli import run
 from workflow.commands.measuring import BATCH_NORM, Measurement, variant
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dtri import corners, device, images, trained
+from dtri import evaluation, images, trained
+from dtri.arrays import write_array
 from dtri.data import store
+from dtri.device import describe_device, hold_device
+from dtri.files import write_atomic
 from dtri.finite import Count
 from dtri.metrics.reconstruction import SquaredError, mean_image_mse, random_pairs_mse
 from dtri.model import Model
@@ -34,15 +37,15 @@ def main(argv: list[str] | None = None) -> int:
 
     dataset = store.load(arguments.data)
     test = dataset.images("test")
-    with device.held(arguments.device, arguments.threads) as where:
-        job = Measurement(arguments.train, arguments.code, {}, device.describe(where), "torch", "numpy")
-        model, _ = trained.load(arguments.model, where, "running")
-        for corner in ("infer", "generate"):
-            corners.require(model, corner)
+    with hold_device(arguments.device, arguments.threads) as device:
+        job = Measurement(arguments.train, arguments.code, {}, describe_device(device), "torch", "numpy")
+        model, _ = trained.load(arguments.model, device, "running")
+        for map_name in ("infer", "generate"):
+            evaluation.require(model, map_name)
         error, count, shown = _reconstructed(model, test)
         others = {
             rule: _reconstructed(other, test)[:2]
-            for rule, other in trained.by_other_rules(arguments.model, where, "running")
+            for rule, other in trained.by_other_rules(arguments.model, device, "running")
         }
     if count.bad:
         job.diverge(f"{count.bad} of {count.rows} reconstructions are not finite")
@@ -70,15 +73,15 @@ def main(argv: list[str] | None = None) -> int:
         extra = {"variants": variants}
         job.record(path, metric, value, n_samples=n, n_reference=n, protocol=protocol, extra=extra)
     pairs = np.stack([test[: len(shown)], shown])
-    store.write_atomic(arguments.pairs, lambda file: store.write_array(file, pairs))
+    write_atomic(arguments.pairs, lambda file: write_array(file, pairs))
     return 0
 
 
 def _reconstructed(model: Model, test: np.ndarray) -> tuple[SquaredError, Count, np.ndarray]:
     """Error over uint8 images [N, C, H, W], what is not finite, and the first reconstructions: none if any is not."""
     error, count, shown = SquaredError(), Count(), [test[:0]]
-    for x, n in corners.batches(model, test):
-        y = corners.reconstruct(model, x)
+    for x, n in evaluation.batches(model, test):
+        y = evaluation.reconstruct(model, x)
         x, y = x[:n], y[:n]
         count.add(y)
         if count.bad:

@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 from torch import from_numpy
 
-from dtri import corners, device, experiment, trained
-from dtri.data import store
+from dtri import evaluation, experiment, trained
+from dtri.arrays import write_array
+from dtri.device import hold_device
+from dtri.files import write_atomic
 from dtri.finite import NonFinite
 from dtri.seeding import derive
 from workflow.commands.cli import run
@@ -47,24 +49,24 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"expected a .png or .npy file for --out, found {arguments.out}")
     sampler = _mapping(arguments.sampler)
 
-    with device.held(arguments.device, arguments.threads) as where:
-        model, spec = trained.load(arguments.model, where, "standing")
+    with hold_device(arguments.device, arguments.threads) as device:
+        model, spec = trained.load(arguments.model, device, "standing")
         experiment.set_sampler(model, spec.entry, sampler)
         seed = derive("sample", spec.dataset, spec.model, spec.seed if arguments.seed is None else arguments.seed)
         if arguments.out.suffix == ".png":
-            _save_png(corners.sample(model, arguments.n, seed), arguments.out)
+            _save_png(evaluation.sample(model, arguments.n, seed), arguments.out)
             print(arguments.out)
         else:
-            samples = _finite(arguments.out, partial(corners.sample, model, arguments.n, seed))
+            samples = _finite(arguments.out, partial(evaluation.sample, model, arguments.n, seed))
             if arguments.grid and len(samples) < arguments.n:
                 samples = samples[:0]
-            store.write_atomic(arguments.out, lambda file: store.write_array(file, samples))
+            write_atomic(arguments.out, lambda file: write_array(file, samples))
         if arguments.variants:
             variants = {}
-            for rule, other in trained.by_other_rules(arguments.model, where, "standing"):
+            for rule, other in trained.by_other_rules(arguments.model, device, "standing"):
                 experiment.set_sampler(other, spec.entry, sampler)
-                variants[rule] = _finite(arguments.variants, partial(corners.sample, other, arguments.n, seed))
-            store.write_atomic(arguments.variants, lambda file: np.savez(file, **variants))
+                variants[rule] = _finite(arguments.variants, partial(evaluation.sample, other, arguments.n, seed))
+            write_atomic(arguments.variants, lambda file: np.savez(file, **variants))
     return 0
 
 

@@ -22,10 +22,13 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from dtri import checkpoint, device, distributed, engine, experiment, recording
+from dtri import distributed, engine, experiment, recording
 from dtri.data import store
-from dtri.files import write_text
-from dtri.report.records import write_sealed
+from dtri.device import choose_device, describe_device, hold_gpus, process_group_backend, set_numerics
+from dtri.files import digest, write_text
+from dtri.sealed import write_sealed
+from dtri.snapshots import SnapshotFiles
+from dtri.weights import save_weights
 from workflow.commands.cli import run
 from workflow.commands.provenance import provenance, versions
 
@@ -67,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     minutes = arguments.minutes
     deadline = None if minutes is None else time.monotonic() + 60 * minutes - DEADLINE_MARGIN_S
 
-    spec = experiment.TrainSpec.parse(arguments.spec)
+    spec = experiment.TrainSpec.from_json(arguments.spec)
     dataset = store.load(arguments.data)
     if dataset.image_shape != spec.image_shape:
         raise ValueError(f"expected images {spec.image_shape}, found {dataset.image_shape} in {arguments.data}")
@@ -76,19 +79,22 @@ def main(argv: list[str] | None = None) -> int:
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != spec.processes:
         raise ValueError(f"expected {spec.processes} processes (torchrun --nproc-per-node), found {started}")
-    where = device.choose(arguments.device)
-    device.prepare(spec.threads, spec.precision)
-    with distributed.team(spec.sync_batch_norm, device.backend(arguments.device)) as team, ExitStack() as held:
+    device = choose_device(arguments.device)
+    set_numerics(spec.threads, spec.precision)
+    with (
+        distributed.process_group(spec.sync_batch_norm, process_group_backend(arguments.device)) as group,
+        ExitStack() as held,
+    ):
         devices = []
-        if team.leads:
+        if group.is_main_process:
             arguments.out.mkdir(parents=True, exist_ok=True)
             held.enter_context(_exclusive(arguments.out))
-            devices = held.enter_context(device.gpu_slots(where, spec.processes))
+            devices = held.enter_context(hold_gpus(device, spec.processes))
         else:
             held.enter_context(redirect_stdout(held.enter_context(open(os.devnull, "w", encoding="utf-8"))))
-        where = team.place(devices)
-        held.enter_context(recording.side_stream(where))
-        return _train(spec, dataset, arguments, where, Stop(deadline), team)
+        device = group.assign_device(devices)
+        held.enter_context(recording.side_stream(device))
+        return _train(spec, dataset, arguments, device, Stop(deadline), group)
 
 
 def _exclusive(folder: Path) -> FileLock:
@@ -106,12 +112,13 @@ def _train(
     spec: experiment.TrainSpec,
     dataset: store.Dataset,
     arguments: argparse.Namespace,
-    where: torch.device,
+    device: torch.device,
     stop: Stop,
-    team: distributed.Alone,
+    group: distributed.SingleProcess,
 ) -> int:
     run_id = experiment.run_id(spec, arguments.code, dataset.content)
     recorded = spec.processes == 1 and not arguments.eager  # exchange between processes is not recorded
+    snapshots = SnapshotFiles(arguments.out, spec)
     try:
         outcome = engine.fit(
             lambda: experiment.build(spec.entry, spec.image_shape, spec.hparams),
@@ -119,34 +126,26 @@ def _train(
             steps=spec.steps,
             batch_size=spec.batch_size,
             seed=spec.seed,
-            device=where,
+            device=device,
             precision=spec.precision,
             state_path=arguments.out / "state.pt",
             events_path=arguments.out / "events.jsonl",
             run_id=run_id,
             stop=stop,
-            keep=spec.late,
-            kept=lambda t, weights: checkpoint.save_weights(checkpoint.late_path(arguments.out, t), weights, spec),
-            has=lambda t: checkpoint.late_path(arguments.out, t).exists(),
-            progress_label=f"{spec.dataset}/{spec.model}/seed{spec.seed}",
-            recorder=recording.cuda_recorder() if where.type == "cuda" and recorded else None,
-            team=team,
+            snapshots=snapshots,
+            label=f"{spec.dataset}/{spec.model}/seed{spec.seed}",
+            recorder=recording.cuda_recorder() if device.type == "cuda" and recorded else None,
+            group=group,
         )
     except engine.Interrupted as interrupted:
         print(f"{arguments.out}: {interrupted}", flush=True)
         return EXIT_OUT_OF_TIME if interrupted.reason == "deadline" else 128 + min(stop.signal or 15, 15)
-    if not team.leads:
+    if not group.is_main_process:
         return 0
-    model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
-    late = sorted({*spec.late, *model.milestones(spec.steps)})
-    for path in checkpoint.late_path(arguments.out, 0).parent.glob("*.safetensors"):
-        if int(path.stem) not in late:
-            path.unlink()  # of an earlier specification
-    checkpoint.save_weights(arguments.out / "model.safetensors", outcome.weights, spec)
+    snapshots.remove_others()
+    save_weights(arguments.out / "model.safetensors", outcome.weights, spec)
     write_text(arguments.out / "train.csv", _csv(outcome.curve))
-    seen = model.span(outcome.step, spec.batch_size)[0]
-    kept = (checkpoint.late_path(arguments.out, t) for t in late)
-    made = [arguments.out / "model.safetensors", arguments.out / "train.csv", *(path for path in kept if path.exists())]
+    made = [arguments.out / "model.safetensors", arguments.out / "train.csv", *snapshots.files()]
     summary = {
         "preset": arguments.preset,
         "dataset": spec.dataset,
@@ -154,23 +153,23 @@ def _train(
         "seed": spec.seed,
         "status": outcome.status,
         "step": outcome.step,
-        "late": late,
+        "snapshots": sorted(snapshots.iterations),
         "bad_step": outcome.bad_step,
         "term": outcome.term,
         "spec": asdict(spec),
         "spec_hash": spec.hash,
-        "hparams": asdict(model.h),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "hparams": asdict(outcome.model.h),
+        "parameters": sum(p.numel() for p in outcome.model.parameters()),
         "code": arguments.code,
         "data": {spec.dataset: dataset.content},
         "run_id": run_id,
-        "device": device.describe(where),
+        "device": describe_device(device),
         "seconds": round(outcome.seconds, 3),
-        "gpu_hours": round(spec.processes * outcome.seconds / 3600, 6) if where.type == "cuda" else None,
-        "images_seen": seen,
-        "images_per_s": round(seen / max(outcome.seconds, 1e-9), 1),
+        "gpu_hours": round(spec.processes * outcome.seconds / 3600, 6) if device.type == "cuda" else None,
+        "images_seen": outcome.images_seen,
+        "images_per_s": round(outcome.images_seen / max(outcome.seconds, 1e-9), 1),
         "attempts": outcome.attempts,
-        "files": {str(path.relative_to(arguments.out)): store.digest(path, "sha256") for path in made},
+        "files": {str(path.relative_to(arguments.out)): digest(path, "sha256") for path in made},
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": versions("torch", "numpy"),
         "provenance": provenance(),

@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from dtri.data import rawfiles, store
-from dtri.files import read_sealed, reason
+from dtri.files import digest
+from dtri.messages import reason
 from dtri.report.records import Record
+from dtri.sealed import read_sealed
 from workflow import configuration, plan, status
 from workflow.commands.cli import run
 
@@ -95,7 +97,7 @@ def _sources(path: Path, sources: list[str]) -> Iterator[Finding]:
 def _hashed(path: Path, expected: str, algorithm: str = "sha256") -> Finding:
     if not path.is_file():
         return Finding("missing", path)
-    found = store.digest(path, algorithm)
+    found = digest(path, algorithm)
     if found != expected:
         return Finding("changed", path, f"expected {algorithm} {expected[:12]}, found {found[:12]}")
     return Finding("ok", path)
@@ -153,7 +155,7 @@ def _sealed(path: Path, vouched: Callable[[dict[str, Any]], dict[str, str]]) -> 
 def _trained(path: Path) -> Iterator[Finding]:
     """Snakemake knows nothing of the weights kept before the end, so that what to delete for them is said."""
     for finding in _sealed(path, lambda made: made.get("files", {})):
-        if finding.path.parent.name == "late" and finding.status != "ok":
+        if finding.path.parent.name == "snapshots" and finding.status != "ok":
             why = "; ".join(filter(None, (finding.why, f"delete {path} to make it anew")))
             finding = replace(finding, why=why)
         yield finding

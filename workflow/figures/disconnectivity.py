@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dtri.arrays import read_arrays
 from dtri.report import style
 from dtri.report.cells import Product, Want, first_seeds
-from dtri.report.records import read_arrays
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

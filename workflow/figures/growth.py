@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dtri.arrays import read_arrays
 from dtri.report import grids, style
 from dtri.report.cells import Product, Want, first_seeds
-from dtri.report.records import read_arrays
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dtri.arrays import read_arrays
 from dtri.report import grids, style
 from dtri.report.cells import Missing, Product, Want, first_seeds
-from dtri.report.records import read_arrays
 from workflow.tables import table1, table2, table3, table4
 
 if TYPE_CHECKING:

@@ -168,7 +168,7 @@ rule score_holdout:
     params:
         code=params.code_of("score"),
     shell:
-        "python -m workflow.forkserver score --model {input.model} --late --data results/data/{wildcards.dataset} --split test test_leaky"
+        "python -m workflow.forkserver score --model {input.model} --snapshots --data results/data/{wildcards.dataset} --split test test_leaky"
         " --device {resources.device} --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
 
 

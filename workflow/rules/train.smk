@@ -21,7 +21,7 @@ rule train:
         runtime=1440,
     params:
         spec=params.train_spec,
-        code=params.code_of("train"),
+        code=params.train_code,
         launcher=params.train_launcher,
         folder=params.folder,
     shell:

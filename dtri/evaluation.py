@@ -21,11 +21,11 @@ BATCH = 100  # images whose statistics batch norm takes together, as in paper B'
 BLOCK = 64  # latents drawn at a time: torch's draws depend on their number
 
 
-def require(model: Model, corner: str) -> None:
+def require(model: Model, map_name: str) -> None:
     """ValueError when the model lacks the map `generate`, `infer`, `energy` or `sample`."""
-    if not has(model, corner):
+    if not has(model, map_name):
         maps = [name for name in ("generate", "infer", "energy", "sample") if has(model, name)]
-        raise ValueError(f"expected a model with the map {corner!r}, found {type(model).__name__} with {maps}")
+        raise ValueError(f"expected a model with the map {map_name!r}, found {type(model).__name__} with {maps}")
 
 
 def by_batch_statistics(model: Model) -> bool:
@@ -33,7 +33,7 @@ def by_batch_statistics(model: Model) -> bool:
     return any(layer.training for layer in batch_norm.layers(model))
 
 
-def at_once(model: Model) -> int:
+def eval_batch_size(model: Model) -> int:
     """Images per batch at evaluation: 250 up to 64 pixels, above as many as have that many pixels, at least one.
 
     `BATCH` where batch norm takes the statistics of each batch.
@@ -49,7 +49,7 @@ def batches(model: Model, stored: np.ndarray) -> Iterator[tuple[Tensor, int]]:
 
     All do, unless batch norm takes the statistics of each batch: then images from the front fill the last one.
     """
-    device, size, whole = next(model.parameters()).device, at_once(model), by_batch_statistics(model)
+    device, size, whole = next(model.parameters()).device, eval_batch_size(model), by_batch_statistics(model)
     for first in range(0, len(stored), size):
         count = min(size, len(stored) - first)
         part = stored[np.arange(first, first + (size if whole else count)) % len(stored)]
@@ -68,7 +68,7 @@ def latents(n: int, z_dim: int, seed: int) -> Tensor:
 @torch.no_grad()
 def decode(model: Model, z: Tensor) -> np.ndarray:
     """z: [n, d] -> uint8 images [n, C, H, W]; NonFinite where some are not finite."""
-    device, parts = next(model.parameters()).device, z.split(at_once(model))
+    device, parts = next(model.parameters()).device, z.split(eval_batch_size(model))
     return images.stacked(model.generate(part.to(device)) for part in parts)
 
 
@@ -86,7 +86,7 @@ def sample(model: Model, n: int, seed: int) -> np.ndarray:
 
     NonFinite where some are not finite; its `rest` are the others.
     """
-    size = at_once(model)
+    size = eval_batch_size(model)
     # Where batch norm takes the statistics of each batch, the last one is drawn whole too.
     drawn = -(-n // size) * size if by_batch_statistics(model) else n
     device = next(model.parameters()).device

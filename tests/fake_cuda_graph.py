@@ -1,6 +1,6 @@
 """A recorder without a GPU: keeps the operations of a step with the tensors they had, as a CUDA graph does.
 
-What a CUDA graph bakes in, a tape bakes in: addresses of tensors and every number of Python. Recording
+It bakes in what a CUDA graph bakes in: addresses of tensors and every number of Python. Recording
 leaves no trace in the tensors that were there before.
 """
 
@@ -15,14 +15,14 @@ from torch.utils._pytree import tree_leaves
 FORBIDDEN = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2")
 
 
-class Tape(TorchDispatchMode):
+class FakeCudaGraph(TorchDispatchMode):
     """Operations below autograd, in order."""
 
     def __init__(self):
         super().__init__()
         self.played: list[tuple[Any, tuple, dict, list[Tensor]]] = []
         self.before: dict[int, tuple[Tensor, Tensor]] = {}  # by storage: a tensor written to, and its former content
-        self.made: set[int] = set()  # storages that came to be on the tape
+        self.made: set[int] = set()  # storages that came to be within the graph
         self.kept: list[Tensor] = []  # so that no address is used twice
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -64,17 +64,17 @@ def _written(func: Any, args: tuple, kwargs: dict) -> list[Tensor]:
 
 def record(work: Callable[[], None]) -> Callable[[], None]:
     """A `dtri.recording.Recorder`."""
-    tape = Tape()
+    graph = FakeCudaGraph()
     try:
-        with tape:
+        with graph:
             work()
     finally:
         with torch.no_grad():
-            for tensor, content in tape.before.values():
+            for tensor, content in graph.before.values():
                 tensor.detach().copy_(content)
 
     def replay() -> None:
         with torch.no_grad():
-            tape.replay()
+            graph.replay()
 
     return replay

@@ -1,4 +1,7 @@
-"""What two processes of one run do in tests/test_distributed.py: torchrun --nproc-per-node 2 -m tests.team FOLDER."""
+"""Two processes of one run, for tests/test_distributed.py.
+
+torchrun --nproc-per-node 2 -m tests.process_group FOLDER
+"""
 
 import json
 import sys
@@ -9,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dtri import distributed, engine, experiment
+from dtri.process_group import ProcessGroup
 from dtri.sampling.replay import ReplayBuffer
 from tests.toys import Hparams, Toy, noise_images, stopping_after
 from workflow import configuration
@@ -36,7 +40,7 @@ def build(name: str, processes: int):
     return experiment.build(entry.entry, SHAPE, {**entry.hparams, **small})
 
 
-def fit(make, folder: Path, team: distributed.Alone = distributed.ALONE, **options) -> engine.Outcome:
+def fit(make, folder: Path, group: distributed.SingleProcess = distributed.SINGLE_PROCESS, **options) -> engine.Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     arguments = {
         "steps": STEPS,
@@ -46,7 +50,7 @@ def fit(make, folder: Path, team: distributed.Alone = distributed.ALONE, **optio
         "state_path": folder / "state.pt",
         "events_path": folder / "events.jsonl",
         "run_id": "run",
-        "team": team,
+        "group": group,
         **options,
     }
     return engine.fit(make, noise_images(30, SHAPE), **arguments)
@@ -101,31 +105,31 @@ def toy(name: str):
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    with distributed.team(sync_batch_norm=True) as team:
+    with distributed.process_group(sync_batch_norm=True) as group:
         for name in configuration.models():
-            _keep(folder / name, fit(lambda name=name: build(name, 2), folder / name, team), team)
+            _keep(folder / name, fit(lambda name=name: build(name, 2), folder / name, group), group)
         for name in TOYS:
-            _keep(folder / name, fit(toy(name), folder / name, team, steps=30), team)
-        stop = stopping_after(7) if team.leads else lambda: None  # a signal that one process receives alone
+            _keep(folder / name, fit(toy(name), folder / name, group, steps=30), group)
+        stop = stopping_after(7) if group.is_main_process else lambda: None  # a signal that one process receives alone
         try:
-            fit(toy("clipped"), folder / "parts", team, steps=30, stop=stop)
+            fit(toy("clipped"), folder / "parts", group, steps=30, stop=stop)
         except engine.Interrupted as interrupted:
-            _write(folder / "interrupted.json", str(interrupted), team)
-        _keep(folder / "parts", fit(toy("clipped"), folder / "parts", team, steps=30), team)
+            _write(folder / "interrupted.json", str(interrupted), group)
+        _keep(folder / "parts", fit(toy("clipped"), folder / "parts", group, steps=30), group)
         try:
-            fit(lambda: Straying(SHAPE, Hparams()), folder / "straying", team, steps=30)
+            fit(lambda: Straying(SHAPE, Hparams()), folder / "straying", group, steps=30)
         except RuntimeError as error:
-            _write(folder / "straying.json", str(error), team)
-        local = distributed.Team(team.rank, team.world, sync_batch_norm=False)
+            _write(folder / "straying.json", str(error), group)
+        local = ProcessGroup(group.rank, group.world_size, sync_batch_norm=False)
         _keep(folder / "local", fit(lambda: build("dcgan", 2), folder / "local", local), local)
 
 
-def _keep(folder: Path, outcome: engine.Outcome, team: distributed.Alone) -> None:
-    torch.save({"curve": outcome.curve, "weights": outcome.weights}, folder / f"outcome{team.rank}.pt")
+def _keep(folder: Path, outcome: engine.Outcome, group: distributed.SingleProcess) -> None:
+    torch.save({"curve": outcome.curve, "weights": outcome.weights}, folder / f"outcome{group.rank}.pt")
 
 
-def _write(path: Path, text: str, team: distributed.Alone) -> None:
-    if team.leads:
+def _write(path: Path, text: str, group: distributed.SingleProcess) -> None:
+    if group.is_main_process:
         path.write_text(json.dumps(text))
 
 
