@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dtri import experiment, images
+from dtri import evaluation, experiment, images
 from dtri.batches import Batches
 from dtri.data import store
 from dtri.device import set_numerics
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         hparams = {**BASE, **overrides}
         torch.manual_seed(0)
         model = build(hparams, small).train()
-        batches = Batches(images.to_uint8(small).numpy(), BATCH, 0, torch.device("cpu"), model.span)
+        batches = Batches(evaluation.to_uint8(small).numpy(), BATCH, 0, torch.device("cpu"), model.span)
         average, step = EMA(model), Stepper(model, batches, 0, "fp32")
         print(json.dumps(overrides))
         for t in range(arguments.at[-1]):

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from baselines.ali import ALI
-from dtri import experiment, images
+from dtri import evaluation, experiment, images
 from dtri.batches import Batches
 from dtri.data import store
 from dtri.device import set_numerics
@@ -176,7 +176,7 @@ def measured(
     own, made = quality(model.train(), x, z)
     row |= own | {f"{name}_running": value for name, value in running.items()}
     row = {name: float(f"{value:.4g}") for name, value in row.items()}
-    return row | {"seconds": round(time.process_time() - begun)}, images.to_uint8(made).numpy()
+    return row | {"seconds": round(time.process_time() - begun)}, evaluation.to_uint8(made).numpy()
 
 
 @torch.no_grad()

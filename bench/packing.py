@@ -13,9 +13,11 @@ import csv
 import statistics
 import sys
 import time
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +29,6 @@ from dtri.device import choose_device, describe_device, set_numerics
 from dtri.networks.convolutional import LEAK, TRUNK, scaled
 from dtri.recording import cuda_recorder, make_recordable, side_stream
 from dtri.stepper import Stepper
-from workflow import configuration
 from workflow.commands.cli import run
 
 N_IMAGES = 1_437  # of the digits to train on
@@ -48,13 +49,20 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if min(arguments.processes) < 1 or arguments.rounds < 1:
         raise ValueError(f"expected at least one process and round, found {arguments.processes}, {arguments.rounds}")
+    from workflow import configuration  # here: bench.gpu runs where the configuration cannot be read
+
+    entry = configuration.model(arguments.model)
     device = choose_device(arguments.device)
+    load = Load(
+        *(entry.entry, {**entry.hparams, "width": arguments.width}, arguments.batch_size, arguments.device),
+        *(arguments.threads, arguments.seconds),
+    )
     print(f"{describe_device(device)}; {arguments.threads} threads; torch {torch.__version__}")
     print(f"{arguments.model}, 1x28x28, batch {arguments.batch_size}, width {arguments.width:g}", flush=True)
     found: dict[str, list[float]] = {_ways(n): [] for n in arguments.processes}
     for _ in range(arguments.rounds):
         for n in arguments.processes:
-            found[_ways(n)].append(_side_by_side(n, arguments))
+            found[_ways(n)].append(side_by_side(n, load))
     _print("images/s, all runs together", found)
     set_numerics(arguments.threads, "fp32")
     stacked = _stacked(arguments, device)
@@ -82,11 +90,24 @@ def _ways(n: int) -> str:
     return f"{n} process{'es' if n > 1 else ''}"
 
 
-def _side_by_side(n: int, arguments: argparse.Namespace) -> float:
+@dataclass(frozen=True)
+class Load:
+    """A run of `seconds` on noise in the digits' shape; `threads` are shared by all processes."""
+
+    entry: str
+    hparams: dict[str, Any]
+    batch_size: int
+    device: str
+    threads: int
+    seconds: float
+    shape: tuple[int, int, int] = (1, 28, 28)
+
+
+def side_by_side(n: int, load: Load) -> float:
     """Images per second of n processes that train at once, added up."""
     context = get_context("spawn")
     barrier, rates = context.Barrier(n), context.SimpleQueue()
-    children = [context.Process(target=_train, args=(k, n, arguments, barrier, rates)) for k in range(n)]
+    children = [context.Process(target=_train, args=(k, n, load, barrier, rates)) for k in range(n)]
     for child in children:
         child.start()
     for child in children:
@@ -96,13 +117,12 @@ def _side_by_side(n: int, arguments: argparse.Namespace) -> float:
     return sum(rates.get() for _ in children)
 
 
-def _train(k: int, n: int, arguments: argparse.Namespace, barrier: Barrier, rates) -> None:
-    device = choose_device(arguments.device)
-    set_numerics(max(1, arguments.threads // n), "fp32")
-    stored = np.random.default_rng(0).integers(0, 256, (N_IMAGES, 1, 28, 28), dtype=np.uint8)
-    entry = configuration.model(arguments.model)
+def _train(k: int, n: int, load: Load, barrier: Barrier, rates) -> None:
+    device = choose_device(load.device)
+    set_numerics(max(1, load.threads // n), "fp32")
+    stored = np.random.default_rng(0).integers(0, 256, (N_IMAGES, *load.shape), dtype=np.uint8)
     torch.manual_seed(k)
-    model = experiment.build(entry.entry, (1, 28, 28), {**entry.hparams, "width": arguments.width})
+    model = experiment.build(load.entry, load.shape, load.hparams)
     model = model.to(device).to(memory_format=torch.channels_last).train()
     recorder = None
     with side_stream(device):
@@ -110,16 +130,16 @@ def _train(k: int, n: int, arguments: argparse.Namespace, barrier: Barrier, rate
             recorder = cuda_recorder()
             for optimizer in model.optimizers.values():
                 make_recordable(optimizer, device)
-        batches = Batches(stored, arguments.batch_size, k, device)
+        batches = Batches(stored, load.batch_size, k, device)
         stepper = Stepper(model, batches, k, "fp32", recorder)
         for t in range(WARM_UP):
             stepper(t).values.tolist()
         barrier.wait()
         start, t = time.perf_counter(), WARM_UP
-        while time.perf_counter() - start < arguments.seconds:
+        while time.perf_counter() - start < load.seconds:
             stepper(t).values.tolist()
             t += 1
-        rates.put((t - WARM_UP) * arguments.batch_size / (time.perf_counter() - start))
+        rates.put((t - WARM_UP) * load.batch_size / (time.perf_counter() - start))
 
 
 STACKED = 4

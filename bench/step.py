@@ -17,24 +17,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from bench.plain import PlainLoop, PlainTriangle, loader
-from dtri import experiment
+from dtri import counting, experiment
 from dtri.batches import Batches
 from dtri.device import choose_device, describe_device, set_numerics
 from dtri.model import Model
 from dtri.recording import cuda_recorder, make_recordable, side_stream
 from dtri.seeding import derive
 from dtri.stepper import Stepper
-from workflow import configuration
 from workflow.commands.cli import run
 
 SEED = 0
@@ -42,6 +41,23 @@ ROUND_S = 0.5  # a round takes at least so long, so that the clock and queued ke
 N_IMAGES = 2_000
 PEAK_SIZE = 2_048  # of the matrices, and about the work of the convolution, that find the processor's peak
 PLAIN, CONTIGUOUS = "plain fp32", "engine fp32, contiguous"
+
+
+@dataclass(frozen=True)
+class System:
+    """What trains: an entry as in models.yaml, its hyperparameters, and images [C, H, W]."""
+
+    name: str
+    entry: str
+    hparams: dict[str, Any]
+    shape: tuple[int, int, int]
+
+
+def configured(name: str, shape: tuple[int, int, int], width: float) -> System:
+    from workflow import configuration
+
+    entry = configuration.model(name)
+    return System(name, entry.entry, {**entry.hparams, "width": width}, shape)
 
 
 @dataclass
@@ -58,12 +74,12 @@ class Contestant:
 
     def steps(self, n: int, device: torch.device) -> float:
         """Run n iterations; seconds."""
-        _wait(device)
+        wait(device)
         start = time.perf_counter()
         for _ in range(n):
             self.iterate(self.t)
             self.t += 1
-        _wait(device)
+        wait(device)
         return time.perf_counter() - start
 
 
@@ -91,18 +107,6 @@ class Row:
     memory_mib: float | None
 
 
-class Operations(TorchDispatchMode):
-    """Counts operations of matrix products and convolutions (FlopCounterMode's hooks reject gradient penalties)."""
-
-    total = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if func.overloadpacket in flop_registry:
-            self.total += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
-        return out
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", nargs="+", default=["divergence_triangle"], help="of models.yaml, or all")
@@ -124,8 +128,8 @@ def main(argv: list[str] | None = None) -> int:
 
     device = choose_device(arguments.device)
     set_numerics(arguments.threads, "fp32")
-    peaks = {precision: _peak(precision, device) for precision in ("fp32", "bf16")}
-    print(f"{_processor(device)}; {arguments.threads} threads; torch {torch.__version__}")
+    peaks = {precision: peak(precision, device) for precision in ("fp32", "bf16")}
+    print(f"{processor(device)}; {arguments.threads} threads; torch {torch.__version__}")
     print("peak of matrix products and convolutions: fp32 {fp32:.0f}, bf16 {bf16:.0f} GFLOP/s".format(**peaks))
     names = _fixed_size() if arguments.model == ["all"] else arguments.model
     rows: list[Row] = []
@@ -142,6 +146,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _fixed_size() -> list[str]:
     """All systems but the one that grows, whose batches depend on its level."""
+    from workflow import configuration  # here: bench.gpu runs where the configuration cannot be read
+
     return [
         name
         for name, entry in configuration.models().items()
@@ -155,27 +161,22 @@ def measure(
     """Let the loops of one system take turns; prints and returns their rates."""
     shape = (1 if side == 28 else 3, side, side)
     print(f"\n{name}, images {'x'.join(map(str, shape))}, batch {arguments.batch_size}, ", end="")
-    setup = (arguments.width, arguments.batch_size, device, arguments.compile)
-    *contestants, contiguous = _contestants(name, shape, *setup)
+    system = configured(name, shape, arguments.width)
+    entrants = Entrants(system, arguments.batch_size, device)
+    contestants = entrants.all(compiled=arguments.compile)
+    contiguous = entrants.engine("fp32", CONTIGUOUS, layout=torch.contiguous_format)
     agreement = _first_step([*contestants, contiguous], device)
     flops = _flops(contestants[-1])
     per_round = max(1, math.ceil(ROUND_S / min(contestant.steps(2, device) / 2 for contestant in contestants)))
     print(f"width {arguments.width:g}, {arguments.rounds} rounds of {per_round} steps in turns", flush=True)
-    for k in range(arguments.rounds):
-        for contestant in contestants if k % 2 == 0 else reversed(contestants):
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            seconds = contestant.steps(per_round, device)
-            contestant.rates.append(per_round * arguments.batch_size / seconds)
-            if device.type == "cuda":
-                contestant.memory_mib = torch.cuda.max_memory_allocated() / 2**20
+    race(contestants, arguments.rounds, per_round, arguments.batch_size, device)
     setup = (
         name,
         side,
         arguments.width,
         arguments.batch_size,
         arguments.threads,
-        _processor(device),
+        processor(device),
         torch.__version__,
     )
     rows = list(_rows(contestants, setup, flops, peaks))
@@ -183,53 +184,71 @@ def measure(
     return rows
 
 
-def _contestants(
-    name: str, shape: tuple[int, int, int], width: float, batch_size: int, device: torch.device, compiled: bool
-) -> list[Contestant]:
-    """The plain loop, the engine in fp32 and bf16; last, to compare with, fp32 in plain layout."""
-    stored = np.random.default_rng(SEED).integers(0, 256, (N_IMAGES, *shape), dtype=np.uint8)
-    batches = Batches(stored, batch_size, SEED, device)
-    entry = configuration.model(name)
-    hparams = {**entry.hparams, "width": width}
+def race(contestants: list[Contestant], rounds: int, per_round: int, batch_size: int, device: torch.device) -> None:
+    """Let them take turns; fills their rates and peak memory."""
+    for k in range(rounds):
+        for contestant in contestants if k % 2 == 0 else reversed(contestants):
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            seconds = contestant.steps(per_round, device)
+            contestant.rates.append(per_round * batch_size / seconds)
+            if device.type == "cuda":
+                contestant.memory_mib = torch.cuda.max_memory_allocated() / 2**20
 
-    def build() -> Model:
+
+class Entrants:
+    """Ways to train one system, all from the same weights, on the same batches and noise."""
+
+    def __init__(self, system: System, batch_size: int, device: torch.device):
+        self.system, self.device = system, device
+        self.stored = np.random.default_rng(SEED).integers(0, 256, (N_IMAGES, *system.shape), dtype=np.uint8)
+        self.batches = Batches(self.stored, batch_size, SEED, device, self._build().span)
+
+    def _build(self) -> Model:
         torch.manual_seed(derive("init", SEED))
-        return experiment.build(entry.entry, shape, hparams).to(device).train()
+        return experiment.build(self.system.entry, self.system.shape, self.system.hparams).to(self.device).train()
 
-    def engine_in(
+    def all(self, compiled: bool = False) -> list[Contestant]:
+        """The plain loop, the engine in fp32 and bf16, on a GPU recorded and, to compare with, eager."""
+        recorded = self.device.type == "cuda"
+        found = [self.plain()]
+        if recorded:
+            found += [self.engine(precision, f"eager {precision}") for precision in ("fp32", "bf16")]
+        found += [self.engine(precision, f"engine {precision}", recorded) for precision in ("fp32", "bf16")]
+        if compiled:
+            found += [self.engine(precision, f"compiled {precision}", compiled=True) for precision in ("fp32", "bf16")]
+        return found
+
+    def plain(self) -> Contestant:
+        loop = PlainTriangle if self.system.name == "divergence_triangle" else PlainLoop
+        plain, batches = loop(self._build()), self.batches
+        images = iter(loader(torch.from_numpy(self.stored), (batches.indices(t).tolist() for t in count())))
+
+        def iterate(t: int) -> None:
+            torch.manual_seed(derive("step", SEED, t))  # the engine's noise
+            (batch,) = next(images)
+            plain.step(batch.to(self.device))
+
+        return Contestant(PLAIN, iterate, None, plain.optimizers)
+
+    def engine(
+        self,
         precision: str,
         name: str,
         recorded: bool = False,
         layout: torch.memory_format = torch.channels_last,
         compiled: bool = False,
     ) -> Contestant:
-        model = build().to(memory_format=layout)
+        model = self._build().to(memory_format=layout)
         for network in model.children() if compiled else ():
             network.compile()
         recorder = None
         if recorded:
             recorder = cuda_recorder()
             for optimizer in model.optimizers.values():
-                make_recordable(optimizer, device)
-        stepper = Stepper(model, batches, SEED, precision, recorder, layout=layout)
+                make_recordable(optimizer, self.device)
+        stepper = Stepper(model, self.batches, SEED, precision, recorder, layout=layout)
         return Contestant(name, stepper, model, model.optimizers)
-
-    plain = (PlainTriangle if name == "divergence_triangle" else PlainLoop)(build())
-    images = iter(loader(torch.from_numpy(stored), (batches.indices(t).tolist() for t in range(sys.maxsize))))
-
-    def iterate(t: int) -> None:
-        torch.manual_seed(derive("step", SEED, t))  # the engine's noise
-        (batch,) = next(images)
-        plain.step(batch.to(device))
-
-    contestants = [Contestant(PLAIN, iterate, None, plain.optimizers)]
-    if device.type == "cuda":
-        contestants += [engine_in(precision, f"eager {precision}") for precision in ("fp32", "bf16")]
-    recorded = device.type == "cuda"
-    contestants += [engine_in(precision, f"engine {precision}", recorded) for precision in ("fp32", "bf16")]
-    if compiled:
-        contestants += [engine_in(precision, f"compiled {precision}", compiled=True) for precision in ("fp32", "bf16")]
-    return [*contestants, engine_in("fp32", CONTIGUOUS, layout=torch.contiguous_format)]
 
 
 def _first_step(contestants: list[Contestant], device: torch.device) -> list[str]:
@@ -276,13 +295,13 @@ def _flops(contestant: Contestant) -> float:
     """Operations of an iteration, in units of 10^9, averaged over as many as the rarest phase may need."""
     phases = len({contestant.model.phase(t) for t in range(100)})
     n = 1 if phases == 1 else next(n for n in range(2, 100) if contestant.model.phase(n - 1) != 0)
-    with Operations() as counter:
+    with counting.WorkCounter() as counter:
         for t in range(n):
             contestant.iterate(t)
-    return counter.total / n / 1e9
+    return counter.operations / n / 1e9
 
 
-def _peak(precision: str, device: torch.device) -> float:
+def peak(precision: str, device: torch.device) -> float:
     """GFLOP/s of a large matrix product or a 3x3 convolution, whichever is faster: libraries differ by processor."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.randn(PEAK_SIZE, PEAK_SIZE, device=device, dtype=dtype)
@@ -292,17 +311,17 @@ def _peak(precision: str, device: torch.device) -> float:
         2 * PEAK_SIZE**3: lambda: a @ a,
         2 * x.numel() * w[0].numel(): lambda: torch.nn.functional.conv2d(x, w, padding=1),
     }
-    return max(flops / _fastest(product, device) / 1e9 for flops, product in products.items())
+    return max(flops / fastest(product, device) / 1e9 for flops, product in products.items())
 
 
-def _fastest(work: Callable[[], object], device: torch.device, times: int = 10) -> float:
+def fastest(work: Callable[[], object], device: torch.device, times: int = 10) -> float:
     """Seconds of the fastest of several calls."""
     found = []
     for _ in range(times):
-        _wait(device)
+        wait(device)
         start = time.perf_counter()
         work()
-        _wait(device)
+        wait(device)
         found.append(time.perf_counter() - start)
     return min(found)
 
@@ -365,7 +384,7 @@ def _draw(path: Path, rows: list[Row]) -> None:
     plt.close(figure)
 
 
-def _processor(device: torch.device) -> str:
+def processor(device: torch.device) -> str:
     """The device, and for a CPU whether it computes bf16 in hardware."""
     name = describe_device(device)
     if device.type != "cpu":
@@ -378,7 +397,7 @@ def _processor(device: torch.device) -> str:
     return f"{name}, bf16 in hardware: {', '.join(units) or 'no'}"
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -1,6 +1,7 @@
 """Where a run computes: device choice, GPU slots on one machine, precision, threads."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,11 +20,50 @@ def choose_device(name: str = "auto") -> torch.device:
     name = os.environ.get("DTRI_DEVICE") or name
     if name not in ("auto", "cpu", "gpu"):
         raise ValueError(f"expected device auto, cpu or gpu, found {name!r}")
-    if name == "gpu" and not torch.cuda.is_available():
-        raise ValueError(
-            "expected a GPU (device gpu), found none that PyTorch can use; use --config device=cpu or auto"
+    if name == "cpu" or torch.cuda.is_available():
+        return torch.device("cpu" if name == "cpu" else "cuda")
+    if name == "gpu":
+        raise ValueError(f"expected a GPU (device gpu), found {why_no_gpu()}; or use --config device=cpu or auto")
+    if Path("/dev/nvidia0").exists():
+        print(f"warning: computing on the CPU beside a GPU, found {why_no_gpu()}", file=sys.stderr)
+    return torch.device("cpu")
+
+
+def why_no_gpu() -> str:
+    """Why PyTorch can use none of this machine's GPUs, in a line."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"a PyTorch without GPU support ({torch.__version__}): install its CUDA build (docs/gpu.md)"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.split(",")[0].strip() in ("", "-1"):
+        return f"CUDA_VISIBLE_DEVICES={visible!r}, which hides every GPU: unset it"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:  # an old driver, none at all
+        return str(error).splitlines()[0]
+    if visible is not None:
+        return f"CUDA_VISIBLE_DEVICES={visible!r}, which names none of this machine's GPUs: unset it"
+    return "none that PyTorch can use"
+
+
+def check_gpu(device: torch.device, precision: str) -> None:
+    """ValueError, in a line, where a GPU cannot be computed on in `precision`; a warning where others fill it."""
+    if device.type != "cuda":
+        return
+    try:
+        torch.zeros(1, device=device)
+        free, total = torch.cuda.mem_get_info(device)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(f"expected memory on {device}, found it full: end what fills it (nvidia-smi)") from error
+    except RuntimeError as error:
+        told = str(error).splitlines()[0]
+        hint = (
+            "another process may hold it in exclusive compute mode (nvidia-smi -q -d COMPUTE), or runs_per_gpu be > 1"
         )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+        raise ValueError(f"expected to compute on {device}, found: {told}; {hint}") from error
+    if free < total / 2:
+        print(f"warning: {free >> 20} of {total >> 20} MiB are free on {device}: other processes use it", flush=True)
+    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError(f"expected a GPU that computes in bf16, found {describe_device(device)}: use precision fp32")
 
 
 @contextmanager
@@ -78,7 +118,10 @@ def _gpus() -> range:
 
 
 def _uuid(gpu: int) -> str:
-    """Names the physical device, whatever CUDA_VISIBLE_DEVICES calls it."""
+    """Names the physical device, whatever CUDA_VISIBLE_DEVICES calls it; a MIG slice by itself, not by its card."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if gpu < len(visible) and visible[gpu].startswith("MIG-"):
+        return visible[gpu]
     return str(torch.cuda.get_device_properties(gpu).uuid)
 
 

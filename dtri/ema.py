@@ -14,24 +14,34 @@ class EMA:
     """
 
     def __init__(self, model: Model):
-        self.weights = _copy(model.state_dict()) if model.ema_decay else {}
+        state = model.state_dict() if model.ema_decay else {}
+        self.weights = _copy(state) if state else {}
         parameters = {name for name, _ in model.named_parameters()}
-        means = {name for name in self.weights if name.endswith(("running_mean", "running_var"))}
-        self.averaged = sorted(self.weights.keys() & (parameters | means))
-        self.copied = sorted(self.weights.keys() - set(self.averaged))
+        means = {name for name in state if name.endswith(("running_mean", "running_var"))}
+        # Pairs of the average and what it follows, which stays where it is: to look for it costs the host more than a
+        # GPU's update takes.
+        self._averaged = _pairs(self.weights, state, sorted(state.keys() & (parameters | means)))
+        self._copied = _pairs(self.weights, state, sorted(state.keys() - parameters - means))
+        self._places = {name: tensor.data_ptr() for name, tensor in state.items()}
 
     def update(self, model: Model, t: int) -> None:
         """Account for the weights after iteration t."""
         if not self.weights:
             return
-        rate = 1 - min(model.ema_decay, (t + 1) / (t + 10))
-        state = model.state_dict()
-        torch._foreach_lerp_([self.weights[n] for n in self.averaged], [state[n] for n in self.averaged], rate)
-        for name in self.copied:
-            self.weights[name].copy_(state[name])
+        torch._foreach_lerp_(*self._averaged, 1 - min(model.ema_decay, (t + 1) / (t + 10)))
+        if self._copied[0]:
+            torch._foreach_copy_(*self._copied)
 
     def snapshot(self, model: Model) -> dict[str, Tensor]:
-        return _copy(self.weights or model.state_dict())
+        """A copy; ValueError where an iteration put a new tensor in the place of one that is followed."""
+        state = model.state_dict()
+        if moved := [name for name, place in self._places.items() if state[name].data_ptr() != place]:
+            raise ValueError(f"expected a step to update {moved[0]} in place, found another tensor")
+        return _copy(self.weights or state)
+
+
+def _pairs(ours: dict[str, Tensor], theirs: dict[str, Tensor], names: list[str]) -> tuple[list[Tensor], list[Tensor]]:
+    return [ours[name] for name in names], [theirs[name] for name in names]
 
 
 def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -45,13 +45,14 @@ class Outcome:
     `curve`: rows {"step": last iteration of the interval, term: mean over the interval, ...}. `model` is the model that
     was trained and has the last weights, finite or not; `images_seen` counts the images up to iteration `step`. For a
     diverged run, `bad_step` and `term` say where the first non-finite number was seen ("weights" or the model's
-    "memory" when no loss showed it).
+    "memory" when no loss showed it). `modes`: by phase, whether it was recorded or eager in the last process, and why.
     """
 
     status: str
     step: int
     weights: dict[str, Tensor]
     curve: list[dict[str, float]]
+    modes: dict[str, str]
     seconds: float
     attempts: int
     model: Model
@@ -70,6 +71,7 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
     count: int = 0
+    modes: dict[str, str] = field(default_factory=dict)  # how each phase ran last, and why
 
     def add(self, losses: dict[str, float], last: bool) -> None:
         """Account for one iteration's losses; `last` closes an interval of the curve."""
@@ -148,12 +150,15 @@ def fit(
         weights, step = last_finite
         curve, seconds, attempts = progress.curve, progress.seconds, progress.attempts
         seen = model.span(step, batch_size)[0]
-        return Outcome(status, step, weights, curve, seconds, attempts, model, seen, **values)
+        return Outcome(status, step, weights, curve, progress.modes, seconds, attempts, model, seen, **values)
 
     # Train.
     log("start", message=message, run_id=run_id, device=str(device), steps=steps)
     reporter.start(progress.t, message, str(device))
-    stepper = Stepper(model, batches, seed, precision, recorder, lambda reason: log("eager", reason=reason))
+    stepper = Stepper(
+        model, batches, seed, precision, recorder, lambda phase, mode, why: log(mode, phase=phase, why=why), steps=steps
+    )
+    stepper.modes = progress.modes
     interval = max(1, math.ceil(steps / CURVE_ROWS))
     pending: list[Losses] = []
     clock = last_save = time.monotonic()

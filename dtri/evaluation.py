@@ -5,13 +5,14 @@ where they run: the same seed gives the same noise on one device. Neither depend
 which batches: the first five of many are the five of few, up to rounding.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dtri import finite, images
+from dtri.memory import in_batches
 from dtri.model import Model, has
 from dtri.networks import batch_norm
 from dtri.sampling.per_image import PerImage
@@ -49,11 +50,42 @@ def batches(model: Model, stored: np.ndarray) -> Iterator[tuple[Tensor, int]]:
 
     All do, unless batch norm takes the statistics of each batch: then images from the front fill the last one.
     """
-    device, size, whole = next(model.parameters()).device, eval_batch_size(model), by_batch_statistics(model)
+    size = eval_batch_size(model)
     for first in range(0, len(stored), size):
-        count = min(size, len(stored) - first)
-        part = stored[np.arange(first, first + (size if whole else count)) % len(stored)]
-        yield images.to_float(torch.from_numpy(part).to(device)), count
+        yield _batch(model, stored, first, min(first + size, len(stored))), min(size, len(stored) - first)
+
+
+def _batch(model: Model, stored: np.ndarray, first: int, stop: int) -> Tensor:
+    """Images [first, stop) of uint8 [n, C, H, W] in [-1, 1] where the model is, filled up as `batches` does."""
+    size = BATCH if by_batch_statistics(model) else stop - first
+    part = stored[np.arange(first, first + size) % len(stored)]
+    return images.to_float(torch.from_numpy(part).to(next(model.parameters()).device))
+
+
+def _fixed(model: Model) -> str:
+    """Why batches must not be smaller; empty where they may."""
+    return f"batch norm takes the statistics of {BATCH} together" if by_batch_statistics(model) else ""
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """float [B, C, H, W] in [-1, 1] -> uint8, as `images.quantised`; NonFinite where a value is NaN or infinite."""
+    pixels = images.quantised(x)
+    finite.check("images", x)
+    return pixels
+
+
+def stacked(batches: Iterable[Tensor]) -> np.ndarray:
+    """float batches [B, C, H, W] on any device -> uint8 [n, C, H, W]; NonFinite counts over all of them.
+
+    Its `rest` are the images that are finite.
+    """
+    count, parts = finite.Count(), []
+    for batch in batches:
+        whole = count.add(batch)
+        parts.append(images.quantised(batch[whole] if count.bad else batch).cpu())
+    stored = torch.cat(parts).numpy()
+    count.refuse("images", stored)
+    return stored
 
 
 def latents(n: int, z_dim: int, seed: int) -> Tensor:
@@ -68,14 +100,20 @@ def latents(n: int, z_dim: int, seed: int) -> Tensor:
 @torch.no_grad()
 def decode(model: Model, z: Tensor) -> np.ndarray:
     """z: [n, d] -> uint8 images [n, C, H, W]; NonFinite where some are not finite."""
-    device, parts = next(model.parameters()).device, z.split(eval_batch_size(model))
-    return images.stacked(model.generate(part.to(device)) for part in parts)
+    device = next(model.parameters()).device
+    size = eval_batch_size(model)
+    parts = in_batches(lambda start, stop: model.generate(z[start:stop].to(device)), len(z), size, _fixed(model))
+    return stacked(parts)
 
 
 @torch.no_grad()
 def encode(model: Model, stored: np.ndarray) -> Tensor:
     """uint8 images [n, C, H, W] -> posterior means [n, d], on the CPU; NonFinite where some are not finite."""
-    z = torch.cat([model.infer(x)[:count].cpu() for x, count in batches(model, stored)])
+
+    def infer(start: int, stop: int) -> Tensor:
+        return model.infer(_batch(model, stored, start, stop))[: stop - start].cpu()
+
+    z = torch.cat(list(in_batches(infer, len(stored), eval_batch_size(model), _fixed(model))))
     finite.check("posterior means", z)
     return z
 
@@ -94,15 +132,16 @@ def sample(model: Model, n: int, seed: int) -> np.ndarray:
     if not chains:
         require(model, "generate")
 
-    def batch(z: Tensor, first: int) -> Tensor:
-        if not chains:
-            return model.generate(z.to(device))
-        seeds = [derive("chain", seed, first + i) for i in range(len(z))]
-        with PerImage(seeds, device) as noise:
-            return model.sample(z.to(device), noise.generator)
-
     z = latents(drawn, model.z_dim, seed)
-    return images.stacked(batch(z[i : i + size], i)[: n - i] for i in range(0, drawn, size))
+
+    def batch(start: int, stop: int) -> Tensor:
+        part = z[start:stop].to(device)
+        if not chains:
+            return model.generate(part)[: n - start]
+        with PerImage([derive("chain", seed, i) for i in range(start, stop)], device) as noise:
+            return model.sample(part, noise.generator)[: n - start]
+
+    return stacked(in_batches(batch, drawn, size, _fixed(model)))
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ class TrainSpec:
     number of CPU threads, part of the spec because sums in another order round differently. With `late_every` > 0
     the weights of `N_SNAPSHOTS` iterations are kept, `late_every` iterations apart, the last of them at the end.
     `processes` share every batch; batch norm takes statistics over all of them or, without `sync_batch_norm`, over the
-    rows of each one (dtri/distributed.py).
+    rows of each one (dtri/process_group.py).
     """
 
     dataset: str

@@ -1,4 +1,4 @@
-"""One iteration of a model, run eagerly or replayed from a recording (dtri/recording.py)."""
+"""One iteration of a model, run eagerly or replayed from a recording (dtri/recording.py) that proved itself."""
 
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dtri import images
+from dtri import images, proof
 from dtri.device import autocast
 from dtri.model import Model
 from dtri.recording import Recorder, set_rate
@@ -24,7 +24,18 @@ class Stepper:
     """Iterations of a model, eager or, where a recorder is given, recorded once for each phase and then replayed.
 
     The first iteration of a phase in a process is always eager: it creates what is created once (state of optimisers,
-    workspaces of libraries). A phase that cannot be recorded stays eager, with the reason handed to `log`.
+    workspaces of libraries). A phase that cannot be recorded, or whose replays differ from eager iterations
+    (dtri/proof.py), stays eager. `modes` says of each phase how it runs, and why.
+
+    Args:
+        model:     the model that trains.
+        batches:   t -> uint8 images [B, C, H, W] on the model's device.
+        seed:      of the noise, with t.
+        precision: "fp32", "tf32" or "bf16".
+        recorder:  records iterations; None: all run eagerly.
+        log:       is told the phase, "recorded" or "eager", and why.
+        layout:    memory format of the images.
+        steps:     iterations of the whole run; replays are compared up to there.
     """
 
     def __init__(
@@ -34,28 +45,38 @@ class Stepper:
         seed: int,
         precision: str,
         recorder: Recorder | None = None,
-        log: Callable[[str], None] = print,
+        log: Callable[[str, str, str], None] = lambda phase, mode, why: None,
         layout: torch.memory_format = torch.channels_last,
+        steps: int = 1_000_000,
     ):
         self.model, self.batches, self.seed, self.precision = model, batches, seed, precision
-        self.recorder, self.log, self.layout = recorder, log, layout
+        self.recorder, self.log, self.layout, self.steps = recorder, log, layout, steps
+        self.modes: dict[str, str] = {}
         self.warm: set[Hashable] = set()
         self.replays: dict[Hashable, Callable[[Tensor], Losses] | None] = {}
 
     def __call__(self, t: int) -> Losses:
         """Run iteration t, its noise drawn from (seed, t)."""
+        stored, phase = self.batches(t), self.model.phase(t)
+        if self.recorder is not None and phase in self.warm and phase not in self.replays:
+            self.replays[phase] = self._proven(stored, t)
+        replay = self.replays.get(phase)
+        if replay is None and phase not in self.warm:
+            self.warm.add(phase)
+            if self.recorder is None or repr(phase) not in self.modes:
+                self.modes[repr(phase)] = "eager"
+        return self._iterate(replay or self._eager(t), stored, t)
+
+    def _iterate(self, step: Callable[[Tensor], Losses], stored: Tensor, t: int) -> Losses:
+        """`step` in the state of iteration t: its learning rates, schedules and noise."""
         for name, lr in self.model.learning_rates(t).items():
             set_rate(self.model.optimizers[name], lr)
         self.model.begin(t)
-        stored, phase = self.batches(t), self.model.phase(t)
-        if self.recorder is not None and phase in self.warm and phase not in self.replays:
-            self.replays[phase] = self._record(stored, t)
         torch.manual_seed(derive("step", self.seed, t))
-        replay = self.replays.get(phase)
-        if replay is not None:
-            return replay(stored)
-        self.warm.add(phase)
-        return self._step(stored, t)
+        return step(stored)
+
+    def _eager(self, t: int) -> Callable[[Tensor], Losses]:
+        return lambda stored: self._step(stored, t)
 
     def _step(self, stored: Tensor, t: int) -> Losses:
         x = images.to_float(stored).contiguous(memory_format=self.layout)
@@ -63,16 +84,37 @@ class Stepper:
             losses = self.model.step(x, t)
         return Losses(list(losses), torch.stack([value.float() for value in losses.values()]))
 
-    def _record(self, stored: Tensor, t: int) -> Callable[[Tensor], Losses] | None:
-        """Records the step of t's phase; a replay takes the batch and gives losses. None where that fails."""
+    def _proven(self, stored: Tensor, t: int) -> Callable[[Tensor], Losses] | None:
+        """A recording of t's phase that equals eager iterations; None where there is none."""
+        before = proof.tensors(self.model)
+        replay, why = self._iterate(lambda stored: self._record(stored, t), stored, t)
+        if moved := proof.replaced(self.model, before):
+            replay, why = None, f"not recorded: {', '.join(moved)} is not updated in place"
+        if replay is not None:
+            # Other images than those recorded, where there is no other iteration.
+            batch = 255 - stored
+            verdict = proof.compare(
+                self.model,
+                lambda k: self._iterate(replay, batch, k).values,
+                lambda k: self._iterate(self._eager(k), batch, k).values,
+                proof.others(self.model.phase, t, self.steps),
+                self.precision,
+            )
+            why, replay = verdict.text, replay if verdict.holds else None
+        mode, phase = "eager" if replay is None else "recorded", repr(self.model.phase(t))
+        self.modes[phase] = f"{mode}, {why}"
+        self.log(phase, mode, why)
+        return replay
+
+    def _record(self, stored: Tensor, t: int) -> tuple[Callable[[Tensor], Losses] | None, str]:
+        """Records the step of t's phase; a replay takes the batch and gives losses. (None, why) where that fails."""
         inputs, outputs = stored.clone(), []
         try:
             replay = self.recorder(lambda: outputs.append(self._step(inputs, t)))
         except RuntimeError as error:
             for optimizer in self.model.optimizers.values():
                 optimizer.zero_grad(set_to_none=True)
-            self.log(f"phase {self.model.phase(t)!r} runs eagerly, it cannot be recorded: {str(error).splitlines()[0]}")
-            return None
+            return None, f"not recorded: {str(error).splitlines()[0]}"
         (losses,) = outputs
 
         def run(stored: Tensor) -> Losses:
@@ -80,4 +122,4 @@ class Stepper:
             replay()
             return Losses(losses.names, losses.values.clone())
 
-        return run
+        return run, ""

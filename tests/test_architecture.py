@@ -11,28 +11,29 @@ from pathlib import Path
 
 import pytest
 
-from workflow.fingerprint import ROOMS, closure, imports, path_of
+from workflow.fingerprint import FIRST_PARTY, closure, imports, path_of
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = ("dtri.finite", "dtri.images", "dtri.seeding")
+LEAVES = ("dtri.finite", "dtri.images", "dtri.memory", "dtri.seeding")
 PARTS = (*LEAVES, "dtri.networks", "dtri.objectives", "dtri.sampling")
 MACHINERY = (
-    *("dtri.engine", "dtri.batches", "dtri.ema", "dtri.stepper", "dtri.recording", "dtri.progress"),
-    *("dtri.distributed", "dtri.process_group", "dtri.checkpoint", "dtri.snapshots", "dtri.weights"),
-    *("dtri.experiment", "dtri.device", "dtri.slots"),
+    *("dtri.engine", "dtri.batches", "dtri.ema", "dtri.stepper", "dtri.recording", "dtri.proof"),
+    *("dtri.progress", "dtri.distributed", "dtri.process_group", "dtri.checkpoint", "dtri.snapshots", "dtri.weights"),
+    *("dtri.experiment", "dtri.device", "dtri.slots", "dtri.counting", "dtri.costs"),
 )
 FILES_ROOM = ("dtri.files", "dtri.messages", "dtri.sealed", "dtri.arrays")
 MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 
 # Commands that read the plan; jobs get what they need as arguments.
-REPORTERS = ("table", "figure", "explain", "findings", "overview", "verify", "accept", "report")
+REPORTERS = ("table", "figure", "explain", "findings", "columns", "overview", "verify", "accept", "report")
 READERS = (*REPORTERS, "growth_memory")
 
 # room -> what its modules may import; the longest room that fits a module's name counts.
 MAY_IMPORT = {
     "dtri.finite": (),
-    "dtri.images": ("dtri.finite",),
+    "dtri.images": (),
+    "dtri.memory": (),
     "dtri.seeding": (),
     "dtri.networks": (*LEAVES, "dtri.networks"),
     "dtri.objectives": (*LEAVES, "dtri.objectives"),
@@ -79,7 +80,12 @@ MAY_IMPORT = {
     "workflow.figures": ("dtri.report", "dtri.arrays", "workflow.tables"),
     "workflow.commands": ("dtri", "workflow.commands"),
     **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},
-    "bench": ("dtri", "baselines", "bench", "workflow.configuration", "workflow.plan", "workflow.commands.cli"),
+    "dtri.costs": (),
+    "workflow.counted": ("dtri.costs", "dtri.experiment"),
+    "bench": (
+        *("dtri", "baselines", "bench", "workflow.configuration", "workflow.plan", "workflow.counted"),
+        "workflow.commands.cli",
+    ),
 }
 
 
@@ -87,7 +93,7 @@ def named(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+FILES = sorted(path for room in FIRST_PARTY for path in (ROOT / room).rglob("*.py"))
 MODULES = [named(path) for path in FILES if path.name != "__init__.py"]
 METHODS = [module for module in MODULES if module.startswith(MODELS)]
 JOBS = [m for m in MODULES if m.startswith("workflow.commands.") and m.split(".")[2] not in READERS]

@@ -1,5 +1,6 @@
 """Tables and the overview in a browser without a screen: they render, fit, and need no network."""
 
+import html
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dtri.report.cells import Cell, Found
+from dtri.report.cells import Cell, CellResult
 from dtri.report.overview import COLOURS, MEANING, STATUSES, overview
 from dtri.report.records import Record
 from dtri.report.render import render
@@ -34,11 +35,11 @@ LABEL = "demo: a stand-in for every dataset"
 WIDTH, HEIGHT = 1400, 3000
 
 
-def looked_up(cell: Cell, seed: int) -> Found:
+def looked_up(cell: Cell, seed: int) -> CellResult:
     """All statuses in turn, by system."""
     turn = len(cell.model + cell.column) % 5
     if turn == 4:
-        return Found(None, reason="not in the configuration", expected=False)
+        return CellResult(None, reason="not in the configuration", expected=False)
     record = Record(
         preset="demo",
         dataset=cell.dataset,
@@ -61,8 +62,8 @@ def looked_up(cell: Cell, seed: int) -> Found:
         train_device="cpu (test)",
     )
     if turn == 2 and seed:
-        return Found(None, measured_on=cell.dataset)
-    return Found(record, ("training code",) if turn == 1 else (), cell.dataset, True, turn == 0, "reason")
+        return CellResult(None, measured_on=cell.dataset)
+    return CellResult(record, ("training code",) if turn == 1 else (), cell.dataset, True, turn == 0, "reason")
 
 
 def pages() -> dict[str, Callable[[], str]]:
@@ -148,7 +149,7 @@ def test_the_overview_shows_every_status(shown: Callable[[str], np.ndarray]) -> 
 
 
 def test_the_overview_counts_and_costs() -> None:
-    page = PAGES["overview"]()
+    page = html.unescape(PAGES["overview"]())
     cells = sum(len(plan.table(name).cells) for name in plan.TABLES)
     assert f"of {cells} cells; " in page
     assert "cpu (test)" in page

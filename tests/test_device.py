@@ -146,3 +146,107 @@ def test_a_job_imports_neither_the_compiler_nor_torchvision():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def no_gpu(monkeypatch, **environment: str) -> str:
+    """The error of asking for a GPU where there is none; the words after "found"."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("DTRI_DEVICE", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="expected a GPU") as found:
+        device.choose_device("gpu")
+    assert "\n" not in str(found.value)
+    return str(found.value).partition("found ")[2]
+
+
+def failing(error: Exception):
+    def fail(*_: object, **__: object):
+        raise error
+
+    return fail
+
+
+def test_a_build_without_gpus_is_named(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert no_gpu(monkeypatch).startswith("a PyTorch without GPU support")
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "-1,0"])
+def test_hidden_gpus_are_named(visible, monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    assert no_gpu(monkeypatch, CUDA_VISIBLE_DEVICES=visible).startswith(
+        f"CUDA_VISIBLE_DEVICES={visible!r}, which hides"
+    )
+
+
+def test_gpus_beyond_the_cards_are_named(monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    assert "'7', which names none" in no_gpu(monkeypatch, CUDA_VISIBLE_DEVICES="7")
+
+
+def test_an_old_driver_is_named(monkeypatch):
+    """The words are those of PyTorch on `torch.cuda.init()`."""
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    old = "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU driver"
+    monkeypatch.setattr(torch.cuda, "init", failing(RuntimeError(old + "\nmore")))
+    assert no_gpu(monkeypatch).startswith(old)
+
+
+def test_the_cpu_beside_a_gpu_is_a_warning(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    monkeypatch.setattr(device, "why_no_gpu", lambda: "an old driver")
+    assert device.choose_device("auto") == CPU
+    assert capsys.readouterr().err == "warning: computing on the CPU beside a GPU, found an old driver\n"
+
+
+@pytest.fixture
+def imagined_gpu(monkeypatch):
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (40 << 30, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+
+
+def test_a_gpu_that_can_be_used_passes(imagined_gpu, capsys):
+    device.check_gpu(CUDA, "fp32")
+    device.check_gpu(CPU, "bf16")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory.\nmore"), "expected memory on cuda, found it full"),
+        (RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nmore"), "exclusive compute mode"),
+    ],
+)
+def test_a_gpu_that_others_hold_is_an_error_of_one_line(error, told, imagined_gpu, monkeypatch):
+    monkeypatch.setattr(torch, "zeros", failing(error))
+    with pytest.raises(ValueError, match=told) as found:
+        device.check_gpu(CUDA, "fp32")
+    assert "\n" not in str(found.value)
+
+
+def test_a_gpu_that_others_fill_is_a_warning(imagined_gpu, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 << 30, 80 << 30))
+    device.check_gpu(CUDA, "fp32")
+    assert capsys.readouterr().out == "warning: 3072 of 81920 MiB are free on cuda: other processes use it\n"
+
+
+def test_bf16_needs_a_gpu_that_has_it(imagined_gpu):
+    with pytest.raises(ValueError, match="expected a GPU that computes in bf16, found Tesla T4: use precision fp32"):
+        device.check_gpu(CUDA, "bf16")
+
+
+def test_slices_of_a_card_are_devices_of_their_own(monkeypatch):
+    """Runs on two slices of one card need not wait for each other."""
+    properties = type("Properties", (), {"uuid": "GPU-1"})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda gpu: properties)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b")
+    assert [device._uuid(gpu) for gpu in (0, 1)] == ["MIG-a", "MIG-b"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert device._uuid(0) == "GPU-1"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from workflow.fingerprint import ROOMS
+from workflow.fingerprint import FIRST_PARTY
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+FILES = sorted(path for room in FIRST_PARTY for path in (ROOT / room).rglob("*.py"))
 ASCII = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 

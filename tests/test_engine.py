@@ -1,5 +1,6 @@
 """The training loop: order of the data, exact continuation, divergence, records of its own doing."""
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -89,6 +90,17 @@ def test_singular_vectors_are_not_averaged():
     vector = average.weights["layer.parametrizations.weight.0._u"]
     assert torch.equal(vector, model.layer.parametrizations.weight[0]._u)
     assert vector.norm().item() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_an_average_does_not_go_on_following_a_tensor_that_was_replaced():
+    """It looks for its tensors once."""
+    model = Toy(SHAPE, HEALTHY)
+    model.ema_decay = 0.5
+    average = EMA(model)
+    average.snapshot(model)
+    model.average = model.average + 1
+    with pytest.raises(ValueError, match="expected a step to update average in place, found another tensor"):
+        average.snapshot(model)
 
 
 # Memory: what a run needs to continue, and the weights it ends with do not hold
@@ -502,3 +514,99 @@ def test_schedules_are_functions_of_t(tmp_path, monkeypatch):
     interrupt(tmp_path, 5)
     fit(tmp_path, steps=8)
     assert used == [0.1 / (1 + t) for t in range(8)]
+
+
+# Runs written out by hand
+
+
+def seed_of(*names: str | int) -> int:
+    """The first 63 bits of the sha256 of the names as JSON."""
+    text = json.dumps(list(names), separators=(",", ":"))
+    return int(hashlib.sha256(text.encode()).hexdigest()[:16], 16) // 2
+
+
+def batch_by_hand(t: int, seed: int) -> torch.Tensor:
+    """Three of ten images, from an endless row of permutations."""
+    permutations = [
+        torch.randperm(10, generator=torch.Generator().manual_seed(seed_of("order", seed, epoch)))
+        for epoch in range(20)
+    ]
+    return torch.from_numpy(noise_images(10, SHAPE))[torch.cat(permutations)[3 * t : 3 * t + 3]].float() / 127.5 - 1
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_run_is_what_its_seeds_say(seed, tmp_path):
+    """First weights, order of images and noise of every iteration by their names; losses and last weights of Adam."""
+    outcome = fit(tmp_path, steps=30, seed=seed)
+    torch.manual_seed(seed_of("init", seed))
+    weight = torch.randn(SHAPE).requires_grad_()
+    first, second, losses = torch.zeros(SHAPE), torch.zeros(SHAPE), []
+    for t in range(30):
+        torch.manual_seed(seed_of("step", seed, t))
+        x = batch_by_hand(t, seed)
+        loss = ((x + 0.1 * torch.randn(x.shape)) * weight).sum((1, 2, 3)).square().mean()
+        (gradient,) = torch.autograd.grad(loss, weight)
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        step = first / (1 - 0.9 ** (t + 1)) / ((second / (1 - 0.999 ** (t + 1))).sqrt() + 1e-8)
+        weight = (weight - 0.01 * step).detach().requires_grad_()
+        losses.append(loss.item())
+    assert [row["step"] for row in outcome.curve] == list(range(1, 31))
+    assert [row["first"] for row in outcome.curve] == pytest.approx(losses, rel=1e-4)
+    assert torch.allclose(outcome.weights["weight"], weight, atol=1e-4)
+
+
+class Normed(Averaged):
+    """Its images pass a batch norm, whose averages it notes."""
+
+    def __init__(self, image_shape: tuple[int, int, int], h: Hparams):
+        super().__init__(image_shape, h)
+        self.norm = torch.nn.BatchNorm2d(1, affine=False)
+
+    def step(self, x, t):
+        self.norm(x)
+        self.seen.append((self.norm.running_mean.clone(), self.norm.running_var.clone()))
+        return super(Averaged, self).step(x, t)
+
+
+def test_averages_of_batch_norm_are_averaged_like_weights(tmp_path, monkeypatch):
+    """Copies of the last ones would belong to other weights."""
+    monkeypatch.setattr(Normed, "seen", [], raising=False)
+    monkeypatch.setattr("tests.test_engine.Toy", Normed)
+    weights = fit(tmp_path, steps=25).weights
+    average = [0.0, 1.0]
+    for t, found in enumerate(Normed.seen):
+        rate = 1 - min(0.7, (t + 1) / (t + 10))
+        average = [(1 - rate) * old + rate * new.item() for old, new in zip(average, found, strict=True)]
+    assert [weights[f"norm.{name}"].item() for name in ("running_mean", "running_var")] == pytest.approx(
+        average, abs=1e-6
+    )
+    assert abs(average[0] - Normed.seen[-1][0].item()) > 1e-4
+    assert weights["norm.num_batches_tracked"] == 25
+
+
+def test_weights_before_the_end_are_averages_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(Averaged, "seen", [], raising=False)
+    monkeypatch.setattr("tests.test_engine.Toy", Averaged)
+    snapshots = SnapshotDict([12])
+    fit(tmp_path, steps=30, snapshots=snapshots)
+    torch.manual_seed(seed_of("init", 1))
+    average = torch.randn(SHAPE)
+    for t, weight in enumerate(Averaged.seen[:12]):
+        decay = min(0.7, (t + 1) / (t + 10))
+        average = decay * average + (1 - decay) * weight
+    assert torch.allclose(snapshots.kept[12]["weight"], average, atol=1e-6)
+    assert not torch.allclose(snapshots.kept[12]["weight"], Averaged.seen[11], atol=1e-4)
+
+
+@pytest.mark.parametrize("precision, made", [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_a_step_computes_in_its_precision(precision, made, tmp_path, monkeypatch):
+    kinds = []
+    step = Toy.step
+
+    def noted(self, x, t):
+        kinds.append((x.flatten(1) @ x.flatten(1).T).dtype)
+        return step(self, x, t)
+
+    monkeypatch.setattr(Toy, "step", noted)
+    fit(tmp_path, steps=2, precision=precision)
+    assert kinds == [made] * 2

@@ -326,6 +326,22 @@ def test_precision_counts_the_images_it_used(monkeypatch):
     assert "50 of 120 samples and 40 of 40" in score.protocol
 
 
+def test_precision_takes_a_random_part_of_a_large_set(monkeypatch):
+    """Drawn without replacement by the seed from all rows; the first ones alone would be the first classes of a set."""
+    monkeypatch.setattr(generation, "PRC_LIMIT", 30)
+    draw = np.random.default_rng(0)
+    sampled, reference = (torch.from_numpy(draw.normal(size=(n, 2))) for n in (80, 100))
+    sampled[:40] += 100  # so the first ones alone lie outside
+    found = generation.precision(sampled, reference, seed=7)
+    chosen = np.random.default_rng(7)
+    a, b = (x.numpy()[np.sort(chosen.choice(len(x), 30, replace=False))] for x in (sampled, reference))
+    between = lambda x, y: np.linalg.norm(x[:, None] - y, axis=2)  # noqa: E731
+    inside = (between(a, b) <= np.sort(between(b, b), axis=1)[:, 3]).any(1)
+    assert found.value == pytest.approx(inside.mean())
+    assert found.value > 0.2
+    assert (found.n_samples, found.n_reference) == (30, 30)
+
+
 def test_inception_score_of_uniform_and_one_hot_logits():
     uniform = generation.inception_score(torch.zeros(100, 8), seed=0)
     assert uniform.value == pytest.approx(1.0)

@@ -34,7 +34,7 @@ def training(dataset: str, out: str, late_every: int) -> list[str]:
     shape, hparams = (1, 28, 28), {"width": 0.05, "z_dim": 10}
     spec = TrainSpec(dataset, "vae", "baselines.vae:VAE", shape, hparams, 12, 8, 0, late_every=late_every)
     ending = ["--preset", "demo", "--device", "cpu", "--out", out]
-    return ["--spec", spec.text, "--code", "c", "--data", f"results/data/{dataset}", *ending]
+    return ["--spec", spec.to_json(), "--code", "c", "--data", f"results/data/{dataset}", *ending]
 
 
 def on(model: str, *arguments: str) -> list[str]:
@@ -380,7 +380,7 @@ def test_an_injected_nan_is_a_result_that_kills_do_not_change(tmp_path: Path) ->
     spec = TrainSpec("digits", "toy", "tests.toys:Toy", (1, 28, 28), {"bad_step": 8}, 12, 8, 0)
     found = []
     for folder in (tmp_path / "whole", tmp_path / "killed"):
-        arguments = ["--spec", spec.text, "--code", "c", "--data", DATA, "--device", "cpu", "--out", str(folder)]
+        arguments = ["--spec", spec.to_json(), "--code", "c", "--data", DATA, "--device", "cpu", "--out", str(folder)]
         stage = Stage("train", arguments, (), ())
         if folder.name == "killed":
             pid = begin(stage)

@@ -2,14 +2,17 @@
 
 import importlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from dtri.report import grids, style
-from dtri.report.cells import Missing, Product, Want, first_seeds
+from dtri.report.cells import FigureInput, Missing, Product, first_seeds
 from dtri.report.records import Record
+from workflow.commands.figure import compose
 
 NAMES = (
     "systems",
@@ -34,13 +37,17 @@ def module(name: str):
     return importlib.import_module(f"workflow.figures.{name}")
 
 
+def drawn(name: str, products: Sequence[Product], missing: Sequence[Missing] = ()) -> Figure:
+    return compose(name, products, missing, LABEL)
+
+
 def images(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Coarse random blocks: the sizes of real images, at the cost of drawing flat ones."""
     coarse = rng.integers(0, 256, (*shape[:-2], shape[-2] // 8, shape[-1] // 8), dtype=np.uint8)
     return coarse.repeat(8, axis=-2).repeat(8, axis=-1)
 
 
-def write_product(path: Path, want: Want, seed: int) -> None:
+def write_product(path: Path, want: FigureInput, seed: int) -> None:
     rng = np.random.default_rng([seed, *want.dataset.encode(), *want.model.encode(), *want.against.encode()])
     side = 64 if want.dataset in ("celeba", "celeba_hq", "lsun_bedroom") else 32
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +115,7 @@ def landscape(rng: np.random.Generator) -> dict[str, np.ndarray]:
     }
 
 
-def record(want: Want, seed: int, value: float | None) -> Record:
+def record(want: FigureInput, seed: int, value: float | None) -> Record:
     return Record(
         preset="demo",
         dataset=want.dataset,
@@ -133,7 +140,7 @@ def record(want: Want, seed: int, value: float | None) -> Record:
 
 @pytest.fixture
 def products(tmp_path: Path):
-    def make(wants: tuple[Want, ...], seeds: tuple[int, ...] = (0,), stand_in: str = "") -> list[Product]:
+    def make(wants: tuple[FigureInput, ...], seeds: tuple[int, ...] = (0,), stand_in: str = "") -> list[Product]:
         made = []
         for i, want in enumerate(wants):
             for seed in seeds:
@@ -186,7 +193,7 @@ def texts(figure) -> str:
     ],
 )
 def test_draws_every_want_once_with_its_label(name: str, axes: int, products):
-    figure = module(name).draw(products(module(name).WANTS, seeds=(1, 0)), LABEL)
+    figure = drawn(name, products(module(name).INPUTS, seeds=(1, 0)))
     assert len(figure.axes) == axes
     shown = texts(figure)
     assert LABEL in shown
@@ -196,9 +203,9 @@ def test_draws_every_want_once_with_its_label(name: str, axes: int, products):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_files_are_small_and_identical_on_two_runs(name: str, products, tmp_path: Path):
-    made = products(module(name).WANTS[:6])
-    first = style.save(module(name).draw(made, LABEL), tmp_path / "first" / name)
-    second = style.save(module(name).draw(made, LABEL), tmp_path / "second" / name)
+    made = products(module(name).INPUTS[:6])
+    first = style.save(drawn(name, made), tmp_path / "first" / name)
+    second = style.save(drawn(name, made), tmp_path / "second" / name)
     assert [path.suffix for path in first] == [".pdf", ".png"]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -209,9 +216,9 @@ def test_every_system_of_the_tables_has_a_panel(products):
     """Samples, below them test images and reconstructions where there are such, or why there are none."""
     systems = module("systems")
     assert {"meg", "bigan", "sngan", "igebm", "wake_sleep"} < set(systems.SYSTEMS)
-    wants = [want for want in systems.WANTS if want.model in ("vae", "dcgan", "bigan")]
+    wants = [want for want in systems.INPUTS if want.model in ("vae", "dcgan", "bigan")]
     gap = Missing("cifar10", "sngan", "not made yet", "SNGAN")
-    figure = systems.draw(products(wants), LABEL, [gap])
+    figure = drawn("systems", products(wants), [gap])
     heights = {
         axes.get_title().split("\n")[0]: axes.images[0].get_array().shape[0] for axes in figure.axes if axes.images
     }
@@ -222,8 +229,8 @@ def test_every_system_of_the_tables_has_a_panel(products):
 
 def test_large_datasets_that_are_missing_say_why(products):
     large, gap = module("large_scale"), Missing("lsun_tower", "divergence_triangle", "left out of preset lite")
-    for made, panels in (((), 1), (large.WANTS[:2], 3)):
-        figure = large.draw(products(made), LABEL, [gap])
+    for made, panels in (((), 1), (large.INPUTS[:2], 3)):
+        figure = drawn("large_scale", products(made), [gap])
         assert len(figure.axes) == panels
         assert "LSUN-tower" in texts(figure)
         assert "missing:\nleft out of preset lite" in texts(figure)
@@ -252,25 +259,25 @@ def diverge(path: Path) -> None:
     ],
 )
 def test_what_diverged_is_said(name: str, products, tmp_path: Path):
-    made = products(module(name).WANTS)
+    made = products(module(name).INPUTS)
     for product in made:
         diverge(product.path)
-    figure = module(name).draw(made, LABEL)
+    figure = drawn(name, made)
     assert "diverged" in texts(figure).lower()
     style.save(figure, tmp_path / name)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_products_a_figure_says_so(name: str):
-    figure = module(name).draw([], LABEL)
+    figure = drawn(name, [])
     assert "nothing measured yet" in texts(figure)
     assert LABEL in texts(figure)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "training_curves"])
 def test_a_stand_in_is_named(name: str, products):
-    wants = module(name).WANTS
-    shown = texts(module(name).draw(products(wants[:6], stand_in="digits"), LABEL))
+    wants = module(name).INPUTS
+    shown = texts(drawn(name, products(wants[:6], stand_in="digits")))
     assert "digits" in shown.replace(LABEL, "")
 
 
@@ -312,12 +319,12 @@ def test_auroc_is_oriented_and_counts_ties_half():
 
 def test_histograms_plot_minus_energy(products):
     module_ = module("histograms")
-    figure = module_.draw(products(module_.WANTS), LABEL)
+    figure = drawn("histograms", products(module_.INPUTS))
     assert "Uniform noise\nAUROC 1.000" in texts(figure)  # its energy is 40 higher, so it is told apart perfectly
 
 
 def test_anomaly_uses_sample_deviation_and_leaves_out_diverged_runs(products):
-    want = Want("mnist_holdout4", "vae", "metrics/auprc.json")
+    want = FigureInput("mnist_holdout4", "vae", "metrics/auprc.json")
     made = products((want,), seeds=(0, 1, 2))
     for product, value in zip(made, (0.4, 0.6, None), strict=True):
         record(want, product.seed, value).write(product.path)
@@ -334,12 +341,12 @@ def test_training_curve_bins_keep_the_mean():
 
 
 def test_first_seeds_takes_the_smallest_seed_in_order(products):
-    made = products((Want("celeba", "b", "grid.npy"), Want("celeba", "a", "grid.npy")), seeds=(3, 1))
+    made = products((FigureInput("celeba", "b", "grid.npy"), FigureInput("celeba", "a", "grid.npy")), seeds=(3, 1))
     assert [(product.model, product.seed) for product in first_seeds(made)] == [("b", 1), ("a", 1)]
 
 
 def test_disconnectivity_shows_members_depths_and_barriers(products):
-    figure = module("disconnectivity").draw(products(module("disconnectivity").WANTS), LABEL)
+    figure = drawn("disconnectivity", products(module("disconnectivity").INPUTS))
     tree, columns = figure.axes
     leaves, sizes = tree.collections[0].get_offsets().tolist(), tree.collections[0].get_sizes()
     assert leaves == [[1.0, -2.0], [0.0, -1.5], [2.0, -1.0]]  # in the order of the tree
@@ -365,12 +372,12 @@ def test_disconnectivity_shows_members_depths_and_barriers(products):
 
 
 def test_no_basin_to_draw_is_said(products):
-    (product,) = products(module("disconnectivity").WANTS)
+    (product,) = products(module("disconnectivity").INPUTS)
     with np.load(product.path) as arrays:
         data = dict(arrays)
     empty = {name: data[name][:0] for name in ("images", "energies", "members", "order", "merges")}
     square = {name: np.empty((0, 0)) for name in ("path_barrier", "line_barrier", "heights")}
     np.savez(product.path, **data | empty | square)
-    figure = module("disconnectivity").draw([product], LABEL)
+    figure = drawn("disconnectivity", [product])
     assert "no basin is large enough to draw" in figure.get_suptitle()
     assert "40 descents" in figure.get_supxlabel()

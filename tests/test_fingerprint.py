@@ -184,9 +184,13 @@ def test_the_command_lists_what_is_reached() -> None:
     done = listing("baselines.vae")
     assert done.returncode == 0
     *lines, last = done.stdout.splitlines()
-    assert lines == [f"{fingerprint.module_hash(name)} {name}" for name in fingerprint.closure(["baselines.vae"])]
-    assert {"baselines.vae", "dtri.model", "dtri.networks.convolutional"} <= {line.split()[1] for line in lines}
-    assert last == f"{fingerprint.fingerprint(('baselines.vae',))} (together)"
+    listed = [line.split() for line in lines]
+    assert [[code, name] for code, _, name in listed] == [
+        [fingerprint.module_hash(name), name] for name in fingerprint.hashed(["baselines.vae"])
+    ]
+    n = sum(int(n) for _, n, _ in listed)
+    assert {"baselines.vae", "dtri.model", "dtri.networks.convolutional"} <= {name for *_, name in listed}
+    assert last.split() == [fingerprint.fingerprint(("baselines.vae",)), str(n), "(together)"]
 
 
 @pytest.mark.parametrize("modules, said", [(("dtri.nothing",), "error: no module 'dtri.nothing'"), ((), "usage:")])

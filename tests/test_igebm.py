@@ -72,7 +72,7 @@ def test_dequantised_images_keep_their_level():
     stored = torch.from_numpy(noise_images(50, SHAPE))
     x = images.to_float(stored)
     noisy = igebm.dequantised(x)
-    assert torch.equal(images.to_uint8(noisy), stored)
+    assert torch.equal(evaluation.to_uint8(noisy), stored)
     assert (noisy - x).abs().max() == pytest.approx(1 / 255, rel=1e-3)
     assert (noisy - x).mean().item() == pytest.approx(0, abs=5 / 255 / math.sqrt(3 * stored.numel()))
 
@@ -125,8 +125,8 @@ def test_chains_go_on_where_they_ended(monkeypatch):
     still(model, monkeypatch)
     for t in range(4):
         model.step(x_bright(), t)
-    known = {tuple(row) for end in ends[:-1] for row in images.to_uint8(end).flatten(1).tolist()}
-    assert all(tuple(row) in known for row in images.to_uint8(starts[-1]).flatten(1).tolist())
+    known = {tuple(row) for end in ends[:-1] for row in evaluation.to_uint8(end).flatten(1).tolist()}
+    assert all(tuple(row) in known for row in evaluation.to_uint8(starts[-1]).flatten(1).tolist())
     assert model.replay.stored == 32
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dtri.landscape import barriers, grouping, mapping, tree
-from dtri.landscape.attraction_diffusion import Walk, attract
+from dtri.landscape.attraction_diffusion import Walk, attract, stray
 from dtri.landscape.energy import EVERYWHERE, ball, box, normalised
 from dtri.landscape.minima import Check, Descent, descend, distinct, find, search, steepest
 from dtri.landscape.settings import Settings
@@ -174,6 +174,87 @@ def test_every_unit_has_noise_of_its_own():
     assert torch.equal(memory()("a", draw), first)
 
 
+def pairs(count: int = 4) -> mapping._Pairs:
+    return mapping._Pairs(energy, torch.tensor(MINIMA[:count]).float(), WALK, SETTINGS, memory(), box(-2, 2))
+
+
+def test_pairs_take_the_lower_barrier(monkeypatch: pytest.MonkeyPatch):
+    """Of paths and lines, each pair by itself; a pair is tried once per strength, and again at another."""
+    asked: list[tuple[float, int]] = []
+
+    def paths(_energy, a, b, alpha, walk, k, *_) -> Tensor:
+        assert torch.equal(a, torch.tensor([MINIMA[3]] * len(a)).float())
+        assert k == SETTINGS.trials
+        asked.append((alpha[0].item(), len(b)))
+        return torch.tensor([5.0, np.inf, 1.0])[: len(b)]
+
+    monkeypatch.setattr(barriers, "trials", paths)
+    monkeypatch.setattr(barriers, "along_line", lambda _energy, a, b: torch.tensor([3.0, 4.0, 6.0])[: len(b)])
+    found = pairs()
+    assert found.barriers("group", 2.0, 3, [0, 1, 2]).tolist() == [3.0, 4.0, 1.0]
+    assert found.barriers("group", 2.0, 3, [2, 0]).tolist() == [1.0, 3.0]
+    assert found.barriers("group", 1.0, 3, [0]).tolist() == [3.0]
+    assert asked == [(2.0, 3), (1.0, 1)]
+
+
+@pytest.mark.parametrize("border", [0.37, 5.1, 60.0])
+def test_the_weakest_magnetisation_that_connects_enough(border: float, monkeypatch: pytest.MonkeyPatch):
+    """From the strongest useful one, whose steps are as long as the reach, down to a sixteenth of an octave."""
+    found, asked = pairs(), []
+
+    def share(alpha: float, flat: bool = False) -> float:
+        asked.append(alpha)
+        return float(np.clip(0.5 * alpha / border * SETTINGS.connected / 0.5, 0, 1))
+
+    monkeypatch.setattr(found, "share", share)
+    alpha, connected = found.calibrate()
+    assert asked[0] == 2 * WALK.reach / WALK.noise**2
+    assert border <= alpha < border * 2 ** (1 / 16) * (1 + 1e-9)
+    assert connected == share(alpha)
+    assert len(asked) <= 1 + mapping.SCAN + mapping.BISECTIONS
+
+
+def test_where_none_connects_enough_the_best_one_is_taken(monkeypatch: pytest.MonkeyPatch):
+    found = pairs()
+    top = 2 * WALK.reach / WALK.noise**2
+    monkeypatch.setattr(found, "share", lambda alpha: 0.2 if alpha == top / 4 else 0.1)
+    assert found.calibrate() == (top / 4, 0.2)
+
+
+def test_the_share_is_that_of_the_pairs_drawn(monkeypatch: pytest.MonkeyPatch):
+    """Each of the six pairs of four minima once; a third of them arrives."""
+    found = pairs()
+    assert sorted(zip(*(ends.tolist() for ends in found.random))) == [(i, j) for i in range(4) for j in range(i + 1, 4)]
+    met = torch.tensor([1.0, np.inf, np.inf, 2.0, np.inf, np.inf])
+    monkeypatch.setattr(barriers, "trials", lambda *_: met)
+    assert found.share(7.0) == pytest.approx(1 / 3)
+
+
+def test_small_basins_are_dropped_and_the_largest_drawn(monkeypatch: pytest.MonkeyPatch):
+    """Two members are enough, two basins are drawn; the sensitivity counts all."""
+    groups = [[0, 5], [1], [2, 3, 4], [6, 7]]
+    monkeypatch.setattr(mapping._Pairs, "basins", lambda *_: groups)
+    monkeypatch.setattr(mapping._Pairs, "calibrate", lambda _: (1.0, 0.5))
+    monkeypatch.setattr(mapping._Pairs, "share", lambda *_, **__: 0.5)
+    monkeypatch.setattr(mapping, "stray", lambda *_: torch.ones(2, 3))
+    monkeypatch.setattr(barriers, "lowest", lambda _e, a, *_: (torch.full((len(a),), 9.0), None))
+    monkeypatch.setattr(mapping, "find", lambda _e, part, *_: (part, part[:, 0], torch.tensor([1] * 7 + [2, 0])))
+    line = torch.arange(9.0)[:, None].repeat(1, 2)
+    settings = replace(SETTINGS, min_members=2, max_basins=2, thresholds=(0.5,), alpha_factors=(1.0,), chunk=9)
+    mapped = mapping.map_energy(lambda x: x[:, 0], line, settings, memory(), [box(-9, 9)])
+    assert mapped.kept == [[0, 5], [2, 3, 4]]
+    assert mapped.minimum_of_start.tolist() == [*range(8), -1]
+    counted = {name: mapped.found[name] for name in ("not_converged", "descended_again", "minima", "basins")}
+    assert counted == {"not_converged": 1, "descended_again": 1, "minima": 8, "basins": 4}
+    assert (mapped.found["basins_too_small"], mapped.found["basins_not_drawn"]) == (1, 1)
+    assert mapped.found["minima_not_drawn"] == 3
+    (row,) = mapped.sensitivity
+    assert (row["basins"], row["large_basins"], row["largest"]) == (4, 3, 3)
+    assert mapped.line_barrier.tolist() == [[0.0, 2.0], [2.0, 2.0]]
+    assert mapped.path_barrier.tolist() == [[0.0, 9.0], [9.0, 2.0]]
+    assert mapped.heights.tolist() == [[0.0, 2.0], [2.0, 2.0]]
+
+
 def test_the_sign_of_the_energy_matters(found):
     """Mapping f in place of U = -f finds the corners of the box, and none of the minima."""
     upside_down = mapping.map_energy(lambda x: -energy(x), starts(), SETTINGS, memory(), [box(-2, 2)])
@@ -327,6 +408,38 @@ def test_a_chain_that_comes_no_nearer_ends_after_its_patience_or_its_steps(patie
     walk = Walk(noise=1e-9, temperature=1.0, reach=0.01, patience=patience, steps=steps)
     attract(flat, torch.ones(1, 2), torch.zeros(1, 2), torch.zeros(1), walk, generator())
     assert len(seen) == 2 + 7, "the target, the start and seven steps"
+
+
+def test_a_chain_follows_its_equation():
+    """Every step with its noise, on U = |x|^2 / 2; arrival at the first point within reach, and the highest energy."""
+    walk = Walk(noise=0.1, temperature=0.3, reach=0.25, patience=1000, steps=1000)
+    start, target, alpha = torch.tensor([[-1.0, 0.5]]), torch.tensor([[1.2, 0.4]]), 40.0
+    draw, x, heights = generator(3), start, [target.square().sum().item() / 2]
+    while True:
+        heights.append(x.square().sum().item() / 2)
+        if (x - target).norm() <= 0.25:
+            break
+        drift = x / 0.3 + alpha * (x - target) / (x - target).norm()
+        x = x - 0.1**2 / 2 * drift + 0.1 * torch.randn(1, 2, generator=draw)
+    quadratic = lambda x: x.square().sum(1) / 2  # noqa: E731
+    assert len(heights) > 10
+    found = attract(quadratic, start, target, torch.tensor([alpha]), walk, generator(3)).item()
+    assert found == pytest.approx(max(heights), rel=1e-5)
+    steps = len(heights) - 2  # between the start and the point that arrived
+    for limit, arrives in ((steps, True), (steps - 1, False)):
+        limited = attract(quadratic, start, target, torch.tensor([alpha]), replace(walk, steps=limit), generator(3))
+        assert limited.isfinite().item() == arrives
+
+
+def test_a_stray_chain_follows_its_equation():
+    walk = Walk(noise=0.1, temperature=0.3, reach=0.25, patience=1000, steps=1000)
+    start = torch.tensor([[-1.0, 0.5], [0.3, 0.0]])
+    draw, x = generator(3), start
+    for _ in range(20):
+        x = x - 0.1**2 / 2 * x / 0.3 + 0.1 * torch.randn(2, 2, generator=draw)
+    away, rise = stray(lambda x: x.square().sum(1) / 2, start, walk, 20, generator(3))
+    assert torch.allclose(away, (x - start).square().sum(1).sqrt(), atol=1e-5)
+    assert torch.allclose(rise, (x.square() - start.square()).sum(1) / 2, atol=1e-5)
 
 
 def test_a_barrier_counts_both_ends_and_only_of_successes():
@@ -537,6 +650,21 @@ def test_units():
     assert (mean, std) == pytest.approx((5 + 3 * reference[:, 0].mean().item(), 3 * reference[:, 0].std().item()))
     with pytest.raises(ValueError, match="expected an energy that differs between 1000 reference points"):
         normalised(lambda x: 0 * x[:, 0], reference)
+
+
+def test_the_regions_are_what_they_say():
+    sphere, edge = ball(2.0), torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 4.0]])
+    assert torch.allclose(sphere.project(edge), torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 2.0]]))
+    assert sphere.on_edge(edge).tolist() == [True, False, True]
+    assert sphere.on_edge(torch.tensor([[2 * (1 - 2e-4), 0.0]])).tolist() == [False]
+    out = torch.tensor([[1.0, 3.0]] * 3)
+    assert torch.allclose(sphere.tangent(edge, out), torch.tensor([[0.0, 3.0], [1.0, 3.0], [1.0, 0.0]]))
+    assert torch.equal(sphere.tangent(edge, -out), -out), "inward directions stay"
+    cube, x = box(-1.0, 1.0), torch.tensor([[1.0, -1.0, 0.5]])
+    assert cube.project(3 * x).tolist() == [[1.0, -1.0, 1.0]]
+    assert cube.tangent(x, torch.tensor([[2.0, 3.0, 4.0]])).tolist() == [[0.0, 3.0, 4.0]]
+    assert cube.tangent(x, torch.tensor([[-2.0, -3.0, -4.0]])).tolist() == [[-2.0, 0.0, -4.0]]
+    assert not cube.on_edge(x).any()
 
 
 # Groups and trees

@@ -13,14 +13,18 @@ import torch
 from dtri import checkpoint, evaluation, experiment, images
 from dtri.data import saving, store
 from dtri.experiment import TrainSpec
+from dtri.finite import NonFinite
+from dtri.landscape import mapping
 from dtri.landscape.settings import Settings
 from dtri.landscape.tree import is_ultrametric
 from dtri.metrics import classifier
 from dtri.metrics.purity import purity
 from dtri.report.records import Record
+from dtri.seeding import derive
 from dtri.trained import load_model, load_weights
 from dtri.weights import save_weights
 from workflow.commands import landscape
+from workflow.commands.measuring import Measurement
 
 SHAPE = (1, 28, 28)
 SETTINGS = Settings(
@@ -284,6 +288,44 @@ def test_what_is_not_finite_is_a_diverged_run(broken: str, room: Path, tmp_path:
     assert (tmp_path / "landscape.csv").read_text() == ""
     with np.load(tmp_path / "landscape.npz") as arrays:
         assert json.loads(str(arrays["found"])) == {"diverged": record.extra["diverged"]}
+
+
+def test_the_purity_is_that_of_the_starts(room: Path, tmp_path: Path) -> None:
+    """Starts in minima of kept basins by their own labels; what did not converge or fell elsewhere is left out."""
+    minimum_of_start, labels = np.array([0, 1, -1, 2, 3, 1, 0, 4]), np.array([5, 5, 7, 6, 6, 5, 7, 7])
+    barriers = np.array([[0.0, 1.0, 4.0], [1.0, 0.5, np.inf], [4.0, np.inf, 1.0]])
+    found = mapping.Landscape(
+        minima=np.zeros((5, 3)),
+        energies=np.arange(5.0),
+        minimum_of_start=minimum_of_start,
+        basins=[[0, 1], [2], [3], [4]],
+        kept=[[0, 1], [2], [3]],
+        path_barrier=barriers,
+        line_barrier=np.full((3, 3), 3.0),
+        heights=barriers,
+        sensitivity=[],
+        found={},
+    )
+    job = Measurement(room / "train.json", "c", {}, "cpu")
+    landscape._record(job, tmp_path / "r.json", found, labels, 4, {"kind": 1})
+    record = Record.read(tmp_path / "r.json")
+    assert record.value == pytest.approx(5 / 6)  # 5, 5, 5, 7 and 6 and 6
+    assert (record.n_samples, record.n_reference, record.extra["kind"]) == (6, 3, 1)
+    assert (record.extra["pairs"], record.extra["pairs_with_a_path"], record.extra["pairs_lower_on_a_line"]) == (
+        3,
+        2,
+        2,
+    )
+    assert record.extra["variants"]["one basin"]["value"] == pytest.approx(3 / 6)
+
+
+def test_noise_is_the_runs(room: Path, tmp_path: Path, monkeypatch) -> None:
+    """The seed of all units of work, by dataset, system and seed of the run."""
+    seeds = []
+    monkeypatch.setattr(mapping, "Memory", lambda seed, *_: seeds.append(seed))
+    monkeypatch.setattr(mapping, "map_energy", lambda *_: (_ for _ in ()).throw(NonFinite("here")))
+    assert landscape.main(arguments(room, tmp_path)) == 0
+    assert seeds == [derive("landscape", "spots", "triangle", 4)]
 
 
 # Purity

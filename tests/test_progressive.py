@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dtri import engine, evaluation, images
+from dtri import engine, evaluation
 from dtri.batches import Batches
 from dtri.ema import EMA
 from dtri.experiment import TrainSpec, build
@@ -327,4 +327,4 @@ def test_weights_of_a_level_are_evaluated_at_that_level():
         image = loaded.eval().generate(z)
     assert image.shape == (2, *SHAPE)
     assert torch.equal(image, up(down(image)))  # 16 pixels, enlarged
-    assert np.array_equal(images.to_uint8(image).numpy(), evaluation.decode(loaded, z))
+    assert np.array_equal(evaluation.to_uint8(image).numpy(), evaluation.decode(loaded, z))

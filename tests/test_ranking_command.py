@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
-from dtri.data import saving
+from dtri.data import saving, store
 from dtri.report.records import Record
 from workflow.commands import ranking
 
@@ -150,3 +151,65 @@ def test_auprc_is_the_mean_over_late_weights(folder):
 def measured_as(folder: Path, columns: dict[str, np.ndarray], name: str) -> Record:
     np.savez(folder / "one.npz", energy=columns[name])
     return auprc(folder, scores="one")
+
+
+# Values, recomputed from the files
+
+
+@pytest.fixture
+def uneven(folder: Path) -> Path:
+    """A hold-out whose two test splits differ in size and labels; scores of both, and of 70 images of another set."""
+    rng = np.random.default_rng(1)
+    sizes = {"train": 40, "test": 50, "test_leaky": 60}
+    splits = {split: rng.integers(0, 256, (n, 1, 28, 28), dtype=np.uint8) for split, n in sizes.items()}
+    labels = {split: (rng.random(sizes[split]) < 0.3).astype(int) for split in ("test", "test_leaky")}
+    arrays = saving.Arrays(splits, {split: np.arange(n) for split, n in sizes.items()}, labels, None, "noise")
+    saving.save(arrays, folder / "uneven", "uneven")
+    for name, n in (("clean", 50), ("leaky", 60), ("strange", 70)):
+        np.savez(folder / f"{name}.npz", **{score: rng.normal(0, 1, n) for score in ("energy", "fm")})
+    return folder
+
+
+def test_each_split_is_ranked_by_its_own_labels(uneven: Path) -> None:
+    """The trapezoid, average precision, and the interval of 1,000 resamples within each class."""
+    (uneven / "train.json").write_text(json.dumps({**SUMMARY, "status": "done"}))
+    names = {"test": "clean", "test_leaky": "leaky"}
+    outs = [uneven / f"{name}.json" for name in names.values()]
+    given = ["--train", uneven / "train.json", "--code", "c", "--labels-of", uneven / "uneven", "--split", *names]
+    given += ["--scores", *(uneven / f"{name}.npz" for name in names.values()), "--out", *outs]
+    assert ranking.main([str(text) for text in given]) == 0
+    dataset = store.load(uneven / "uneven")
+    for split, out in zip(names, outs, strict=True):
+        labels, scores, record = dataset.labels(split), np.load(uneven / f"{names[split]}.npz"), Record.read(out)
+        for name, value, precision in (
+            ("energy", record.value, record.extra["average_precision"]),
+            ("fm", record.extra["scores"]["fm"], record.extra["score_precisions"]["fm"]),
+        ):
+            precisions, recalls, _ = precision_recall_curve(labels, scores[name])
+            assert value == pytest.approx(auc(recalls, precisions))
+            assert precision == pytest.approx(average_precision_score(labels, scores[name]))
+        assert record.metric == ("auprc" if split == "test" else "auprc_leaky")
+        assert ("leaky EGBAD split (test normals seen" in record.protocol) == (split == "test_leaky")
+        assert (record.n_samples, record.n_reference) == (len(labels), labels.sum())
+        assert record.extra["chance"] == pytest.approx(labels.mean())
+        draw, areas = np.random.default_rng(0), []
+        for _ in range(1000):
+            drawn = [draw.choice(np.flatnonzero(labels == k), (labels == k).sum()) for k in (1, 0)]
+            chosen = np.concatenate(drawn)
+            precisions, recalls, _ = precision_recall_curve(labels[chosen], scores["energy"][chosen])
+            areas.append(auc(recalls, precisions))
+        interval = record.extra["ci_low"], record.extra["ci_high"]
+        assert interval == pytest.approx(tuple(np.quantile(areas, [0.025, 0.975])), abs=1e-9)
+
+
+def test_an_auroc_counts_pairs(uneven: Path) -> None:
+    record = measured(
+        uneven, "--against", str(uneven / "strange.npz"), "--against-data", str(uneven / "uneven"), scores="clean"
+    )
+    usual, strange = (dict(np.load(uneven / f"{name}.npz")) for name in ("clean", "strange"))
+    expected = {name: (usual[name][:, None] < strange[name]).mean() for name in ("energy", "fm")}
+    assert record.value == pytest.approx(expected["energy"])
+    assert record.extra["scores"] == pytest.approx({"fm": expected["fm"], "reversed": 1 - expected["energy"]})
+    assert (record.n_samples, record.n_reference, record.extra["chance"]) == (50, 70, 0.5)
+    assert record.data == {"set": "d", "uneven": store.load(uneven / "uneven").content}
+    assert "energy of 50 test images below that of 70 of uneven" in record.protocol

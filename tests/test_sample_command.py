@@ -9,9 +9,9 @@ import torch
 
 from dtri import evaluation, experiment, trained
 from dtri.data import saving
+from dtri.evaluation import to_uint8
 from dtri.experiment import TrainSpec
 from dtri.finite import NonFinite
-from dtri.images import to_uint8
 from dtri.report.records import Record
 from dtri.seeding import derive
 from dtri.trained import load_model, load_weights

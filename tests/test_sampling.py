@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dtri import images
+from dtri import evaluation, images
 from dtri.sampling.langevin import Chain, langevin
 from dtri.sampling.per_image import PerImage
 from dtri.sampling.replay import ReplayBuffer
@@ -135,12 +135,12 @@ def filled(size: int, reinit: float, grey: int = 200) -> ReplayBuffer:
 def test_share_of_fresh_starts(reinit: float):
     n = 20_000
     starts = filled(50, reinit).draw(n)
-    old = (images.to_uint8(starts) == 200).flatten(1).all(1).double().mean().item()
+    old = (evaluation.to_uint8(starts) == 200).flatten(1).all(1).double().mean().item()
     assert old == pytest.approx(1 - reinit, abs=5 * math.sqrt(reinit * (1 - reinit) / n) + 1e-12)
 
 
 def test_fresh_starts_are_uniform_on_all_levels():
-    levels = images.to_uint8(filled(5, 1.0).draw(4000)).flatten()
+    levels = evaluation.to_uint8(filled(5, 1.0).draw(4000)).flatten()
     counts = torch.bincount(levels.long(), minlength=256).double()
     expected = levels.numel() / 256
     assert ((counts - expected).abs() < 6 * math.sqrt(expected)).all()
@@ -149,7 +149,7 @@ def test_fresh_starts_are_uniform_on_all_levels():
 def test_an_empty_buffer_gives_noise():
     """Not the zeros that it is made of; and from the first image on, nothing that was never stored."""
     buffer = ReplayBuffer(SHAPE, 10, 0.0)
-    assert images.to_uint8(buffer.draw(50)).flatten(1).float().std(1).min() > 20
+    assert evaluation.to_uint8(buffer.draw(50)).flatten(1).float().std(1).min() > 20
     buffer.store(torch.full((3, *SHAPE), 1.0))
     assert (buffer.draw(200) == 1.0).all()
 
@@ -160,9 +160,9 @@ def test_the_oldest_make_room():
     level = lambda k: images.to_float(torch.full((1, *SHAPE), k, dtype=torch.uint8))  # noqa: E731
     for first in (0, 3):
         buffer.store(torch.cat([level(k) for k in range(first, first + 3)]))
-    assert set(images.to_uint8(buffer.draw(300)).flatten().tolist()) == {2, 3, 4, 5}
+    assert set(evaluation.to_uint8(buffer.draw(300)).flatten().tolist()) == {2, 3, 4, 5}
     buffer.store(level(6))
-    assert set(images.to_uint8(buffer.draw(300)).flatten().tolist()) == {3, 4, 5, 6}
+    assert set(evaluation.to_uint8(buffer.draw(300)).flatten().tolist()) == {3, 4, 5, 6}
 
 
 def test_images_survive_the_buffer():
@@ -170,7 +170,7 @@ def test_images_survive_the_buffer():
     stored = torch.from_numpy(noise_images(6, SHAPE))
     buffer = ReplayBuffer(SHAPE, 6, 0.0)
     buffer.store(images.to_float(stored))
-    drawn = images.to_uint8(buffer.draw(100)).flatten(1).tolist()
+    drawn = evaluation.to_uint8(buffer.draw(100)).flatten(1).tolist()
     assert {tuple(row) for row in drawn} == {tuple(row) for row in stored.flatten(1).tolist()}
     buffer.store(torch.full((6, *SHAPE), 1.3))
     assert (buffer.draw(10) == 1.0).all()

@@ -209,7 +209,7 @@ def read(start):
             print("waiting", flush=True)
             sys.stdin.read()
         yield t.IMAGES["train"][k]
-sys.exit(run(lambda: t.store.save(t.streamed(train=read), Path(sys.argv[1]), "small") and 0))
+sys.exit(run(lambda: t.saving.save(t.streamed(train=read), Path(sys.argv[1]), "small") and 0))
 """
 
 

@@ -1,6 +1,7 @@
 """The table files against the published numbers, their geometry, and the notes that must stand beside them."""
 
 import csv
+import re
 import subprocess
 import sys
 from math import log
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dtri.report.cells import DASH_IN_PAPER, NOT_IN_PAPER, Cell, Table, printed
-from workflow.commands import findings
+from dtri.report.cells import DASH_IN_PAPER, NOT_IN_PAPER, Cell, CellResult, Table, printed
+from dtri.report.tidy import tidy
+from workflow.commands import columns, findings
 from workflow.tables.table1 import TABLE as TABLE1
 from workflow.tables.table2 import TABLE as TABLE2
 from workflow.tables.table3 import TABLE as TABLE3
@@ -140,7 +142,7 @@ def test_critics_of_unknown_sign_are_shown_both_ways():
 
 
 def test_minimum_auprc_follows_from_the_share_of_anomalies():
-    chance, minimum = (dict(aside.values) for aside in TABLE4.asides[:2])
+    chance, minimum = (dict(column.values) for column in TABLE4.references[:2])
     for row, text in chance.items():
         p = float(text)
         assert 1 + (1 - p) * log(1 - p) / p == pytest.approx(float(minimum[row]), abs=1e-3)
@@ -166,3 +168,12 @@ def test_the_page_of_findings_says_what_the_tables_say():
     assert (ROOT / "docs" / "findings.md").read_text() == findings.page()
     notes = {note for table in TABLES for note in table.notes} | {cell.note for table in TABLES for cell in table.cells}
     assert [note for note in notes if note not in findings.page() and note not in (NOT_IN_PAPER, DASH_IN_PAPER)] == []
+
+
+def test_the_page_of_columns_says_what_a_csv_has():
+    text = (ROOT / "docs" / "columns.md").read_text()
+    assert text == columns.page()
+    frame = tidy(TABLE1, "paper", (0,), lambda *_: CellResult(None))
+    assert re.findall(r"^\| `(\w+)`", text, re.MULTILINE) == list(frame.columns)
+    for name, kind in re.findall(r"^\| `(\w+)` \| ([a-z ]+) \|", text, re.MULTILINE):
+        assert (frame[name].dtype.kind == "f") == (kind == "number"), name

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from bench import batch_norm as bench
 from dtri import anomaly, evaluation, experiment, trained
 from dtri.data import saving
+from dtri.evaluation import to_uint8
 from dtri.experiment import TrainSpec
-from dtri.images import to_uint8
 from dtri.model import Model
 from dtri.networks import batch_norm
 from dtri.trained import load_model

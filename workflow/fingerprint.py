@@ -1,6 +1,6 @@
 """What a job's code is: a hash over the sources it reaches, without comments, docstrings and blank space.
 
-    python -m workflow.fingerprint baselines.dcgan      lists what is reached, one `hash module` a line
+    python -m workflow.fingerprint baselines.dcgan      lists what is counted, one `hash lines module` a line
 
 The same function computes imports for the rebuild graph and for tests/test_architecture.py.
 """
@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("dtri", "baselines", "workflow", "bench")
+FIRST_PARTY = ("dtri", "baselines", "workflow", "bench")
+# They talk to people or wait for a device, and make no number of a product (docs/determinism.md): no hash counts them.
+UNHASHED = ("dtri.messages", "dtri.progress", "dtri.slots", "workflow.commands.cli", "workflow.commands.provenance")
 
 
 def path_of(module: str, root: Path = ROOT) -> Path | None:
@@ -94,7 +96,7 @@ def _imported(text: str) -> Iterator[str]:
 @cache
 def imports(module: str, root: Path = ROOT) -> frozenset[str]:
     """First-party modules that `module` imports, anywhere in its file (also inside functions)."""
-    names = (name for name in _read(module, root).names if name.split(".")[0] in ROOMS)
+    names = (name for name in _read(module, root).names if name.split(".")[0] in FIRST_PARTY)
     found = (name if path_of(name, root) else name.rpartition(".")[0] for name in names)
     return frozenset(name for name in found if path_of(name, root))
 
@@ -109,6 +111,20 @@ def closure(modules: Iterable[str], root: Path = ROOT) -> list[str]:
             reached.add(module)
             waiting.extend(imports(module, root))
     return sorted(reached)
+
+
+def hashed(modules: Iterable[str], root: Path = ROOT) -> list[str]:
+    """The modules of `closure` that a hash of code counts."""
+    return [module for module in closure(modules, root) if module not in UNHASHED]
+
+
+def lines(modules: Iterable[str], root: Path = ROOT) -> int:
+    """Lines of the files that the hash of `modules` counts, comments and docstrings included."""
+    return sum(_n_lines(module, root) for module in hashed(modules, root))
+
+
+def _n_lines(module: str, root: Path) -> int:
+    return len(_file(module, root).read_text("utf-8").splitlines())
 
 
 def normalised(text: str) -> str:
@@ -154,8 +170,8 @@ def module_hash(module: str, root: Path = ROOT) -> str:
 
 @cache
 def fingerprint(modules: tuple[str, ...], root: Path = ROOT) -> str:
-    """16 hex digits over (name, content) of every module reached."""
-    text = "\n".join(f"{module_hash(module, root)} {module}" for module in closure(modules, root))
+    """16 hex digits over (name, content) of every module reached but those that are UNHASHED."""
+    text = "\n".join(f"{module_hash(module, root)} {module}" for module in hashed(modules, root))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -164,9 +180,9 @@ def main() -> int:
         print("usage: python -m workflow.fingerprint MODULE [MODULE ...]", file=sys.stderr)
         return 2
     try:
-        for module in closure(sys.argv[1:]):
-            print(module_hash(module), module)
-        print(fingerprint(tuple(sys.argv[1:])), "(together)")
+        for module in hashed(sys.argv[1:]):
+            print(module_hash(module), f"{_n_lines(module, ROOT):5}", module)
+        print(fingerprint(tuple(sys.argv[1:])), f"{lines(sys.argv[1:]):5}", "(together)")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dtri.experiment import N_SNAPSHOTS, TrainSpec, canonical_json, check_sampler, text_hash
-from dtri.report.cells import Cell, Missing, Product, Table, Want, stand_in
+from dtri.report.cells import Cell, FigureInput, Missing, Product, Table, stand_in
 from workflow import configuration
 from workflow.configuration import (
     GENERATION_METRICS,
@@ -316,8 +316,8 @@ def table(name: str) -> Table:
     return importlib.import_module(f"workflow.tables.{name}").TABLE
 
 
-def figure_wants(name: str) -> tuple[Want, ...]:
-    return importlib.import_module(f"workflow.figures.{name}").WANTS
+def figure_wants(name: str) -> tuple[FigureInput, ...]:
+    return importlib.import_module(f"workflow.figures.{name}").INPUTS
 
 
 @dataclass(frozen=True)
@@ -349,7 +349,7 @@ def target(preset: Preset, cell: Cell, seed: int) -> Target:
         return Target(None, None, False, f"dataset {cell.dataset} is not in the configuration")
     run, name, reasons = Run(preset.name, on, cell.model, seed), cell.metric, []
     if on != cell.dataset:
-        reasons.append(f"measured on the stand-in {on}")
+        reasons.append("measured on a stand-in")
     if cell.metric == "auroc":
         against = measured_on(preset, cell.against, dataset(on))
         if against is None:
@@ -390,7 +390,7 @@ def figure_products(preset: Preset, name: str) -> list[Product]:
     return list(products.values())
 
 
-def _resolved(preset: Preset, want: Want, seed: int) -> Product | None:
+def _resolved(preset: Preset, want: FigureInput, seed: int) -> Product | None:
     """Out-of-distribution sets are shown at the shape of the dataset that they are scored against."""
     scored = measured_on(preset, "cifar10")
     on = measured_on(preset, want.dataset, dataset(scored) if scored else None)

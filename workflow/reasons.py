@@ -14,8 +14,8 @@ from typing import Any
 
 from dtri.sealed import read_sealed
 from workflow import plan, status
-from workflow.commands.provenance import _git as git  # a public name there would be a reason to train anew
-from workflow.fingerprint import ROOMS, ROOT, closure, fingerprint, module_hash
+from workflow.commands.provenance import git
+from workflow.fingerprint import FIRST_PARTY, ROOT, fingerprint, hashed, module_hash
 
 
 def details(path: Path) -> Iterator[str]:
@@ -57,10 +57,10 @@ def _changed_modules(modules: tuple[str, ...], made: dict[str, Any]) -> str:
     if then is None:
         return f"changed modules unknown, {f'no commit {commit[:7]} here' if commit else 'made outside a git checkout'}"
     try:
-        old = {name: module_hash(name, then) for name in closure(modules, then)}
+        old = {name: module_hash(name, then) for name in hashed(modules, then)}
     except ValueError as error:
         return f"changed modules unknown, {error} at {commit[:7]}"
-    new = {name: module_hash(name) for name in closure(modules)}
+    new = {name: module_hash(name) for name in hashed(modules)}
     names = ", ".join(
         f"{name}{'' if name in old and name in new else ' (new)' if name in new else ' (gone)'}"
         for name in sorted(old | new)
@@ -84,7 +84,7 @@ def _checkout(commit: str) -> Path | None:
     _folders.append(tempfile.TemporaryDirectory())
     folder = Path(_folders[-1].name)
     archive = folder / "sources.tar"
-    names = [room for room in ROOMS if room in rooms.split()]
+    names = [room for room in FIRST_PARTY if room in rooms.split()]
     if git(ROOT, "archive", "--format=tar", f"--output={archive}", commit, *names) is None:
         return None
     with tarfile.open(archive) as tar:

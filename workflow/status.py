@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtri.experiment import canonical_json
-from dtri.report.cells import Cell, Found, Table
+from dtri.report.cells import Cell, CellResult, Table
 from dtri.report.records import Record
 from dtri.sealed import read_sealed
 from workflow import configuration, plan
@@ -28,16 +28,16 @@ def frame(preset: Preset, table: Table) -> "pd.DataFrame":
     return tidy(table, preset.name, preset.seeds, partial(lookup, preset))
 
 
-def lookup(preset: Preset, cell: Cell, seed: int) -> Found:
+def lookup(preset: Preset, cell: Cell, seed: int) -> CellResult:
     """What is on disk for a cell and seed, compared with what this checkout would make."""
     target = plan.target(preset, cell, seed)
     if target.path is None:
-        return Found(None, expected=False, comparable=False, reason=target.reason)
+        return CellResult(None, expected=False, comparable=False, reason=target.reason)
     on, comparable, reason = target.run.dataset, target.comparable, target.reason
     if not target.path.exists():
-        return Found(None, measured_on=on, comparable=comparable, reason=reason)
+        return CellResult(None, measured_on=on, comparable=comparable, reason=reason)
     stale, accepted = judged(target.path)
-    return Found(Record.read(target.path), stale, on, True, comparable, reason, accepted)
+    return CellResult(Record.read(target.path), stale, on, True, comparable, reason, accepted)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from dtri import finite
 from dtri import images as conversions
+from dtri.memory import in_batches
 from dtri.metrics import classifier
 
 CPU = torch.device("cpu")
@@ -97,12 +98,16 @@ class Extractor:
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False, fp32_precision="ieee"
         )
         found: dict[str, list[Tensor]] = {name: [] for name in names}
+
+        def extract(start: int, stop: int) -> list[Tensor]:
+            batch = torch.from_numpy(np.array(images[start:stop])).to(where)
+            batch = batch.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
+            return [part.float().cpu() for part in network(batch)]
+
         with torch.no_grad(), exact, torch.autocast(where.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            for start in range(0, len(images), batch_size):
-                batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(where)
-                batch = batch.expand(-1, channels, -1, -1).contiguous(memory_format=torch.channels_last)
-                for name, part in zip(names, network(batch), strict=True):
-                    found[name].append(part.float().cpu())
+            for parts in in_batches(extract, len(images), batch_size):
+                for name, part in zip(names, parts, strict=True):
+                    found[name].append(part)
         features = {name: torch.cat(parts) for name, parts in found.items()}
         for name, values in features.items():
             finite.check(f"features {name} of the network {self.label}", values)

@@ -16,12 +16,14 @@ class Cell:
 
     `dataset` and `model` are keys of the configuration (a system or dataset that does not exist yet renders as
     missing); `metric` is a record name such as "fid", "rmse", "auroc", "auprc"; `against` is the second dataset of an
-    AUROC. `score` names a further score of the same record (in its extra["scores"]), whose value is shown in place of
-    the energy's; "" for the energy. `published` is None where the paper prints "-" or where the column is ours alone;
-    `published_text` is the string as printed ("0.5" is not "0.500"), "-" for a printed dash and "" where the paper has
-    no such cell; `bold` as printed, never recomputed. `tolerance` is the largest |mean - published| still called
-    reproduced, written before any run. `direction` is "lower" or "higher" (better). `row` and `column` place the cell
-    in the rendered layout and carry the paper's own names.
+    AUROC. `score` names a further number of the same record (in its extra["scores"], or extra itself), whose value is
+    shown in place of the record's, such as "recall" beside precision; "" for the record's. `published` is None where
+    the paper prints "-" or where the column is ours alone; `published_text` is the string as printed ("0.5" is not
+    "0.500"), "-" for a printed dash and "" where the paper has no such cell; `bold` as printed, never recomputed.
+    `tolerance` is the largest |mean - published| still called reproduced, written before any run. `direction` is
+    "lower" or "higher" (better). `row` and `column` place the cell in the rendered layout and carry the paper's own
+    names. `incomparable` says why no measurement of ours may be set beside the printed number; "" where the papers give
+    no reason.
     """
 
     paper: str
@@ -39,10 +41,11 @@ class Cell:
     score: str = ""
     published_text: str = ""
     bold: bool = False
+    incomparable: str = ""
 
 
 @dataclass(frozen=True)
-class Aside:
+class ReferenceColumn:
     """A column of reference levels beside the cells of one metric, such as the chance level of an AUPRC.
 
     `measure` names the column of the tidy frame that holds the same level for the data really measured on;
@@ -67,18 +70,19 @@ class Table:
     cells: tuple[Cell, ...]
     notes: tuple[str, ...] = ()
     headings: tuple[tuple[str, str, str], ...] = ()
-    asides: tuple[Aside, ...] = ()
+    references: tuple[ReferenceColumn, ...] = ()
 
 
 @dataclass(frozen=True)
-class Found:
+class CellResult:
     """What is on disk for one cell and seed.
 
     `stale` lists why the record was made by something other than this checkout (empty: current). `measured_on` is the
     dataset really used, which differs from the cell's for a stand-in. `expected` is False where the system or dataset
     does not exist in the configuration. `comparable` is False for presets other than paper, for stand-ins and for
-    domain features; `reason` says why it is False, or why it is not expected. `accepted` lists what differs from this
-    checkout and was accepted all the same, with who, when and why.
+    domain features; `reason` says why it is False, or why it is not expected: several are parted by "; ". `accepted`
+    lists what differs from this checkout and was accepted all the same, with who, when and why. `seen_in_training` says
+    how many test images are training images too, "" for none.
     """
 
     record: Record | None
@@ -88,10 +92,11 @@ class Found:
     comparable: bool = True
     reason: str = ""
     accepted: tuple[str, ...] = ()
+    seen_in_training: str = ""
 
 
 @dataclass(frozen=True)
-class Want:
+class FigureInput:
     """One per-run product that a figure draws, in the papers' names; the plan resolves stand-ins and paths.
 
     `file` is relative to the run's folder, or "data:<file>" for the dataset's own images (then `model` is ""). Where
@@ -108,7 +113,7 @@ class Want:
 class Product:
     """A wanted file that the plan resolved: the paper's keys, what was really used, and where the file lies.
 
-    `file` and `against` are those of the Want; `measured_on` and `against_on` are the datasets really used.
+    `file` and `against` are those of the FigureInput; `measured_on` and `against_on` are the datasets really used.
     """
 
     dataset: str

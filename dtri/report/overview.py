@@ -1,16 +1,14 @@
-"""One page over all tables: the status of every cell, the cost of training, what is known of the printed numbers.
+"""One page over all tables: the status of every cell, the cost of training, what is known of the printed numbers."""
 
-Self-contained html: no script, no address, no other file.
-"""
-
-import html
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from dtri.report.cells import Cell, Table
-from dtri.report.render import CSS, METRICS, cost
+from dtri.report.layout import METRICS, cost, heading
+from dtri.report.webpage import fill
 
 STATUSES = ("measured", "partial", "diverged", "stale", "missing")
 MEANING = {
@@ -22,109 +20,135 @@ MEANING = {
 }
 Measured = tuple[Table, pd.DataFrame]
 
+PAGE = """
+{% extends "frame" %}
+{% block body %}
+<section><ul class="legend">
+{% for status, meaning in meaning.items() %}<li><span class="cell {{ status }}">{{ status }}</span> {{ meaning }}</li>
+{% endfor %}
+<li><span class="cell other">dashed</span> measured, but not comparable with the printed number</li></ul></section>
+{% for table, blocks in grids %}
+<section><h2>{{ table.name }}: {{ table.title }}</h2>
+{% for block in blocks %}
+<h3>{{ block.heading }}</h3>
+<div class="scroll"><table class="overview">
+<thead><tr><td></td>{% for column in block.columns %}<th scope="col">{{ column }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in block.rows %}
+<tr><th scope="row">{{ row }}</th>
+{% for column in block.columns %}
+<td>{% if (row, column) in block.cells %}{% set cell = block.cells[row, column] %}
+<span class="cell {{ cell.kind }}" title="{{ cell.title }}">{{ cell.status }}</span>{% endif %}</td>
+{% endfor %}
+</tr>
+{% endfor %}
+</tbody></table></div>
+{% endfor %}
+</section>
+{% endfor %}
+<section><h2>Cost of training</h2><div class="scroll">
+{% if costs %}
+<table><thead><tr><th>system</th><th>trainings</th><th>hours</th><th>device</th></tr></thead>
+<tbody>{% for texts in costs %}
+<tr>{% for text in texts %}<td>{{ text }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table>
+{% else %}
+<p>nothing yet</p>
+{% endif %}
+</div></section>
+{% for table, noted in findings if table.notes or noted %}
+<section><h2>Findings on the printed numbers of {{ table.name }}</h2><ul>
+{% for note in table.notes %}<li>{{ note }}</li>
+{% endfor %}
+{% for note, places in noted.items() %}<li>{{ note }} <em>({{ places|join("; ") }})</em></li>
+{% endfor %}
+</ul></section>
+{% endfor %}
+{% endblock %}
+"""
+
 
 def overview(tables: Sequence[Measured], label: str) -> str:
     """The page; `tables` with their tidy frames, `label` names the preset."""
     rows = [row for _, frame in tables for row in _cells(frame)]
-    banner = "" if label.startswith("paper") else " loud"
-    body = [
-        "<h1><small>overview</small>Status of every cell, cost and findings</h1>",
-        f'<p class="label{banner}">{html.escape(label)}</p>',
-        f'<p class="summary">{html.escape(_summary(rows))}.</p>',
-        _legend(),
-        *(_grid(table, frame) for table, frame in tables),
-        _costs(rows),
-        *(_findings(table) for table, _ in tables),
-    ]
-    head = f"<title>overview ({html.escape(label)})</title>\n<style>{CSS}{COLOURS}</style>"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">{head}</head>\n<body><main>\n'
-        + "\n".join(body)
-        + "\n</main></body></html>\n"
+    return fill(
+        PAGE,
+        "overview",
+        "Status of every cell, cost and findings",
+        label,
+        _summary(rows),
+        COLOURS,
+        meaning=MEANING,
+        grids=[(table, _grid(table, frame)) for table, frame in tables],
+        costs=_costs(rows),
+        findings=[(table, _findings(table)) for table, _ in tables],
     )
 
 
-def _cells(frame: pd.DataFrame) -> list[dict]:
+def _cells(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return frame[frame["variant"] == ""].to_dict("records")
 
 
-def _status(row: dict) -> str:
+def _status(row: dict[str, Any]) -> str:
     return row["status"].split()[0]
 
 
-def _summary(rows: list[dict]) -> str:
+def _summary(rows: list[dict[str, Any]]) -> str:
     """As "3 measured, 2 stale, 44 missing of 49 cells; 2 h of training on cpu (...)"."""
     counts = Counter(_status(row) for row in rows)
     text = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     return "; ".join(part for part in (f"{text} of {len(rows)} cells", cost(rows)) if part)
 
 
-def _legend() -> str:
-    items = (f'<li><span class="cell {status}">{status}</span> {MEANING[status]}</li>' for status in STATUSES)
-    other = '<li><span class="cell other">dashed</span> measured, but not comparable with the printed number</li>'
-    return f'<section><ul class="legend">{"".join(items)}{other}</ul></section>'
-
-
-def _grid(table: Table, frame: pd.DataFrame) -> str:
-    """A small cell per published or own number; its title says what is known of it."""
+def _grid(table: Table, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Per paper and metric its heading, columns, rows, and the cells of the page by row and column."""
     pairs = list(zip(table.cells, _cells(frame), strict=True))
-    parts = [f"<section><h2>{html.escape(f'{table.name}: {table.title}')}</h2>"]
+    blocks = []
     for paper, metric in dict.fromkeys((cell.paper, cell.metric) for cell, _ in pairs):
         block = [(cell, row) for cell, row in pairs if (cell.paper, cell.metric) == (paper, metric)]
-        columns = list(dict.fromkeys(cell.column for cell, _ in block))
-        parts.append(f"<h3>Paper {paper}: {html.escape(METRICS.get(metric, metric))}</h3>")
-        heads = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in columns)
-        parts.append(f'<div class="scroll"><table class="overview"><thead><tr><td></td>{heads}</tr></thead><tbody>')
-        for name in dict.fromkeys(cell.row for cell, _ in block):
-            found = {cell.column: _cell(cell, row) for cell, row in block if cell.row == name}
-            cells = "".join(f"<td>{found.get(column, '')}</td>" for column in columns)
-            parts.append(f'<tr><th scope="row">{html.escape(name)}</th>{cells}</tr>')
-        parts.append("</tbody></table></div>")
-    return "".join([*parts, "</section>"])
+        blocks.append(
+            {
+                "heading": heading(table, paper, metric),
+                "columns": list(dict.fromkeys(cell.column for cell, _ in block)),
+                "rows": list(dict.fromkeys(cell.row for cell, _ in block)),
+                "cells": {(cell.row, cell.column): _cell(cell, row) for cell, row in block},
+            }
+        )
+    return blocks
 
 
-def _cell(cell: Cell, row: dict) -> str:
+def _cell(cell: Cell, row: dict[str, Any]) -> dict[str, str]:
+    """Status, class names and, as its title, what is known of a cell."""
     words = [row["status"], row["verdict"]]
     if not pd.isna(row["mean"]):
         words.append(f"{row['mean']:.4g} measured, {cell.published_text or 'nothing'} printed, {row['n_seeds']} seeds")
     words += [row["reason"], row["warning"]]
-    title = html.escape("; ".join(word for word in words if word))
     kind = _status(row) + (" other" if row["comparable"] == "no" else "")
-    return f'<span class="cell {kind}" title="{title}">{html.escape(row["status"])}</span>'
+    return {"status": row["status"], "kind": kind, "title": "; ".join(word for word in words if word)}
 
 
-def _costs(rows: list[dict]) -> str:
+def _costs(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """Per system, the costliest first; a training that several cells show counts once."""
     trained = {(row["model"], row["measured_on"]): row for row in rows if not pd.isna(row["train_seconds"])}
-    systems: dict[str, list[dict]] = {}
+    systems: dict[str, list[dict[str, Any]]] = {}
     for (model, _), row in trained.items():
         systems.setdefault(model, []).append(row)
     lines = []
     for model, known in sorted(systems.items(), key=lambda item: -sum(row["train_seconds"] for row in item[1])):
         runs = sum(row["n_seeds"] for row in known)
         hours = sum(row["train_seconds"] for row in known) / 3600
-        devices = ", ".join(dict.fromkeys(row["train_device"] for row in known))
-        cells = (model, str(runs), f"{hours:.3g}", devices)
-        lines.append("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in cells) + "</tr>")
-    heads = "<tr><th>system</th><th>trainings</th><th>hours</th><th>device</th></tr>"
-    table = f"<table><thead>{heads}</thead><tbody>{''.join(lines)}</tbody></table>" if lines else "<p>nothing yet</p>"
-    return f'<section><h2>Cost of training</h2><div class="scroll">{table}</div></section>'
+        lines.append((model, str(runs), f"{hours:.3g}", ", ".join(dict.fromkeys(row["train_device"] for row in known))))
+    return lines
 
 
-def _findings(table: Table) -> str:
-    """The notes of a table, and those of its cells with the cells they are of."""
+def _findings(table: Table) -> dict[str, list[str]]:
+    """The notes of a table's cells, with the places of the cells."""
     noted: dict[str, list[str]] = {}
     for cell in table.cells:
         if cell.published_text not in ("", "-") and cell.note:
             place = f"paper {cell.paper}, {METRICS.get(cell.metric, cell.metric)}, {cell.row}, {cell.column}"
             noted.setdefault(cell.note, []).append(f"{place}: {cell.published_text}")
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
-    for note, places in noted.items():
-        notes += f"<li>{html.escape(note)} <em>({html.escape('; '.join(places))})</em></li>"
-    return (
-        f"<section><h2>Findings on the printed numbers of {table.name}</h2><ul>{notes}</ul></section>" if notes else ""
-    )
+    return noted
 
 
 COLOURS = """

@@ -35,8 +35,14 @@ SETTINGS = {
 }
 
 
-def figure(width: float, height: float, title: str = "") -> "Figure":
-    """An empty figure of `width` x `height` inches in the common style; drawn without a display."""
+def figure(width: float, height: float, subtitle: str = "", remarks: str = "") -> "Figure":
+    """An empty figure in the common style, drawn without a display.
+
+    Args:
+        width, height: in inches.
+        subtitle: line below the title that `frame` puts on top.
+        remarks: sentences behind the caption that `frame` puts at the bottom.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -45,10 +51,20 @@ def figure(width: float, height: float, title: str = "") -> "Figure":
 
     seaborn.set_theme(context="paper", style="whitegrid", palette="deep")
     matplotlib.rcParams.update(SETTINGS)
-    drawn = Figure(figsize=(width, height), layout="constrained")
-    if title:
-        drawn.suptitle(title, fontsize=11, fontweight="bold")
-    return drawn
+    fig = Figure(figsize=(width, height), layout="constrained")
+    fig.suptitle(subtitle)
+    fig.supxlabel(remarks)
+    return fig
+
+
+def frame(fig: "Figure", title: str, label: str, caption: str) -> "Figure":
+    """Put the title on top of a figure, the preset's label and the caption at its bottom."""
+    fig.suptitle(f"{title}\n{fig.get_suptitle()}".strip(), fontsize=11, fontweight="bold")
+    width = fig.get_figwidth()
+    sentences = f"{caption} {fig.get_supxlabel()}".strip()
+    lines = [*textwrap.wrap(label, int(width * 15)), *textwrap.wrap(sentences, int(width * 17))]
+    fig.supxlabel("\n".join(lines), fontsize=7.5, color="#4a5561")
+    return fig
 
 
 def palette(n: int) -> list[Any]:
@@ -58,55 +74,46 @@ def palette(n: int) -> list[Any]:
     return list(seaborn.color_palette("deep" if n <= 10 else "husl", n))
 
 
-def footer(drawn: "Figure", label: str, caption: str) -> None:
-    """Stamp the preset's label and the caption below a figure."""
-    lines = textwrap.wrap(label, int(drawn.get_figwidth() * 15)) + textwrap.wrap(
-        caption, int(drawn.get_figwidth() * 17)
-    )
-    drawn.supxlabel("\n".join(lines), fontsize=7.5, color="#4a5561")
-
-
-def nothing(title: str, label: str, caption: str) -> "Figure":
+def nothing(subtitle: str = "", remarks: str = "") -> "Figure":
     """A figure that says that no product exists yet; a partial report still has a page for it."""
-    drawn = figure(6, 2, title)
-    axes = drawn.subplots()
+    fig = figure(6, 2, subtitle, remarks)
+    axes = fig.subplots()
     axes.set_axis_off()
     axes.text(0.5, 0.5, "nothing measured yet", ha="center", va="center", fontsize=10)
-    footer(drawn, label, caption)
-    return drawn
+    return fig
 
 
-def panels(drawn: "Figure", n: int, columns: int, **options: Any) -> "list[Axes]":
+def panels(fig: "Figure", n: int, columns: int, **options: Any) -> "list[Axes]":
     """`n` axes in rows of `columns`; the rest of the last row stays empty."""
     rows = -(-n // columns)
-    axes = drawn.subplots(rows, columns, squeeze=False, **options).ravel()
+    axes = fig.subplots(rows, columns, squeeze=False, **options).ravel()
     for spare in axes[n:]:
         spare.remove()
     return list(axes[:n])
 
 
-def save(drawn: "Figure", stem: Path) -> tuple[Path, Path]:
+def save(fig: "Figure", stem: Path) -> tuple[Path, Path]:
     """Write `stem`.pdf and `stem`.png atomically, without dates; the PNG stays below `PNG_LIMIT`."""
     pdf, png = (Path(f"{stem}.{ending}") for ending in ("pdf", "png"))
-    drawn.draw_without_rendering()
-    drawn.set_layout_engine("none")  # the layout is settled; solving it again for every file takes seconds
-    write_bytes(pdf, _encoded(drawn, "pdf", 150, {"CreationDate": None}))
-    write_bytes(png, _small_png(drawn))
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")  # the layout is settled; solving it again for every file takes seconds
+    write_bytes(pdf, _encoded(fig, "pdf", 150, {"CreationDate": None}))
+    write_bytes(png, _small_png(fig))
     return pdf, png
 
 
-def _small_png(drawn: "Figure") -> bytes:
+def _small_png(fig: "Figure") -> bytes:
     """Somewhat fewer dots where that is enough, else 256 colours and as many dots as fit."""
-    picture = _encoded(drawn, "png", DPI, {"Software": None})
+    picture = _encoded(fig, "png", DPI, {"Software": None})
     if len(picture) < PNG_LIMIT:
         return picture
     fewer = int(DPI * (0.9 * PNG_LIMIT / len(picture)) ** 0.5)  # bytes grow as the area
     if fewer >= LEAST_DPI:
-        picture = _encoded(drawn, "png", fewer, {"Software": None})
+        picture = _encoded(fig, "png", fewer, {"Software": None})
     for dpi in range(DPI, 20, -15):
         if len(picture) < PNG_LIMIT:
             break
-        picture = _palette_png(_encoded(drawn, "png", dpi, {"Software": None}))
+        picture = _palette_png(_encoded(fig, "png", dpi, {"Software": None}))
     return picture
 
 
@@ -118,7 +125,7 @@ def _palette_png(picture: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _encoded(drawn: "Figure", ending: str, dpi: int, metadata: dict[str, None]) -> bytes:
+def _encoded(fig: "Figure", ending: str, dpi: int, metadata: dict[str, None]) -> bytes:
     buffer = io.BytesIO()
-    drawn.savefig(buffer, format=ending, dpi=dpi, metadata=metadata)
+    fig.savefig(buffer, format=ending, dpi=dpi, metadata=metadata)
     return buffer.getvalue()

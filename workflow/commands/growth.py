@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
             model, _ = trained.load(path, device, "standing")
             shown = interpolate(model.at_level(x), size=spec.image_shape[1:], mode="nearest")
             try:
-                rows.append([images.to_uint8(shown).cpu().numpy(), evaluation.decode(model, z)])
+                rows.append([evaluation.to_uint8(shown).cpu().numpy(), evaluation.decode(model, z)])
             except NonFinite as error:
                 print(f"{arguments.out}: diverged at {model.sides[model.now.level]} pixels: {error}")
                 break

@@ -142,7 +142,7 @@ def starts(
         samples = model.generate(z) if n else torch.empty(0, *model.image_shape, device=device)
         x = images.to_float(torch.from_numpy(train[chosen].copy()).to(device))
         real, rebuilt = x[: settings.from_images], evaluation.reconstruct(model, x[settings.from_images :])
-        labelled = _labelled(classifier, images.to_uint8(samples).cpu()) if n else np.empty(0, np.int64)
+        labelled = _labelled(classifier, evaluation.to_uint8(samples).cpu()) if n else np.empty(0, np.int64)
         if settings.space == "latent":
             points = torch.cat([z, model.infer(real), model.infer(rebuilt)])
         else:
@@ -161,7 +161,7 @@ def _labelled(classifier: domain_classifier.Classifier, stored: Tensor) -> np.nd
 def _pictures(points: np.ndarray, decode, device: torch.device) -> Tensor:
     """uint8 [n, C, H, W], on the CPU."""
     parts = torch.from_numpy(points).to(device).split(250)
-    return torch.cat([images.to_uint8(decode(part)).cpu() for part in parts])
+    return torch.cat([evaluation.to_uint8(decode(part)).cpu() for part in parts])
 
 
 def _arrays(found: mapping.Landscape, decode, device: torch.device, classifier: domain_classifier.Classifier) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dtri import evaluation, images, trained
+from dtri import evaluation, trained
 from dtri.arrays import write_array
 from dtri.data import store
 from dtri.device import describe_device, hold_device
@@ -88,7 +88,7 @@ def _reconstructed(model: Model, test: np.ndarray) -> tuple[SquaredError, Count,
             continue
         error.add(x.cpu().numpy(), y.cpu().numpy())
         if sum(map(len, shown)) < SHOWN:
-            shown.append(images.to_uint8(y).cpu().numpy())
+            shown.append(evaluation.to_uint8(y).cpu().numpy())
     return error, count, np.concatenate(shown if not count.bad else shown[:1])[:SHOWN]
 
 

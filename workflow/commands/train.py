@@ -4,7 +4,7 @@ Killing it at any moment and giving the same command again continues it. Exit co
 is a result), 75 out of allocated time, 130/143 interrupted by SIGINT/SIGTERM, 2 a mistake in the input, 1 a bug.
 
 A spec with "processes": N is trained by `torchrun --standalone --nproc-per-node N -m workflow.commands.train` with the
-same arguments (dtri/distributed.py); torchrun exits 1 whatever the processes end with.
+same arguments (dtri/process_group.py); torchrun exits 1 whatever the processes end with.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from dtri import distributed, engine, experiment, recording
 from dtri.data import store
-from dtri.device import choose_device, describe_device, hold_gpus, process_group_backend, set_numerics
+from dtri.device import check_gpu, choose_device, describe_device, hold_gpus, process_group_backend, set_numerics
 from dtri.files import digest, write_text
 from dtri.sealed import write_sealed
 from dtri.snapshots import SnapshotFiles
@@ -93,6 +93,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             held.enter_context(redirect_stdout(held.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         device = group.assign_device(devices)
+        check_gpu(device, spec.precision)
         held.enter_context(recording.side_stream(device))
         return _train(spec, dataset, arguments, device, Stop(deadline), group)
 
@@ -140,6 +141,11 @@ def _train(
     except engine.Interrupted as interrupted:
         print(f"{arguments.out}: {interrupted}", flush=True)
         return EXIT_OUT_OF_TIME if interrupted.reason == "deadline" else 128 + min(stop.signal or 15, 15)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"expected {describe_device(device)} to hold a training iteration, found: {str(error).splitlines()[0]}; "
+            "lower runs_per_gpu or end other processes on it, else use precision bf16, a smaller batch_size or width"
+        ) from error
     if not group.is_main_process:
         return 0
     snapshots.remove_others()
@@ -169,6 +175,7 @@ def _train(
         "images_seen": outcome.images_seen,
         "images_per_s": round(outcome.images_seen / max(outcome.seconds, 1e-9), 1),
         "attempts": outcome.attempts,
+        "modes": outcome.modes,
         "files": {str(path.relative_to(arguments.out)): digest(path, "sha256") for path in made},
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": versions("torch", "numpy"),

@@ -5,7 +5,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from dtri.report import style
-from dtri.report.cells import Product, Want
+from dtri.report.cells import FigureInput, Product
 from dtri.report.records import Record
 from workflow.tables.table4 import TABLE
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NAME = "anomaly"
 TITLE = "Anomaly detection on MNIST, one digit held out"
 PAPER = "A Table 4 drawn"
 CAPTION = (
@@ -21,28 +20,28 @@ CAPTION = (
     "deviation over seeds. Dashed: chance, the share of anomalies in the test set. Dotted: the lowest possible AUPRC; "
     "printed points below it cannot come from this split."
 )
+SHOWS_PRINTED = True  # also before anything is measured
 CELLS = tuple(cell for cell in TABLE.cells if cell.metric == "auprc" and not cell.score)
 ROWS = tuple(dict.fromkeys(cell.row for cell in CELLS))
 MODELS = {cell.model: cell.column for cell in CELLS}
-WANTS = tuple(Want(cell.dataset, cell.model, "metrics/auprc.json") for cell in CELLS)
+INPUTS = tuple(FigureInput(cell.dataset, cell.model, "metrics/auprc.json") for cell in CELLS)
 
 Points = dict[tuple[str, str], tuple[float, float | None]]  # (row, model) -> mean, spread
 Levels = dict[str, tuple[float, float]]  # row -> chance, minimum
 
 
-def draw(products: Sequence[Product], label: str) -> "Figure":
-    drawn = style.figure(10.5, 4.4, f"{TITLE} ({PAPER})")
-    left, right = drawn.subplots(1, 2, sharey=True)
+def draw(products: Sequence[Product]) -> "Figure":
+    fig = style.figure(10.5, 4.4)
+    left, right = fig.subplots(1, 2, sharey=True)
     published = {(c.row, c.model): (c.published, c.published_std) for c in CELLS if c.published is not None}
-    chance, minimum = (dict(aside.values) for aside in TABLE.asides[:2])
+    chance, minimum = (dict(column.values) for column in TABLE.references[:2])
     levels = {row: (float(chance[row]), float(minimum[row])) for row in ROWS}
     _panel(left, "Printed in paper A", published, levels)
     places = sorted({product.measured_on for product in products if product.measured_on != product.dataset})
     _panel(right, f"Measured here{f', on {names(places)}' if places else ''}", *measured(products))
     right.set_ylabel("")
     left.legend(*_legend(left, right), loc="upper left", ncols=2, fontsize=7)
-    style.footer(drawn, label, CAPTION)
-    return drawn
+    return fig
 
 
 def names(places: list[str]) -> str:

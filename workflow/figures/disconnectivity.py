@@ -8,13 +8,12 @@ import numpy as np
 
 from dtri.arrays import read_arrays
 from dtri.report import style
-from dtri.report.cells import Product, Want, first_seeds
+from dtri.report.cells import FigureInput, Product, first_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NAME = "disconnectivity"
 TITLE = "Disconnectivity graph of the energy"
 PAPER = "B Fig. 11"
 CAPTION = (
@@ -23,33 +22,29 @@ CAPTION = (
     "which two basins join: a longer search may find lower ones, and between the points of a path it may be higher. "
     "Energies are in standard deviations of the energy of test images, 0 at their mean."
 )
-WANTS = (Want("fashion_mnist", "divergence_triangle_landscape", "landscape.npz"),)
+INPUTS = (FigureInput("fashion_mnist", "divergence_triangle_landscape", "landscape.npz"),)
 LARGEST_CIRCLE = 300.0  # square points
 TREE, ROW, TEXT = 2.6, 0.45, 2.0  # heights in inches: of the tree, of a row of images, of title and caption
 
 
-def draw(products: Sequence[Product], label: str) -> "Figure":
-    title = f"{TITLE} ({PAPER})"
+def draw(products: Sequence[Product]) -> "Figure":
     shown = first_seeds(products)
-    if not shown:
-        return style.nothing(title, label, CAPTION)
     product = shown[0]
     with read_arrays(product.path) as arrays:
         data = dict(arrays)
     counts = json.loads(str(data["found"]))
     where = f"{product.model_label}, {product.place}, seed {product.seed}"
     if "diverged" in counts:
-        return style.nothing(f"{title}\n{where}: diverged", label, f"{CAPTION} Diverged: {counts['diverged']}.")
-    caption = f"{CAPTION} {_counts(counts, data)}"
+        return style.nothing(f"{where}: diverged", f"Diverged: {counts['diverged']}.")
+    numbers = _counts(counts, data)
     if not len(data["members"]):
-        return style.nothing(f"{title}\n{where}: no basin is large enough to draw", label, caption)
+        return style.nothing(f"{where}: no basin is large enough to draw", numbers)
     width, rows = max(8.0, 0.62 * len(data["members"]) + 1.2), int(np.isfinite(data["energies"]).sum(1).max())
-    drawn = style.figure(width, TREE + ROW * rows + TEXT, f"{title}\n{where}")
-    tree, columns = drawn.subplots(2, 1, sharex=True, height_ratios=(TREE, ROW * rows))
+    fig = style.figure(width, TREE + ROW * rows + TEXT, where, numbers)
+    tree, columns = fig.subplots(2, 1, sharex=True, height_ratios=(TREE, ROW * rows))
     _tree(tree, data)
     _columns(columns, data, share=min(1.0, ROW * len(data["members"]) / (width - 0.8)))
-    style.footer(drawn, label, caption)
-    return drawn
+    return fig
 
 
 def _counts(counts: dict[str, float], data: dict[str, np.ndarray]) -> str:

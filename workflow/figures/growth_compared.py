@@ -7,12 +7,11 @@ import numpy as np
 
 from dtri.arrays import read_arrays
 from dtri.report import grids, style
-from dtri.report.cells import Product, Want, first_seeds
+from dtri.report.cells import FigureInput, Product, first_seeds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAME = "growth_compared"
 TITLE = "With and without growth"
 PAPER = "B section 4.1.3, no such figure there"
 CAPTION = (
@@ -22,20 +21,17 @@ CAPTION = (
 )
 SAMPLES, RECONSTRUCTIONS = "grid.npy", "reconstructions.npy"
 SHOWN, COLUMNS = 32, 8
-WANTS = tuple(
-    Want("celeba", model, file)
+INPUTS = tuple(
+    FigureInput("celeba", model, file)
     for model in ("divergence_triangle_progressive", "divergence_triangle_ungrown")
     for file in (SAMPLES, RECONSTRUCTIONS)
 )
 
 
-def draw(products: Sequence[Product], label: str) -> "Figure":
-    title = f"{TITLE} ({PAPER})"
+def draw(products: Sequence[Product]) -> "Figure":
     shown = first_seeds(products)
-    if not shown:
-        return style.nothing(title, label, CAPTION)
-    drawn = style.figure(8.2, 2.3 * -(-len(shown) // 2) + 1.1, title)
-    for axes, product in zip(style.panels(drawn, len(shown), 2), shown, strict=True):
+    fig = style.figure(8.2, 2.3 * -(-len(shown) // 2) + 1.1)
+    for axes, product in zip(style.panels(fig, len(shown), 2), shown, strict=True):
         if product.file == SAMPLES:
             made = grids.load(product.path, SHOWN)
             grids.show(axes, made, COLUMNS, grids.heading(product, made))
@@ -46,5 +42,4 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
             ]
             heading = f"test images and reconstructions\n{grids.rmse(originals, rebuilt)}"
             grids.show(axes, np.concatenate([rebuilt[:0], *rows]), COLUMNS, heading)
-    style.footer(drawn, label, CAPTION)
-    return drawn
+    return fig

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dtri.report import grids, style
-from dtri.report.cells import Product, Want, first_seeds
+from dtri.report.cells import FigureInput, Product, first_seeds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAME = "high_resolution"
 TITLE = "High-resolution samples"
 PAPER = "B Fig. 8, there CelebA-HQ at 1024x1024"
 CAPTION = (
@@ -17,17 +16,13 @@ CAPTION = (
     "the title is that of the samples: those of more than some hundred pixels are reduced for this page."
 )
 SHOWN, COLUMNS = 24, 8
-WANTS = (Want("celeba_hq", "divergence_triangle_progressive", "grid.npy"),)
+INPUTS = (FigureInput("celeba_hq", "divergence_triangle_progressive", "grid.npy"),)
 
 
-def draw(products: Sequence[Product], label: str) -> "Figure":
-    title = f"{TITLE} ({PAPER})"
+def draw(products: Sequence[Product]) -> "Figure":
     shown = first_seeds(products)
-    if not shown:
-        return style.nothing(title, label, CAPTION)
-    drawn = style.figure(8.2, 3.4 * len(shown) + 0.9, title)
-    for axes, product in zip(style.panels(drawn, len(shown), 1), shown, strict=True):
+    fig = style.figure(8.2, 3.4 * len(shown) + 0.9)
+    for axes, product in zip(style.panels(fig, len(shown), 1), shown, strict=True):
         images = grids.load(product.path, SHOWN)
         grids.show(axes, images, COLUMNS, grids.heading(product, images))
-    style.footer(drawn, label, CAPTION)
-    return drawn
+    return fig

@@ -7,13 +7,12 @@ import numpy as np
 
 from dtri.arrays import read_arrays
 from dtri.report import grids, style
-from dtri.report.cells import Product, Want, first_seeds
+from dtri.report.cells import FigureInput, Product, first_seeds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NAME = "histograms"
 TITLE = "Unnormalised log-likelihood of test images"
 PAPER = "A Fig. 3"
 CAPTION = (
@@ -23,8 +22,8 @@ CAPTION = (
 )
 ID = "cifar10"
 TEST, TRAIN = "scores/{against}__test.npz", "scores/{against}__train.npz"
-WANTS = tuple(
-    Want(ID, model, file, against)
+INPUTS = tuple(
+    FigureInput(ID, model, file, against)
     for model in ("joint_vae_ebm", "divergence_triangle")
     for against, file in (
         *((against, TEST) for against in (ID, "celeba32", "uniform", "svhn", "dtd")),
@@ -33,16 +32,15 @@ WANTS = tuple(
 )
 
 
-def draw(products: Sequence[Product], label: str) -> "Figure":
-    title = f"{TITLE} ({PAPER})"
+def draw(products: Sequence[Product]) -> "Figure":
     shown = first_seeds(products)
     references = {product.model: product for product in shown if product.against == ID and product.file == TEST}
     pairs = [(references[p.model], p) for p in shown if p not in references.values() and p.model in references]
     if not pairs:
-        return style.nothing(title, label, CAPTION)
+        return style.nothing()
     columns = max(sum(other.model == model for _, other in pairs) for model in references)
-    drawn = style.figure(max(6.0, 2.6 * columns), 2.5 * len(references) + 1.0, title)
-    grid = drawn.subplots(len(references), columns, squeeze=False)
+    fig = style.figure(max(6.0, 2.6 * columns), 2.5 * len(references) + 1.0)
+    grid = fig.subplots(len(references), columns, squeeze=False)
     for row, model in zip(grid, references, strict=True):
         mine = [pair for pair in pairs if pair[1].model == model]
         for axes, (reference, other) in zip(row, mine):
@@ -50,8 +48,7 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
         for spare in row[len(mine) :]:
             spare.remove()
         row[0].set_ylabel(f"{references[model].model_label}\ndensity")
-    style.footer(drawn, label, CAPTION)
-    return drawn
+    return fig
 
 
 def auroc(positive: np.ndarray, negative: np.ndarray) -> float:

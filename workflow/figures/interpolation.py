@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 
 from dtri.arrays import read_arrays
 from dtri.report import grids, style
-from dtri.report.cells import Product, Want, first_seeds
+from dtri.report.cells import FigureInput, Product, first_seeds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAME = "interpolation"
 TITLE = "Interpolation in the latent space"
 PAPER = "B Fig. 9, there on CelebA-HQ"
 CAPTION = (
@@ -25,21 +24,20 @@ SYSTEMS = (
     ("divergence_triangle", ("celeba", "cifar10")),
     ("joint_vae_ebm", ("celeba", "cifar10")),
 )
-WANTS = tuple(
-    Want(dataset, model, file) for model, datasets in SYSTEMS for dataset in datasets for file in (INFERRED, PRIOR)
+INPUTS = tuple(
+    FigureInput(dataset, model, file)
+    for model, datasets in SYSTEMS
+    for dataset in datasets
+    for file in (INFERRED, PRIOR)
 )
 
 
-def draw(products: Sequence[Product], label: str) -> "Figure":
-    title = f"{TITLE} ({PAPER})"
+def draw(products: Sequence[Product]) -> "Figure":
     shown = first_seeds(products)
-    if not shown:
-        return style.nothing(title, label, CAPTION)
-    drawn = style.figure(10.4, 3.4 * -(-len(shown) // 2) + 0.9, title)
-    for axes, product in zip(style.panels(drawn, len(shown), 2), shown, strict=True):
+    fig = style.figure(10.4, 3.4 * -(-len(shown) // 2) + 0.9)
+    for axes, product in zip(style.panels(fig, len(shown), 2), shown, strict=True):
         frames = read_arrays(product.path, mapped=True)[:ROWS]
         images = frames.reshape(-1, *frames.shape[2:])
         between = ", between test images" if product.file == INFERRED else ", between prior samples"
         grids.show(axes, images, frames.shape[1], grids.heading(product, images, between))
-    style.footer(drawn, label, CAPTION)
-    return drawn
+    return fig

@@ -5,36 +5,32 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dtri.report import style
-from dtri.report.cells import Product, Want, first_seeds
+from dtri.report.cells import FigureInput, Product, first_seeds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAME = "landscape_sensitivity"
 TITLE = "Basins by magnetisation and threshold"
 PAPER = "beside B Fig. 11, not in the paper"
 CAPTION = (
     "Minima join a basin when attraction-diffusion of magnetisation alpha, or the straight line, meets a barrier at "
     "most the threshold above the higher minimum (in standard deviations of the energy of test images). Solid: all "
-    "basins. Dashed: those with enough minima to be drawn. In brackets: random pairs of minima that alpha connects, on "
+    "basins. Dashed: those with enough minima to be fig. In brackets: random pairs of minima that alpha connects, on "
     "this energy and on a flat one with the same minima; where the shares are alike, the pull alone groups, not the "
     "energy. A number that holds over a range is a property of the energy, another follows from the choice."
 )
-WANTS = (Want("fashion_mnist", "divergence_triangle_landscape", "landscape.csv"),)
+INPUTS = (FigureInput("fashion_mnist", "divergence_triangle_landscape", "landscape.csv"),)
 
 
-def draw(products: Sequence[Product], label: str) -> "Figure":
-    title = f"{TITLE} ({PAPER})"
+def draw(products: Sequence[Product]) -> "Figure":
     shown = first_seeds(products)
-    if not shown:
-        return style.nothing(title, label, CAPTION)
     product = shown[0]
     with open(product.path, newline="", encoding="utf-8") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     if not rows:
-        return style.nothing(f"{title}\n{product.model_label}, {product.place}: diverged", label, CAPTION)
-    drawn = style.figure(7.2, 4.6, f"{title}\n{product.model_label}, {product.place}, seed {product.seed}")
-    axes = drawn.subplots()
+        return style.nothing(f"{product.model_label}, {product.place}: diverged")
+    fig = style.figure(7.2, 4.6, f"{product.model_label}, {product.place}, seed {product.seed}")
+    axes = fig.subplots()
     factors = sorted({row["alpha_factor"] for row in rows})
     for factor, colour in zip(factors, style.palette(len(factors)), strict=True):
         mine = sorted((row for row in rows if row["alpha_factor"] == factor), key=lambda row: row["threshold"])
@@ -53,5 +49,4 @@ def draw(products: Sequence[Product], label: str) -> "Figure":
     axes.set_xlabel("threshold (standard deviations of the energy)")
     axes.set_ylabel("number of basins")
     axes.legend(frameon=False)
-    style.footer(drawn, label, CAPTION)
-    return drawn
+    return fig

@@ -7,13 +7,12 @@ import numpy as np
 
 from dtri.arrays import read_arrays
 from dtri.report import grids, style
-from dtri.report.cells import Missing, Product, Want, first_seeds
+from dtri.report.cells import FigureInput, Missing, Product, first_seeds
 from workflow.tables import table1, table2, table3, table4
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAME = "systems"
 TITLE = "Every system"
 PAPER = "not in the papers"
 CAPTION = (
@@ -29,22 +28,19 @@ HELD_OUT = table4.TABLE.cells[0].dataset  # the first digit
 SYSTEMS = {cell.model: HELD_OUT for cell in table4.TABLE.cells} | {cell.model: "cifar10" for cell in COMPARED}
 SYSTEMS = dict(sorted(SYSTEMS.items(), key=lambda item: item[1]))
 INFER = {cell.model for cell in table2.TABLE.cells} | {"bigan"}
-WANTS = (
-    *(Want(dataset, model, SAMPLES) for model, dataset in SYSTEMS.items()),
-    *(Want(dataset, model, RECONSTRUCTIONS) for model, dataset in SYSTEMS.items() if model in INFER),
+INPUTS = (
+    *(FigureInput(dataset, model, SAMPLES) for model, dataset in SYSTEMS.items()),
+    *(FigureInput(dataset, model, RECONSTRUCTIONS) for model, dataset in SYSTEMS.items() if model in INFER),
 )
 
 
-def draw(products: Sequence[Product], label: str, missing: Sequence[Missing] = ()) -> "Figure":
+def draw(products: Sequence[Product], missing: Sequence[Missing]) -> "Figure":
     """One panel per system: its images, or why there are none."""
-    title = f"{TITLE} ({PAPER})"
     found = {(product.model, product.file): product for product in first_seeds(products)}
     gaps = {gap.model: gap for gap in missing}
     shown = [model for model in SYSTEMS if (model, SAMPLES) in found or model in gaps]
-    if not shown:
-        return style.nothing(title, label, CAPTION)
-    drawn = style.figure(10.2, 2.35 * -(-len(shown) // ACROSS) + 0.9, title)
-    for axes, model in zip(style.panels(drawn, len(shown), ACROSS), shown, strict=True):
+    fig = style.figure(10.2, 2.35 * -(-len(shown) // ACROSS) + 0.9)
+    for axes, model in zip(style.panels(fig, len(shown), ACROSS), shown, strict=True):
         if product := found.get((model, SAMPLES)):
             images = grids.load(product.path, ROWS * COLUMNS)
             heading = grids.heading(product, images).replace(" (for", "\n(for")
@@ -56,8 +52,7 @@ def draw(products: Sequence[Product], label: str, missing: Sequence[Missing] = (
                 grids.show(axes, images, COLUMNS, heading)
         else:
             grids.missing(axes, gaps[model])
-    style.footer(drawn, label, CAPTION)
-    return drawn
+    return fig
 
 
 def _sheet(samples: np.ndarray, reconstructed: Product | None) -> np.ndarray:

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dtri.report import style
-from dtri.report.cells import Product, Want
+from dtri.report.cells import FigureInput, Product
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NAME = "training_curves"
 TITLE = "Training curves"
 PAPER = "not in the papers"
 CAPTION = (
@@ -26,25 +25,21 @@ CIFAR10_MODELS = (
     *("joint_vae_ebm", "joint_vae_ebm_plus", "divergence_triangle", "vae", "dcgan", "wgan", "sngan", "ali", "alice"),
     *("svae", "wake_sleep", "coopnet", "cegan", "igebm"),
 )
-WANTS = (
-    *(Want("cifar10", model, "train.csv") for model in CIFAR10_MODELS),
-    *(Want("mnist_holdout4", model, "train.csv") for model in ("joint_vae_ebm", "vae", "meg", "bigan")),
+INPUTS = (
+    *(FigureInput("cifar10", model, "train.csv") for model in CIFAR10_MODELS),
+    *(FigureInput("mnist_holdout4", model, "train.csv") for model in ("joint_vae_ebm", "vae", "meg", "bigan")),
 )
 
 
-def draw(products: Sequence[Product], label: str) -> "Figure":
-    title = f"{TITLE} ({PAPER})"
+def draw(products: Sequence[Product]) -> "Figure":
     groups: dict[tuple[str, str], list[Product]] = {}
     for product in products:
         groups.setdefault((product.dataset, product.model), []).append(product)
-    if not groups:
-        return style.nothing(title, label, CAPTION)
     columns = min(3, len(groups))
-    drawn = style.figure(max(6.0, 3.6 * columns), 2.9 * -(-len(groups) // columns) + 1.0, title)
-    for axes, runs in zip(style.panels(drawn, len(groups), columns), groups.values(), strict=True):
+    fig = style.figure(max(6.0, 3.6 * columns), 2.9 * -(-len(groups) // columns) + 1.0)
+    for axes, runs in zip(style.panels(fig, len(groups), columns), groups.values(), strict=True):
         _panel(axes, sorted(runs, key=lambda run: run.seed))
-    style.footer(drawn, label, CAPTION)
-    return drawn
+    return fig
 
 
 def _panel(axes: "Axes", runs: Sequence[Product]) -> None:

@@ -6,7 +6,7 @@ the published value; split noise is about 1 %, and the number of splits and the 
 unpublished, add more.
 """
 
-from dtri.report.cells import Aside, Cell, Table, blank_note, printed
+from dtri.report.cells import Cell, ReferenceColumn, Table, blank_note, printed
 
 A_COLUMNS = (
     ("vae", "VAE"),
@@ -80,6 +80,13 @@ NOTES = {
     ): "'Ours' in paper B; 50,000 samples, one split in the released script",
     ("B", "fid", "celeba", "divergence_triangle"): "'Ours' in paper B; 10,000 samples against 9,000 faces",
 }
+QUOTED = "the printed number is probably quoted from a paper that measures with other numbers of samples and images"
+INCOMPARABLE = {
+    ("A", "fid", "cifar10", "dcgan"),
+    ("A", "fid", "cifar10", "wgan"),
+    ("A", "fid", "cifar10", "sngan"),
+    ("A", "fid", "lsun_bedroom", "dcgan"),
+}
 BOLD = {
     ("A", "fid", "cifar10", "sngan"),
     ("A", "fid", "celeba", "coopnet"),
@@ -104,7 +111,54 @@ def cell(paper: str, metric: str, dataset: str, model: str, row: str, column: st
         tolerance=round((0.05 if metric == "is" else 0.1) * (value or 0.0), 4),
         note=NOTES.get(key, blank_note(text)),
         bold=key in BOLD,
+        incomparable=QUOTED if key in INCOMPARABLE else "",
     )
+
+
+def further(metric: str, score: str, dataset: str, column: str, model: str, row: str) -> Cell:
+    """A number that no paper prints, of the same samples."""
+    return Cell(
+        paper="",
+        metric=metric,
+        score=score,
+        dataset=dataset,
+        model=model,
+        row=row,
+        column=column,
+        published=None,
+        direction="lower" if metric == "kid" else "higher",
+        tolerance=0.0,
+        note=blank_note(""),
+    )
+
+
+PRINTED = (
+    *(
+        cell("A", "fid", dataset, model, row, column, text)
+        for dataset, row, texts in A_FID
+        for (model, column), text in zip(A_COLUMNS, texts, strict=True)
+    ),
+    *(cell("A", "is", "cifar10", model, "CIFAR-10", column, text) for model, column, text in A_IS),
+    *(
+        cell("B", "is", "cifar10", model, "CIFAR-10", column, text)
+        for (model, column), text in zip(B_COLUMNS, B_IS, strict=True)
+    ),
+    *(
+        cell("B", "fid", "celeba", model, "CelebA", column, text)
+        for (model, column), text in zip(B_COLUMNS, B_FID, strict=True)
+    ),
+)
+# Of the same runs, systems in rows.
+RUNS = dict.fromkeys((c.dataset, c.row, c.model, c.column) for c in PRINTED if c.metric == "fid")
+RUNS |= dict.fromkeys((c.dataset, c.row, c.model, c.column) for c in PRINTED if c.metric == "is")
+FURTHER = (
+    *(further("kid", "", dataset, place, model, system) for dataset, place, model, system in RUNS),
+    *(
+        further("prc", score, dataset, f"{place}, {score or 'precision'}", model, system)
+        for dataset, place, model, system in RUNS
+        for score in ("", "recall")
+    ),
+)
 
 
 TABLE = Table(
@@ -115,24 +169,11 @@ TABLE = Table(
         ("A", "is", "Paper A, section 5.1: Inception Score"),
         ("B", "is", "Paper B, Table 1: Inception Score"),
         ("B", "fid", "Paper B, Table 1: FID"),
+        ("", "kid", "In neither paper: KID"),
+        ("", "prc", "In neither paper: precision and recall"),
     ),
-    cells=(
-        *(
-            cell("A", "fid", dataset, model, row, column, text)
-            for dataset, row, texts in A_FID
-            for (model, column), text in zip(A_COLUMNS, texts, strict=True)
-        ),
-        *(cell("A", "is", "cifar10", model, "CIFAR-10", column, text) for model, column, text in A_IS),
-        *(
-            cell("B", "is", "cifar10", model, "CIFAR-10", column, text)
-            for (model, column), text in zip(B_COLUMNS, B_IS, strict=True)
-        ),
-        *(
-            cell("B", "fid", "celeba", model, "CelebA", column, text)
-            for (model, column), text in zip(B_COLUMNS, B_FID, strict=True)
-        ),
-    ),
-    asides=(Aside("fid", "uniform noise", "noise", ()),),
+    cells=(*PRINTED, *FURTHER),
+    references=(ReferenceColumn("fid", "uniform noise", "noise", ()),),
     notes=(
         "'Ours' trains the inference network with Eq. 15 of paper A, 'Ours(+)' with Eq. 17. "
         "'Divergence triangle (B)' is the column that paper B calls 'Ours'.",

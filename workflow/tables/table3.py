@@ -24,6 +24,14 @@ NOTES = {
     "alice": "released critic is low on data, so the sign is probably flipped (read 1 - value: 0.71, 1.00, 0.60, 0.52)",
     "svae": "released critic is low on data, so the sign may be flipped (read 1 - value: 0.58, 0.71, 0.50, 0.48)",
 }
+UNKNOWN_SIGN = "the sign of the printed score is unknown (see the notes)"
+INCOMPARABLE = {  # system, or system and set -> why
+    "alice": UNKNOWN_SIGN,
+    "svae": UNKNOWN_SIGN,
+    ("igebm", "svhn"): "the printed number is of SVHN's training split",
+    ("igebm", "uniform"): "the printed number is of Gaussian noise, not of uniform noise",
+    ("igebm", "dtd"): "the printed number is of crops of the top left corner",
+}
 
 
 def cell(model: str, row: str, against: str, column: str, text: str, score: str = "") -> Cell:
@@ -42,6 +50,7 @@ def cell(model: str, row: str, against: str, column: str, text: str, score: str 
         tolerance=0.05,
         note=blank_note(text) or NOTES.get(model, ""),
         bold=model == "joint_vae_ebm",
+        incomparable=INCOMPARABLE.get((model, against), INCOMPARABLE.get(model, "")) if text not in ("", "-") else "",
     )
 
 

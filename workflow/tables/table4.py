@@ -5,7 +5,7 @@ ten epochs of presumably one run, so it understates the difference between two r
 largest printed spread.
 """
 
-from dtri.report.cells import Aside, Cell, Table, blank_note, printed
+from dtri.report.cells import Cell, ReferenceColumn, Table, blank_note, printed
 
 A_COLUMNS = (  # system, score ("": its energy), heading
     ("vae", "", "VAE"),
@@ -29,6 +29,7 @@ MINIMUM = (("1", "0.226"), ("4", "0.200"), ("5", "0.188"), ("7", "0.212"), ("9",
 
 IMPOSSIBLE = "below the minimum possible on this split: another test composition (about 10 % anomalies fits)"
 BELOW_CHANCE = "below chance on this split"
+OTHER_SPLIT = "the printed VAE column is quoted through other papers and comes from another composition of the test set"
 
 
 def note(row: str, model: str, text: str) -> str:
@@ -57,6 +58,7 @@ def cell(metric: str, row: str, model: str, score: str, column: str, text: str) 
         tolerance=max(0.05, 2 * (std or 0.0)),
         note=note(row, model, text),
         bold=model == "joint_vae_ebm" and value is not None,
+        incomparable=OTHER_SPLIT if model == "vae" and value is not None else "",
     )
 
 
@@ -75,8 +77,8 @@ TABLE = Table(
         ),
         *(cell("auprc_leaky", row, *column, "") for row, _ in A_AUPRC for column in A_COLUMNS),
     ),
-    asides=tuple(
-        Aside(metric, heading, measure, values)
+    references=tuple(
+        ReferenceColumn(metric, heading, measure, values)
         for metric in ("auprc", "auprc_leaky")
         for heading, measure, values in (
             ("chance level", "chance", CHANCE),
