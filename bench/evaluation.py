@@ -26,8 +26,10 @@ from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from dtri.data import digits
-from dtri.device import choose_device, describe_device, set_numerics
+from dtri.device import choose_device, describe_device
+from dtri.files import digest
 from dtri.metrics import classifier, features, generation
+from dtri.numerics import set_numerics
 from workflow.commands.cli import run
 
 METRICS = ("fid", "isc", "kid", "prc")
@@ -67,7 +69,7 @@ def _measure(arguments: argparse.Namespace, folder: Path, device: torch.device) 
         samples, reference = (np.repeat(images, 3, axis=1) for images in (samples, reference))
         weights = _random_inception(folder)
         extractor = features.Extractor(
-            "inception", features.file_hash(weights), features.inception_network(weights), device=device
+            "inception", digest(weights, "sha256"), features.inception_network(weights), device=device
         )
     else:
         torch_fidelity.register_feature_extractor("dtri-domain", features.DomainExtractor)

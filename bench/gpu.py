@@ -37,14 +37,15 @@ import numpy as np
 import torch
 
 from bench import inception, packing
-from bench.step import CONTIGUOUS, Contestant, Entrants, System, peak, processor, race, wait
+from bench.step import CONTIGUOUS, PEAK_SIZE, Contestant, Entrants, System, peak, processor, race, wait
 from dtri import counting, engine, evaluation, experiment
 from dtri.costs import CARDS, Card, card_of
-from dtri.device import check_gpu, choose_device, describe_device, set_numerics
+from dtri.device import check_gpu, choose_device, describe_device
 from dtri.ema import EMA
 from dtri.experiment import TrainSpec
 from dtri.files import write_text
 from dtri.metrics.frechet import Gaussian, distance
+from dtri.numerics import set_numerics
 from dtri.recording import Recorder, cuda_recorder, side_stream
 from workflow import counted
 from workflow.commands.cli import run
@@ -52,6 +53,7 @@ from workflow.commands.cli import run
 TRIANGLE = "divergence_triangle"
 FIRST = (TRIANGLE, "joint_vae_ebm", "vae", "dcgan", "sngan", "alice")  # those that a first hour is about
 GROWN = "divergence_triangle_progressive"  # no one rate: every level has its own
+QUICK_PEAK = 128  # of the matrices, where only an answer is wanted
 NEEDS_GPU, NO_TIME = "needs a GPU", "out of time: give --minutes"
 GOAL_RATIO, GOAL_HOURS = 6.0, 0.5  # recorded / plain loop, and 750,000 iterations of the triangle, on an H100
 
@@ -115,7 +117,8 @@ def main(argv: list[str] | None = None) -> int:
         *(systems(arguments.systems, arguments.quick), tuple(precisions)),
     )
     with side_stream(device):
-        bench.peaks = {precision: peak(precision, device) for precision in ("fp32", "bf16")}
+        size = QUICK_PEAK if arguments.quick else PEAK_SIZE
+        bench.peaks = {precision: peak(precision, device, size) for precision in ("fp32", "bf16")}
         report = Report(arguments.out, bench)
         started, share = time.monotonic(), 0.0
         total = sum(SHARES[question] for question in arguments.questions)

@@ -38,9 +38,9 @@ from sklearn.metrics import roc_auc_score
 
 from dtri import experiment, images
 from dtri.batches import Batches
-from dtri.device import set_numerics
 from dtri.ema import EMA
 from dtri.models.joint_vae_ebm import JointVAEEBM
+from dtri.numerics import set_numerics
 from dtri.objectives import dependence
 from dtri.report import style
 from dtri.seeding import derive

@@ -25,8 +25,9 @@ from torch import nn
 
 from dtri import experiment
 from dtri.batches import Batches
-from dtri.device import choose_device, describe_device, set_numerics
+from dtri.device import choose_device, describe_device
 from dtri.networks.convolutional import LEAK, TRUNK, scaled
+from dtri.numerics import set_numerics
 from dtri.recording import cuda_recorder, make_recordable, side_stream
 from dtri.stepper import Stepper
 from workflow.commands.cli import run
@@ -123,7 +124,7 @@ def _train(k: int, n: int, load: Load, barrier: Barrier, rates) -> None:
     stored = np.random.default_rng(0).integers(0, 256, (N_IMAGES, *load.shape), dtype=np.uint8)
     torch.manual_seed(k)
     model = experiment.build(load.entry, load.shape, load.hparams)
-    model = model.to(device).to(memory_format=torch.channels_last).train()
+    model = model.to(device).to(memory_format=model.memory_format).train()
     recorder = None
     with side_stream(device):
         if device.type == "cuda":

@@ -29,8 +29,9 @@ from torch.optim import Optimizer
 from bench.plain import PlainLoop, PlainTriangle, loader
 from dtri import counting, experiment
 from dtri.batches import Batches
-from dtri.device import choose_device, describe_device, set_numerics
+from dtri.device import choose_device, describe_device
 from dtri.model import Model
+from dtri.numerics import set_numerics
 from dtri.recording import cuda_recorder, make_recordable, side_stream
 from dtri.seeding import derive
 from dtri.stepper import Stepper
@@ -236,10 +237,12 @@ class Entrants:
         precision: str,
         name: str,
         recorded: bool = False,
-        layout: torch.memory_format = torch.channels_last,
+        layout: torch.memory_format | None = None,
         compiled: bool = False,
     ) -> Contestant:
-        model = self._build().to(memory_format=layout)
+        model = self._build()
+        model.memory_format = layout or model.memory_format
+        model.to(memory_format=model.memory_format)
         for network in model.children() if compiled else ():
             network.compile()
         recorder = None
@@ -247,7 +250,7 @@ class Entrants:
             recorder = cuda_recorder()
             for optimizer in model.optimizers.values():
                 make_recordable(optimizer, self.device)
-        stepper = Stepper(model, self.batches, SEED, precision, recorder, layout=layout)
+        stepper = Stepper(model, self.batches, SEED, precision, recorder)
         return Contestant(name, stepper, model, model.optimizers)
 
 
@@ -301,14 +304,14 @@ def _flops(contestant: Contestant) -> float:
     return counter.operations / n / 1e9
 
 
-def peak(precision: str, device: torch.device) -> float:
+def peak(precision: str, device: torch.device, size: int = PEAK_SIZE) -> float:
     """GFLOP/s of a large matrix product or a 3x3 convolution, whichever is faster: libraries differ by processor."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a = torch.randn(PEAK_SIZE, PEAK_SIZE, device=device, dtype=dtype)
-    x = torch.randn(64, 256, 16, 16, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    x = torch.randn(size // 32, 256, 16, 16, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     w = torch.randn(256, 256, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     products = {
-        2 * PEAK_SIZE**3: lambda: a @ a,
+        2 * size**3: lambda: a @ a,
         2 * x.numel() * w[0].numel(): lambda: torch.nn.functional.conv2d(x, w, padding=1),
     }
     return max(flops / fastest(product, device) / 1e9 for flops, product in products.items())

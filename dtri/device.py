@@ -1,10 +1,9 @@
-"""Where a run computes: device choice, GPU slots on one machine, precision, threads."""
+"""Which device a run computes on: choice, checks, slots of GPUs on one machine. No hash of code counts this module."""
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -39,7 +38,7 @@ def why_no_gpu() -> str:
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:  # an old driver, none at all
-        return str(error).splitlines()[0]
+        return str(error).splitlines()[0].partition(". ")[0]
     if visible is not None:
         return f"CUDA_VISIBLE_DEVICES={visible!r}, which names none of this machine's GPUs: unset it"
     return "none that PyTorch can use"
@@ -79,7 +78,7 @@ def hold_gpus(device: torch.device, count: int = 1, folder: Path | None = None) 
     names = [_uuid(gpu) for gpu in _gpus()]
     if count > len(names):
         raise ValueError(f"expected {count} GPUs for {count} processes of one run, found {len(names)}")
-    folder = folder or Path(tempfile.gettempdir()) / f"dtri-gpu-{os.getuid()}"
+    folder = folder or slots.shared_folder("dtri-gpu")
     with slots.hold(names, count, int(os.environ.get("DTRI_RUNS_PER_GPU", "1")), folder) as held:
         yield [torch.device("cuda", gpu) for gpu in held]
 
@@ -88,15 +87,6 @@ def hold_gpus(device: torch.device, count: int = 1, folder: Path | None = None) 
 def hold_gpu(device: torch.device) -> Iterator[torch.device]:
     """Hold one GPU as `hold_gpus` does; the CPU passes through."""
     with hold_gpus(device) as (held,):
-        yield held
-
-
-@contextmanager
-def hold_device(name: str, threads: int) -> Iterator[torch.device]:
-    """What an evaluation computes on, in full float32: the device chosen by `name`, held until the end."""
-    device = choose_device(name)
-    set_numerics(threads, "fp32")
-    with hold_gpu(device) as held:
         yield held
 
 
@@ -123,23 +113,6 @@ def _uuid(gpu: int) -> str:
     if gpu < len(visible) and visible[gpu].startswith("MIG-"):
         return visible[gpu]
     return str(torch.cuda.get_device_properties(gpu).uuid)
-
-
-def set_numerics(threads: int, precision: str) -> None:
-    """Set CPU threads, deterministic kernels and the TF32 switch of this process."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler: 3.5 s
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid: 6 % of a step, no number
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-
-
-def autocast(device: torch.device, precision: str):
-    """bf16 autocast where the precision asks for it; fp32 and tf32 run as they are."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def describe_device(device: torch.device) -> str:

@@ -114,7 +114,8 @@ def fit(
     """
     # Build the model and what it trains on.
     torch.manual_seed(derive("init", seed))
-    model = build().to(device).to(memory_format=torch.channels_last).train()
+    model = build().to(device)
+    model.to(memory_format=model.memory_format).train()
     group.wrap(model)
     batches = Batches(stored, batch_size, seed, device, model.span, group.rows)
     ema = EMA(model)
@@ -133,7 +134,9 @@ def fit(
             make_recordable(optimizer, device)
 
     # What the loop calls to say and to save where it is.
-    reporter = Reporter(events_path, label, steps, silent=not group.is_main_process)
+    reporter = Reporter(
+        events_path, label, steps, lambda t: model.span(t, batch_size)[0], silent=not group.is_main_process
+    )
 
     def log(event: str, **values: Any) -> None:
         now = {"t": progress.t, "seconds": round(progress.seconds, 3), "attempt": progress.attempts}
@@ -168,6 +171,7 @@ def fit(
         progress.t += 1
         if snapshots.due(progress.t) and group.is_main_process:
             snapshots.save(progress.t, ema.snapshot(model))
+        reporter.iteration(progress.t, progress.curve, seconds=round(progress.seconds, 3), attempt=progress.attempts)
         reason = group.all_agree(stop())
         # Weights are checked at fixed iterations only, so that a stop in between cannot change how a run ends.
         checked = progress.t % CHECK_EVERY == 0 or progress.t == steps
@@ -200,7 +204,7 @@ def fit(
             last_save = time.monotonic()
             rate = model.span(progress.t, batch_size)[0] / max(progress.seconds, 1e-9)
             log("saved", images_per_s=round(rate, 1), **(progress.curve[-1] if progress.curve else {}))
-            reporter.saved(progress.t, rate, progress.seconds)
+            reporter.saved(progress.t)
         if reason and progress.t < steps:
             log("interrupted", reason=reason)
             reporter.close()
@@ -250,8 +254,8 @@ def _restore(
         # Options are the code's and the device's, not the state's: a run may go on where others are needed.
         options = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(state["optimizers"][name])
-        for group, own in zip(optimizer.param_groups, options, strict=True):
-            group.update(own)
+        for parameters, own in zip(optimizer.param_groups, options, strict=True):
+            parameters.update(own)
     progress = Progress(**{name: state[name] for name in vars(Progress())})
     return progress, state["last_finite"] or (ema.snapshot(model), progress.t)
 

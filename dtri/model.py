@@ -31,6 +31,8 @@ class Model(nn.Module, ABC):
     `image_shape` is (C, H, W); `z_dim` is the latent size d. The weights a run ends with are the exponential moving
     average of those of all iterations with decay `ema_decay`, batch norm's averages included; 0: the last ones.
 
+    `memory_format` is the layout of weights and images, in training and evaluation; it rounds sums in its own order.
+
     A buffer with `persistent=False` is memory of training (a replay buffer): saved for a run to continue, and absent
     from the weights. `sampler` is an instance of the model file's `Sampler`, with that file's defaults until a job
     puts another in its place.
@@ -39,6 +41,7 @@ class Model(nn.Module, ABC):
     image_shape: tuple[int, int, int]
     z_dim: int
     ema_decay: float = 0.0
+    memory_format: torch.memory_format = torch.channels_last
 
     @property
     @abstractmethod

@@ -1,35 +1,45 @@
 """What a person sees of a training run. No hash of code counts this module: docs/determinism.md says why.
 
 Events are appended to a file, one JSON object a line. A bar is drawn where a terminal is attached; elsewhere a line is
-printed now and then.
+printed every ten seconds. The curve is written as it grows.
 """
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+from dtri.curve import to_csv
+from dtri.files import write_text
+
+EVERY_S = 10.0  # seconds of work between two reports
 
 
 class Reporter:
     """Says how far a run is. It is told numbers and returns none.
 
     Args:
-        events_path: file that events are appended to.
+        events_path: file that events are appended to; the curve so far is `train.csv` beside it.
         label:       name of the run, before each line and bar.
         steps:       iterations of the whole run.
+        images_seen: images that the first t iterations look at.
         silent:      whether to write and show nothing, as all processes but the main one.
     """
 
-    def __init__(self, events_path: Path, label: str, steps: int, silent: bool):
+    def __init__(self, events_path: Path, label: str, steps: int, images_seen: Callable[[int], int], silent: bool):
         self.events_path, self.label, self.steps, self.silent = events_path, label, steps, silent
+        self.images_seen = images_seen
 
     def start(self, t: int, message: str, device: str) -> None:
         """The run begins, or continues, after iteration t."""
         hidden = self.silent or None  # None hides the bar only where stderr is no terminal
         self.bar = tqdm(total=self.steps, initial=t, desc=self.label, unit="it", disable=hidden, dynamic_ncols=True)
-        if self.bar.disable:
+        self.first, self.began = t, time.monotonic()
+        self.reported, self.losses = self.began, {}
+        if self.bar.disable and not self.silent:
             print(f"{self.label}: {message}; {self.steps} iterations on {device}", flush=True)
 
     def log(self, event: str, **values: Any) -> None:
@@ -42,6 +52,19 @@ class Reporter:
         except OSError as error:  # of a full disk it names no file
             raise OSError(f"expected to write {self.events_path}, found: {error}") from error
 
+    def iteration(self, t: int, curve: list[dict[str, float]], **values: Any) -> None:
+        """Iteration t is done; every ten seconds an event and a line say so, and the curve is written as it is."""
+        now = time.monotonic()
+        if self.silent or 0 <= now - self.reported < EVERY_S:
+            return
+        self.reported = now
+        images_per_s, left = self._pace(t)
+        losses = curve[-1] if curve else {}
+        pace = {"steps": self.steps, "images_per_s": images_per_s, "seconds_left": left}
+        self.log("progress", t=t, **values, **pace, losses=losses)
+        write_text(self.events_path.with_name("train.csv"), to_csv(curve))
+        self._say(t, " ".join(f"{name} {value:.3g}" for name, value in losses.items() if name != "step"))
+
     def advance(self, iterations: int, losses: dict[str, float]) -> None:
         """`iterations` more are done; `losses` are shown where there are any."""
         self.bar.update(iterations)
@@ -49,16 +72,25 @@ class Reporter:
             shown = {name: f"{value:.3g}" for name, value in losses.items() if name != "step"}
             self.bar.set_postfix(shown, refresh=False)
 
-    def saved(self, t: int, images_per_s: float, seconds: float) -> None:
+    def saved(self, t: int) -> None:
         """The state of iteration t is saved."""
-        if self.bar.disable:
-            left = seconds / t * (self.steps - t)
-            print(
-                f"{self.label}: iteration {t}/{self.steps}, {images_per_s:.0f} images/s, {left:.0f} s left", flush=True
-            )
+        self._say(t, "saved")
 
     def close(self) -> None:
         self.bar.close()
+
+    def _say(self, t: int, remark: str) -> None:
+        """A line on where the run is, where no bar shows it."""
+        if self.bar.disable and not self.silent:
+            images_per_s, left = self._pace(t)
+            pace = f"{images_per_s:.0f} images/s, {left:.0f} s left"
+            print(f"{self.label}: iteration {t}/{self.steps}, {pace}; {remark}", flush=True)
+
+    def _pace(self, t: int) -> tuple[float, float]:
+        """(images/s, seconds left) at the speed since this attempt began; 0 images/s where the clock was set back."""
+        seconds = max(0.0, time.monotonic() - self.began)
+        images = self.images_seen(t) - self.images_seen(self.first)
+        return round(images / seconds, 1) if seconds else 0.0, round(seconds / (t - self.first) * (self.steps - t), 1)
 
 
 def earlier_attempts(events_path: Path, run_id: str) -> int:

@@ -1,16 +1,48 @@
 """Slots on this machine's devices, held by file locks: the kernel frees them when the process dies, however it dies.
 
-Processes that know nothing of each other, of several workflows too, share the devices by sharing a folder of locks.
+Processes that know nothing of each other, of several workflows and users too, share the devices by sharing a folder of
+locks. It lies where all users of the machine see it. Not shared are: a container with folders of its own, and programs
+that know nothing of these locks.
 """
 
+import fcntl
+import os
+import stat
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 POLL_S = 0.5
+ROOMS = (Path("/var/lock"), Path("/tmp"))  # of all users, whatever TMPDIR says; the first that takes a folder
+
+
+def shared_folder(name: str, rooms: Sequence[Path] = ROOMS) -> Path:
+    """A folder in which every user of this machine may make files and remove only their own.
+
+    Where there can be none, one of this user below TMPDIR, which is said on stderr.
+    """
+    for room in rooms:
+        folder = room / name
+        try:
+            folder.mkdir(exist_ok=True)
+            if (status := folder.lstat()).st_uid == os.getuid():
+                folder.chmod(0o1777)
+                return folder
+        except OSError:
+            continue
+        if stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o1777:
+            return folder
+    own = Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
+    print(
+        f"note: expected a folder for locks in {' or '.join(map(str, rooms))}, found none; only workflows of this user "
+        f"with the same TMPDIR share GPUs by locks ({own})",
+        file=sys.stderr,
+        flush=True,
+    )
+    return own
 
 
 @contextmanager
@@ -27,7 +59,9 @@ def hold(devices: Sequence[str], count: int, per_device: int, folder: Path) -> I
         )
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
-        with FileLock(folder / "queue"):
+        with ExitStack() as queue:
+            while not _lock(folder / "queue", queue):
+                time.sleep(POLL_S)
             taken = _take(devices, set(), count, per_device, folder, held)
             while len(taken) < count:
                 time.sleep(POLL_S)
@@ -44,11 +78,27 @@ def _take(
         for index, device in enumerate(devices):
             if index in have | taken or len(have | taken) == count:
                 continue
-            lock = FileLock(folder / f"{device}.{slot}")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            held.callback(lock.release)
-            taken.add(index)
+            if _lock(folder / f"{device}.{slot}", held):
+                taken.add(index)
     return taken
+
+
+def _lock(path: Path, held: ExitStack) -> bool:
+    """Whether the lock was free; `held` frees it then.
+
+    A file that another user made is opened for reading, which is all that a lock needs: Linux denies to create what is
+    there already in a folder of all users.
+    """
+    options = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        handle = os.open(path, options | os.O_CREAT | os.O_EXCL, 0o644)
+        os.fchmod(handle, 0o644)  # whatever the umask
+    except FileExistsError:
+        handle = os.open(path, options)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    held.callback(os.close, handle)
+    return True

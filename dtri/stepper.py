@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dtri import images, proof
-from dtri.device import autocast
 from dtri.model import Model
+from dtri.numerics import autocast
 from dtri.recording import Recorder, set_rate
 from dtri.seeding import derive
 
@@ -34,7 +34,6 @@ class Stepper:
         precision: "fp32", "tf32" or "bf16".
         recorder:  records iterations; None: all run eagerly.
         log:       is told the phase, "recorded" or "eager", and why.
-        layout:    memory format of the images.
         steps:     iterations of the whole run; replays are compared up to there.
     """
 
@@ -46,11 +45,10 @@ class Stepper:
         precision: str,
         recorder: Recorder | None = None,
         log: Callable[[str, str, str], None] = lambda phase, mode, why: None,
-        layout: torch.memory_format = torch.channels_last,
         steps: int = 1_000_000,
     ):
         self.model, self.batches, self.seed, self.precision = model, batches, seed, precision
-        self.recorder, self.log, self.layout, self.steps = recorder, log, layout, steps
+        self.recorder, self.log, self.steps = recorder, log, steps
         self.modes: dict[str, str] = {}
         self.warm: set[Hashable] = set()
         self.replays: dict[Hashable, Callable[[Tensor], Losses] | None] = {}
@@ -79,7 +77,7 @@ class Stepper:
         return lambda stored: self._step(stored, t)
 
     def _step(self, stored: Tensor, t: int) -> Losses:
-        x = images.to_float(stored).contiguous(memory_format=self.layout)
+        x = images.to_float(stored).contiguous(memory_format=self.model.memory_format)
         with autocast(x.device, self.precision):
             losses = self.model.step(x, t)
         return Losses(list(losses), torch.stack([value.float() for value in losses.values()]))

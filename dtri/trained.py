@@ -116,5 +116,5 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Model, T
             f"found {found.get(name, 'absent')}"
         )
     model.load_state_dict(weights)
-    model.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    model.to(device).to(memory_format=model.memory_format).eval().requires_grad_(False)
     return model, spec

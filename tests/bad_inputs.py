@@ -31,7 +31,7 @@ from dtri.sealed import read_sealed, write_sealed
 from dtri.weights import save_weights
 from tests.toys import noise_images
 from tests.training import settings_restored
-from workflow import configuration, plan
+from workflow import checks, configuration, plan
 from workflow.commands.cli import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -472,6 +472,87 @@ CONFIGURATIONS = {
     "half a hash": ("datasets", "sha256: 440caec7", "sha256: 440", ("options.sha256", "64 hexadecimal digits")),
     "images that are not square": ("datasets", "[3, 32, 32]", "[3, 32, 28]", ("cifar10.image_shape", "[3, 32, 28]")),
     "two channels": ("datasets", "[3, 32, 32]", "[2, 32, 32]", ("1 or 3 channels", "[2, 32, 32]")),
+    # what a job would refuse after it had started
+    "a crop that there is not": ("datasets", "crop: cover", "crop: covr",
+        ("celeba_cover.options.crop", "'none' or 'cover'", "'covr'")),
+    "a crop larger than the picture": ("datasets", "crop: 178", "crop: 179", ("options.crop", "at most 178", "179")),
+    "another crop that there is not": ("datasets", "crop: top_left", "crop: left",
+        ("dtd_crop.options.crop", "'centre' or 'top_left'", "'left'")),
+    "a resize that there is not": ("datasets", "resize: stretch", "resize: strech",
+        ("celeba10k.options.resize", "'crop'", "'strech'")),
+    "images of another size than published": ("datasets", "cifar10\n  image_shape: [3, 32, 32]",
+        "cifar10\n  image_shape: [3, 28, 28]", ("cifar10: expected image shape (3, 32, 32)", "(3, 28, 28)")),
+    "a pyramid without that level": ("datasets", "image_shape: [3, 512, 512]", "image_shape: [3, 384, 384]",
+        ("celeba_hq_512", "256, 512, 1024", "(3, 384, 384)")),
+    "fewer images than are held out": ("datasets", "n_source: 708264", "n_source: 9000",
+        ("lsun_tower.options.n_source", "more than 10000", "found 9000")),
+    "a limit of what is held out": ("datasets", "n_source: 708264", "limit: 10000",
+        ("lsun_tower.options.limit", "more than 10000", "found 10000")),
+    "an archive elsewhere": ("datasets", "archive: dtd-10classes-96px.zip", "archive: ../x.zip",
+        ("dtd10.options.archive", "'../x.zip'")),
+    "an archive that is a number": ("datasets", "archive: dtd-10classes-96px.zip", "archive: 10",
+        ("dtd10.options.archive", "found 10")),
+    "no archive": ("datasets", "    archive: cifar10-jpeg.tar.gz\n", "",
+        ("cifar10_jpeg", "'archive'", "found None")),
+    "a split that there is not": ("datasets", "{train: train, test: test}", "{train: train, tset: test}",
+        ("cifar10_jpeg", "unknown split 'tset'")),
+    "a split inside the other": ("datasets", "{train: train, test: test}", "{train: '', test: test}",
+        ("cifar10_jpeg", "one inside the other")),
+    "half an image to train on": ("datasets", "{train: 9000, test: 1000}", "{train: 0.5, test: 1000}",
+        ("celeba10k", "number of train images", "found 0.5")),
+    "nothing to train on": ("datasets", "{random: {train: 9000, test: 1000}}", "{test: ''}",
+        ("celeba10k: expected training images or test_only", "the splits test")),
+    "a test set to train on": ("datasets", "  test_only: true\n  options: {test_only: true}",
+        "  options: {test_only: true}", ("celeba32", "expected training images or test_only")),
+    "true or false in words": ("datasets", "options: {test_only: true}", "options: {test_only: yes}",
+        ("celeba32.options.test_only", "true or false", "'yes'")),
+    "classes without labels": ("datasets", "    labels: folder\n", "",
+        ("cifar10_jpeg: expected labels, since classes are true",)),
+    "images too small for a classifier": ("datasets", "dtri.data.digits\n  image_shape: [1, 28, 28]",
+        "dtri.data.digits\n  image_shape: [1, 16, 16]", ("digits.image_shape", "at least 28 pixels", "[1, 16, 16]")),
+    "images of a side without networks": ("datasets", "data.celeba\n  image_shape: [3, 64, 64]",
+        "data.celeba\n  image_shape: [3, 48, 48]", ("models.yaml", "28 or 32 or 64", "[3, 48, 48] of celeba")),
+    "a probability above one": ("models", "label: EBM (IGEBM)", "label: EBM\n  hparams: {reinit: 1.5}",
+        ("igebm", "'reinit' in [0, 1]", "1.5")),
+    "a moment that never forgets": ("models", "label: DCGAN", "label: DCGAN\n  hparams: {beta1: 1.0}",
+        ("dcgan.hparams.beta1", "'beta1' in [0, 1)", "1.0")),
+    "everything dropped out": ("models", "label: ALI\n", "label: ALI\n  hparams: {dropout: 1.0}\n",
+        ("ali", "'dropout' in [0, 1)", "1.0")),
+    "a range from above to below": ("models", "{kl_sign: plus,", "{logvar_range: [5.0, 4.0], kl_sign: plus,",
+        ("joint_vae_ebm_plus", "'logvar_range'", "[5.0, 4.0]")),
+    "a replay buffer below the batch": ("models", "hparams: {langevin_steps: 20}",
+        "hparams: {langevin_steps: 20, buffer_size: 16}", ("igebm.datasets.digits", "'buffer_size'", "32", "16")),
+    "a decay that ends before it begins": ("models", "decay_from: 30000, decay_until: 60000",
+        "decay_from: 60000, decay_until: 30000", ("cegan", "'decay_from' below decay_until 30000", "60000")),
+    "another batch size than the first level's": ("models", "steps: 3264284\n  batch_size: 16",
+        "steps: 3264284\n  batch_size: 32", ("divergence_triangle_progressive", "batch_size 16", "found 32")),
+    "a first level above the last": ("models", "start_side: 28", "start_side: 32",
+        ("divergence_triangle_ungrown", "'start_side'", "at most 28", "32")),
+    "a level that processes cannot share": ("models", "batch_size: 16", "batch_size: 16\n  processes: 2",
+        ("divergence_triangle_progressive", "'batch_sizes' divisible by 2", "found 3")),
+    "options of a hold-out": ("datasets", "holdout_of: mnist\n", "holdout_of: mnist\n  options: {digit: 3}\n",
+        ("mnist_holdout.options", "'options' of a hold-out", "{'digit': 3}")),
+    "a hold-out of test images": ("datasets", "holdout_of: mnist\n\n", "holdout_of: svhn\n\n",
+        ("mnist_holdout.holdout_of", "'svhn'")),
+    "settings in place of a system": ("models", "baselines.vae:VAE", "baselines.vae:Hparams",
+        ("vae.entry", "subclass of Model", "'baselines.vae:Hparams'")),
+    "test images to train on": ("presets", "cifar10: digits", "cifar10: photos",
+        ("demo.stand_ins.cifar10", "with training images", "'photos'")),
+    "a crop that is true": ("datasets", "{crop: cover}", "{crop: true}", ("celeba_cover.options.crop", "found True")),
+    "a limit that is text": ("datasets", "    n_source: 708264", "    limit: many",
+        ("lsun_tower.options.limit", "found 'many'")),
+    "a background in words": ("datasets", "    labels: folder\n", "    labels: folder\n    background: white\n",
+        ("cifar10_jpeg.options.background", "0..255", "'white'")),
+    "labels that are true": ("datasets", "    labels: folder\n", "    labels: true\n",
+        ("cifar10_jpeg.options.labels", "'folder' or null", "found True")),
+    "an archive by its whole path": ("datasets", "archive: bedroom_train_lmdb.zip",
+        "archive: /mnt/bedroom_train_lmdb.zip", ("lsun_bedroom.options.archive", "'/mnt/bedroom_train_lmdb.zip'")),
+    "a list elsewhere": ("datasets", "split: {test: \"\"}\n    resize", "split: {index: ../split.csv}\n    resize",
+        ("dtd10", "'../split.csv'")),
+    "options where there are none": ("datasets", "module: dtri.data.svhn\n",
+        "module: dtri.data.svhn\n  options: {split: extra}\n", ("svhn.options.split", "known: none")),
+    "colour in a grey set": ("datasets", "variant_of: digits\n  image_shape: [1, 32, 32]\n",
+        "variant_of: digits\n  image_shape: [3, 32, 32]\n", ("digits_32", "with C 1", "(3, 32, 32)")),
     "landscape without starts": ("presets", "from_samples: 8", "from_samples: -8", ("demo.landscape", "expected")),
 }  # fmt: skip
 
@@ -502,9 +583,9 @@ def spoiled(name: str, folder: Path) -> Iterator[None]:
 
 def plan_everything() -> int:
     """As Snakemake does before anything runs; and every run of every preset."""
-    plan.check_configuration()
-    for preset in configuration.presets():
-        for planned in plan.runs(configuration.preset(preset)):
+    checks.check_configuration()
+    for preset in configuration.presets().values():
+        for planned in plan.runs(preset):
             plan.train_spec(planned)
             plan.sampler(planned)
     return 0

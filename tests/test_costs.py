@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from bench import counted as counting_command
-from dtri import counting
+from dtri import counting, experiment
 from dtri.costs import CARDS, CPU, Work, card_of
 from dtri.experiment import TrainSpec
 from workflow import configuration, counted
@@ -41,16 +41,10 @@ def test_work_is_that_of_the_cpu():
     spec = TrainSpec("d", "vae", "baselines.vae:VAE", (1, 28, 28), {"width": 0.05}, 100, 4, 0)
     counted_work = counting_command.count(spec)
     torch.manual_seed(0)
-    model = plan_model(spec)
+    model = experiment.build(spec.entry, spec.image_shape, spec.hparams).train()
     with counting.WorkCounter() as counter:
         model.step(torch.rand(4, 1, 28, 28), 0)
     assert counter.operations == counted_work.operations
-
-
-def plan_model(spec: TrainSpec):
-    from dtri import experiment
-
-    return experiment.build(spec.entry, spec.image_shape, spec.hparams).train()
 
 
 def test_phases_count_as_often_as_they_come():
@@ -103,14 +97,16 @@ class Measured:
 
 def benchmarks() -> list[Measured]:
     """bench.step: an idle machine, side by side."""
-    found = []
+    found, works = [], {}
     for file in ("systems-cpu", "cpu-epyc-2"):
         with open(REFERENCE / "bench" / f"{file}.csv", encoding="utf-8") as rows:
             for row in csv.DictReader(rows):
                 if row["loop"].startswith("engine"):
                     entry, side, batch = configuration.model(row["model"]), int(row["side"]), int(row["batch_size"])
                     hparams = {**entry.hparams, "width": float(row["width"])}
-                    work = counting.iteration(entry.entry, (3, side, side), hparams, batch, 1000)
+                    setup = entry.entry, (3, side, side), hparams, batch, 1000
+                    work = works.setdefault(str(setup), None) or counting.iteration(*setup)
+                    works[str(setup)] = work
                     precision, threads = row["loop"].split()[-1], int(row["threads"])
                     predicted = CPU.seconds(work, precision, threads)
                     name = f"{file} {row['model']} {precision}"

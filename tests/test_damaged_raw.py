@@ -21,9 +21,9 @@ from dtri.data import (
     celeba_hq,
     cifar10,
     download,
-    image_folder,
     imagenet32_chrabaszcz,
     mnist,
+    pictures,
     rawfiles,
     saving,
     store,
@@ -108,8 +108,8 @@ def test_pictures(name: str, tmp_path: Path) -> None:
 
     def read() -> None:
         where = str(path)
-        image = image_folder.open_image(path.read_bytes(), 3, where, upright=True, background=(0, 0, 0))
-        assert image_folder.fit(image, (3, 8, 8), "crop", where).shape == (3, 8, 8)
+        image = pictures.open_image(path.read_bytes(), 3, where, upright=True, background=(0, 0, 0))
+        assert pictures.fit(image, (3, 8, 8), "crop", where).shape == (3, 8, 8)
 
     assert survives(path, PICTURES[name], read) > N // 5
     path.write_bytes(PICTURES[name])
@@ -123,7 +123,7 @@ def test_a_damaged_png_gives_no_other_pixels() -> None:
     Image.fromarray(image).save(buffer, "PNG")
     for copy in damaged(buffer.getvalue(), 400):
         with contextlib.suppress(ValueError):
-            np.testing.assert_array_equal(image_folder.open_image(copy, 3, "DIR/a.png"), image)
+            np.testing.assert_array_equal(pictures.open_image(copy, 3, "DIR/a.png"), image)
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dtri import device
+from dtri import device, numerics
 
 ROOT = Path(__file__).parents[1]
 CUDA = torch.device("cuda")
@@ -21,7 +21,7 @@ def two_gpus(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(device, "_gpus", lambda: range(2))
     monkeypatch.setattr(device, "_uuid", lambda gpu: f"GPU-{gpu}")
-    monkeypatch.setattr(device.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(device.slots, "shared_folder", lambda name: tmp_path / name)
     return tmp_path
 
 
@@ -112,24 +112,24 @@ def test_jobs_that_a_cluster_isolates_do_not_wait(two_gpus, monkeypatch):
 
 def test_an_evaluation_holds_what_it_was_told_to_use(two_gpus, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(device, "set_numerics", lambda *_: None)
+    monkeypatch.setattr(numerics, "set_numerics", lambda *_: None)
     monkeypatch.delenv("DTRI_DEVICE", raising=False)
-    hold = device.hold_device
+    hold = numerics.hold_device
     with hold("auto", 1) as first, hold("gpu", 1) as second, hold("cpu", 1) as third:
         assert [first, second, third] == [*gpus(0, 1), CPU]
     monkeypatch.setenv("DTRI_DEVICE", "cpu")
-    with device.hold_device("gpu", 1) as held:
+    with numerics.hold_device("gpu", 1) as held:
         assert held == CPU
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_precision(precision, settings):
-    device.set_numerics(1, precision)
+    numerics.set_numerics(1, precision)
     assert torch.get_num_threads() == 1
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.backends.cuda.matmul.allow_tf32 is (precision == "tf32")
     assert torch.backends.cudnn.allow_tf32 is (precision == "tf32")
-    with device.autocast(CPU, precision):
+    with numerics.autocast(CPU, precision):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
 
@@ -141,7 +141,7 @@ def test_description_names_the_processor():
 def test_a_job_imports_neither_the_compiler_nor_torchvision():
     """Together they would add as many seconds to every job as torch itself takes."""
     code = (
-        "import sys; import workflow.commands.score; from dtri import device; device.set_numerics(1, 'fp32'); "
+        "import sys; import workflow.commands.score; from dtri import numerics; numerics.set_numerics(1, 'fp32'); "
         "print([name for name in ('torch._dynamo', 'torchvision', 'sklearn', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -190,8 +190,8 @@ def test_gpus_beyond_the_cards_are_named(monkeypatch):
 def test_an_old_driver_is_named(monkeypatch):
     """The words are those of PyTorch on `torch.cuda.init()`."""
     monkeypatch.setattr(torch.version, "cuda", "13.2")
-    old = "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU driver"
-    monkeypatch.setattr(torch.cuda, "init", failing(RuntimeError(old + "\nmore")))
+    old = "The NVIDIA driver on your system is too old (found version 11040)"
+    monkeypatch.setattr(torch.cuda, "init", failing(RuntimeError(f"{old}. Please update your GPU driver.\nmore")))
     assert no_gpu(monkeypatch).startswith(old)
 
 

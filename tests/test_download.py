@@ -32,7 +32,7 @@ from workflow.commands.cli import run
 ROOT = Path(__file__).resolve().parents[1]
 CONTENT = np.random.RandomState(0).bytes(50_000)
 PAGE = b"<!DOCTYPE html><html><head><title>Google Drive - Quota\nexceeded</title></head>" + b"<p>" * 500
-Request = namedtuple("Request", "path range if_range")
+Request = namedtuple("Request", "path range")
 
 Behaviour = Callable[["Handler"], None]
 
@@ -42,7 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server = self.server
-        server.requests.append(Request(self.path, self.headers["Range"], self.headers["If-Range"]))
+        server.requests.append(Request(self.path, self.headers["Range"]))
         self.close_connection = True
         behaviour = server.script.pop(0) if len(server.script) > 1 else server.script[0]
         with contextlib.suppress(ConnectionError):  # the client has had enough
@@ -55,12 +55,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Status and headers as a server with ranges sends them; the body that has to follow."""
         server, content = self.server, self.server.content
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
-        fresh = self.headers["If-Range"] in (None, server.etag)
-        start = int(asked[1]) if asked and server.ranges and fresh else 0
+        start = int(asked[1]) if asked and server.ranges else 0
         if start >= len(content):
             self.head(416, 0, **{"Content-Range": f"bytes */{len(content)}"})
             return b""
-        extra = {"ETag": server.etag} if server.etag else {}
+        extra = {}
         if start:
             extra["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         self.head(206 if start else 200, len(content) - start, **extra)
@@ -151,7 +150,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[http.server.ThreadingHTT
     server.daemon_threads = True
     server.block_on_close = False
     server.content, server.script, server.requests = CONTENT, [good], []
-    server.ranges, server.etag, server.over = True, '"1"', threading.Event()
+    server.ranges, server.over = True, threading.Event()
     server.base = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -211,7 +210,7 @@ def ranges(server: http.server.ThreadingHTTPServer) -> list[str | None]:
 
 def test_a_whole_file(room: Room, server) -> None:
     assert room.fetch(f"{server.base}/raw.zip") == ""
-    assert server.requests == [("/raw.zip", None, None)]
+    assert server.requests == [("/raw.zip", None)]
     assert room.files() == DONE
     assert (room.raw / "raw.zip").read_bytes() == CONTENT
     found = json.loads(room.out.read_text())["raw.zip"]
@@ -316,13 +315,13 @@ def test_a_page_does_not_harm_what_is_there_already(room: Room, server) -> None:
 def test_another_address_continues_the_part(room: Room, server) -> None:
     server.script = [cut(20_000), refuse(404), good]
     assert room.fetch(f"{server.base}/a/raw.zip", f"{server.base}/b/raw.zip") == ""
-    assert server.requests[-1] == ("/b/raw.zip", "bytes=20000-", None)
+    assert server.requests[-1] == ("/b/raw.zip", "bytes=20000-")
 
 
 def test_a_part_is_continued_where_the_address_leads(room: Room, server) -> None:
     server.script = [moved, cut(20_000), moved, good]
     assert room.fetch(f"{server.base}/raw.zip") == ""
-    assert server.requests[1::2] == [("/elsewhere", None, None), ("/elsewhere", "bytes=20000-", None)]
+    assert server.requests[1::2] == [("/elsewhere", None), ("/elsewhere", "bytes=20000-")]
 
 
 def test_a_part_of_another_file_is_found_out(room: Room, server) -> None:
@@ -367,37 +366,15 @@ def unhashed(room: Room, server) -> Room:
     return room
 
 
-def test_without_a_md5_the_version_is_watched(unhashed: Room, server) -> None:
+def test_without_a_md5_nothing_is_continued(unhashed: Room, server) -> None:
+    """Nothing would tell two versions of the file apart."""
     server.script = [cut(20_000), cut(0)]
-    assert "are kept" in unhashed.fetch(f"{server.base}/raw.zip")
-    assert unhashed.files().keys() == {"raw.zip.part", "raw.zip.part.json"}
-    server.script, server.requests = [good], []
-    assert unhashed.fetch(f"{server.base}/raw.zip") == ""
-    assert server.requests == [("/raw.zip", "bytes=20000-", '"1"')]
-    assert unhashed.files() == {"raw.zip": len(server.content)}
-
-
-@pytest.mark.parametrize(
-    "etag, path, asked",
-    [('"2"', "raw.zip", "bytes=20000-"), ('"1"', "b/raw.zip", None)],
-    ids=["a new version", "another address"],
-)
-def test_without_a_md5_other_versions_are_not_mixed(
-    unhashed: Room, server, etag: str, path: str, asked: str | None
-) -> None:
-    server.script = [cut(20_000), cut(0)]
-    unhashed.fetch(f"{server.base}/raw.zip")
-    server.script, server.requests = [good], []
-    server.etag, server.content = etag, archive(30_000)
-    assert unhashed.fetch(f"{server.base}/{path}") == ""
-    assert ranges(server) == [asked]
-    assert unhashed.files() == {"raw.zip": len(server.content)}
-
-
-def test_without_a_md5_and_a_version_it_starts_again(unhashed: Room, server) -> None:
-    server.etag, server.script = None, [cut(20_000), good]
+    assert "are kept" not in unhashed.fetch(f"{server.base}/raw.zip")
+    assert unhashed.files() == {}
+    server.script, server.requests = [cut(20_000), good], []
     assert unhashed.fetch(f"{server.base}/raw.zip") == ""
     assert ranges(server) == [None, None]
+    assert unhashed.files() == {"raw.zip": len(server.content)}
 
 
 def test_without_a_md5_the_size_is_not_trusted(unhashed: Room, server) -> None:

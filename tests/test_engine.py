@@ -14,6 +14,7 @@ from dtri.batches import Batches
 from dtri.ema import EMA
 from dtri.sampling.replay import ReplayBuffer
 from dtri.seeding import derive
+from dtri.stepper import Stepper
 from tests.toys import Hparams, SnapshotDict, Toy, noise_images, same, stopping_after
 
 CPU = torch.device("cpu")
@@ -258,6 +259,33 @@ def test_empty_set_is_an_error():
         Batches(noise_images(0, SHAPE), 3, seed=0, device=CPU)
 
 
+class Plain(Toy):
+    """Toy that computes in the plain layout, and notes the layout of its images."""
+
+    memory_format = torch.contiguous_format
+    seen: list[bool]
+
+    def step(self, x, t):
+        self.seen.append(x.is_contiguous())
+        return super().step(x, t)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_images_have_the_layout_of_the_model(layout, monkeypatch):
+    monkeypatch.setattr(Plain, "seen", [], raising=False)
+    monkeypatch.setattr(Plain, "memory_format", layout)
+    model = Plain((3, 4, 4), HEALTHY)
+    stepper = Stepper(model, Batches(noise_images(6, (3, 4, 4)), 3, seed=0, device=CPU), 0, "fp32")
+    stepper(0)
+    assert Plain.seen == [layout == torch.contiguous_format]
+
+
+def test_an_outcome_counts_the_images_up_to_its_iteration(tmp_path, monkeypatch):
+    assert fit(tmp_path / "done", steps=7).images_seen == 21
+    monkeypatch.setattr("tests.test_engine.Toy", Phased)
+    assert fit(tmp_path / "phases").images_seen == 30 + 2 * 94
+
+
 # Continuation
 
 
@@ -424,7 +452,8 @@ def test_a_clock_that_jumps_neither_stops_saving_nor_changes_a_run(jump, tmp_pat
     assert outcome.seconds >= 0
     saved = [event["t"] for event in events(tmp_path / "jumping") if event["event"] == "saved"]
     assert {50, 100} < set(saved)  # and once more because of the jump
-    assert all(event["seconds"] >= 0 for event in events(tmp_path / "jumping"))
+    assert all(event.get("seconds", 0) >= 0 for event in events(tmp_path / "jumping"))
+    assert all(event.get("seconds_left", 0) >= 0 for event in events(tmp_path / "jumping"))
 
 
 def test_a_damaged_history_is_no_obstacle(tmp_path):
@@ -610,3 +639,23 @@ def test_a_step_computes_in_its_precision(precision, made, tmp_path, monkeypatch
     monkeypatch.setattr(Toy, "step", noted)
     fit(tmp_path, steps=2, precision=precision)
     assert kinds == [made] * 2
+
+
+def test_a_run_reports_while_it_works_and_reports_change_no_weight(tmp_path, monkeypatch, capsys):
+    silent = fit(tmp_path / "silent")
+    assert "progress" not in [event["event"] for event in events(tmp_path / "silent")]  # ten seconds never pass
+    capsys.readouterr()
+    monkeypatch.setattr("dtri.progress.EVERY_S", 0.0)
+    telling = fit(tmp_path / "telling")
+    said = [event for event in events(tmp_path / "telling") if event["event"] == "progress"]
+    assert [event["t"] for event in said] == list(range(1, 101))
+    assert {"steps", "images_per_s", "seconds_left", "losses"} <= said[50].keys()
+    assert said[50]["losses"] == telling.curve[39] | {"step": 40}  # of the last look at the losses
+    assert said[-1]["seconds_left"] == 0
+    out = capsys.readouterr().out
+    assert "iteration 51/100, " in out
+    assert " s left; first " in out
+    header, *rows = (tmp_path / "telling" / "train.csv").read_text().splitlines()
+    assert header == ",".join(telling.curve[0])
+    assert len(rows) == 80  # the curve before the last look at the losses
+    same(silent.weights, telling.weights)

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
+from PIL import Image
 from safetensors.torch import load_file, save_file
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_sample_image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
+from dtri.files import digest
 from dtri.finite import NonFinite
-from dtri.metrics import classifier, features, frechet, generation
+from dtri.metrics import classifier, features, frechet, generation, imagenet_lite
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +131,7 @@ def test_a_changed_bit_of_a_classifier_is_noticed(weights, tmp_path):
 
 
 def test_domain_extractor_carries_the_hash_of_its_weights(domain, weights):
-    assert domain.hash == features.file_hash(weights)
+    assert domain.hash == digest(weights, "sha256")
     assert domain.label == f"domain:{domain.hash[:12]}"
 
 
@@ -145,7 +147,7 @@ def test_domain_features_come_once_per_image_in_order(domain, trained):
 
 
 def test_unknown_extractor():
-    with pytest.raises(ValueError, match="inception or domain, found 'vgg16'"):
+    with pytest.raises(ValueError, match="inception, domain or imagenet_lite, found 'vgg16'"):
         features.extractor("vgg16", "weights.pth")
 
 
@@ -173,7 +175,7 @@ def test_inception_network_reads_local_weights_and_tiles_grey(tmp_path, monkeypa
         patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
         torch.manual_seed(0)
         torch.save(features.inception_network(empty).state_dict(), path)
-    inception = features.Extractor("inception", features.file_hash(path), features.inception_network(path))
+    inception = features.Extractor("inception", digest(path, "sha256"), features.inception_network(path))
     grey = noise(2, seed=0)
     found = inception.features(grey, batch_size=2)
     assert {name: value.shape for name, value in found.items()} == {"2048": (2, 2048), "logits_unbiased": (2, 1008)}
@@ -182,6 +184,127 @@ def test_inception_network_reads_local_weights_and_tiles_grey(tmp_path, monkeypa
     assert (inception.feature_layer, inception.logit_layer) == ("2048", "logits_unbiased")
     weight = inception.network.fc.weight
     torch.testing.assert_close(found["logits_unbiased"], found["2048"] @ weight.T, rtol=1e-4, atol=1e-4)  # no bias
+
+
+# EfficientNet-Lite0
+
+
+@pytest.fixture(scope="module")
+def lite():
+    if why := imagenet_lite.problem():
+        pytest.skip(why)
+    return features.extractor("imagenet_lite")
+
+
+@pytest.fixture
+def forget():
+    """What is known of the packages, so that a test may put others in their place."""
+    imagenet_lite.problem.cache_clear()
+    yield
+    imagenet_lite.problem.cache_clear()
+
+
+@pytest.mark.parametrize("name, label", [("china", 698), ("flower", 985)])  # palace, daisy of ImageNet's 1,000 classes
+def test_the_lite_network_knows_what_a_photograph_shows(lite, name, label):
+    photo = load_sample_image(f"{name}.jpg")  # [427, 640, 3]
+    square = Image.fromarray(photo[:, 106:533]).resize((224, 224), Image.Resampling.BICUBIC)
+    found = lite.features(np.asarray(square).transpose(2, 0, 1)[None], batch_size=1)
+    assert found["logits"].argmax() == label
+
+
+@pytest.mark.parametrize("side", [28, 32, 64])
+def test_lite_features_come_at_any_size_and_tile_grey(lite, side):
+    grey = np.random.default_rng(side).integers(0, 256, (5, 1, side, side), dtype=np.uint8)
+    found = lite.features(grey, batch_size=2)
+    assert {name: value.shape for name, value in found.items()} == {"block10": (5, 112), "logits": (5, 1000)}
+    colour = lite.features(np.repeat(grey, 3, axis=1), batch_size=2)
+    assert torch.equal(found["block10"], colour["block10"])
+    torch.testing.assert_close(lite.features(grey, batch_size=5)["block10"], found["block10"], rtol=1e-4, atol=1e-4)
+
+
+def test_the_lite_features_are_those_of_the_last_block_at_a_sixteenth_of_the_side(lite):
+    maps, net = [], lite.network.network
+    handles = [block.register_forward_hook(lambda _, __, out: maps.append(out)) for block in net._blocks]
+    images = noise(2, seed=0, channels=3)
+    found = lite.features(images, batch_size=2)
+    with torch.no_grad():
+        logits = net((torch.from_numpy(images).float() - 127) / 128)
+    for handle in handles:
+        handle.remove()
+    wide = [k for k, out in enumerate(maps[:16]) if out.shape[2:] == (2, 2)]
+    assert wide[-1] == 10
+    torch.testing.assert_close(found["block10"], maps[10].mean((2, 3)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found["logits"], logits, rtol=1e-4, atol=1e-3)
+
+
+def test_lite_features_notice_noise_that_grows(lite):
+    rng = np.random.default_rng(0)
+    pieces = np.concatenate([load_sample_image(f"{name}.jpg") for name in ("china", "flower")], axis=1)
+    corners = rng.integers(0, (427 - 64, 1280 - 64), (600, 2))
+    images = np.stack([pieces[i : i + 64, j : j + 64] for i, j in corners]).transpose(0, 3, 1, 2)
+    levels = [
+        (images[300:] + level * rng.standard_normal(images[300:].shape)).round().clip(0, 255).astype(np.uint8)
+        for level in (0, 4, 16)
+    ]
+    distances = [generation.measure(found, images[:300], lite).fid.value for found in levels]
+    assert distances == sorted(distances)
+    assert distances[1] > 1.5 * distances[0]
+
+
+def test_the_lite_extractor_carries_the_pinned_hash(lite):
+    assert lite.hash == features.file_hash(imagenet_lite.weights()) == imagenet_lite.HASH
+    assert lite.label == f"imagenet_lite:{imagenet_lite.HASH[:12]}"
+
+
+def test_another_version_of_the_lite_code_is_another_extractor(lite, monkeypatch):
+    before = lite.version
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "9.9")
+    assert lite.version != before
+
+
+def lite_packages(folder, monkeypatch, weights: bytes | None):
+    """Both packages as installed in `folder` alone; the file of weights as given, or none."""
+    for package in imagenet_lite.PACKAGES:
+        info = folder / f"{package.replace('-', '_')}-0.1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.1.0\n")
+    path = folder / imagenet_lite.FILE
+    path.parent.mkdir(parents=True)
+    if weights is not None:
+        path.write_bytes(weights)
+    monkeypatch.setattr("sys.path", [str(folder)])
+    return path
+
+
+def test_without_its_packages_the_lite_extractor_says_what_to_install(forget, monkeypatch):
+    monkeypatch.setattr("sys.path", [])
+    with pytest.raises(ValueError, match="found no efficientnet-lite-pytorch; the optional dependency imagenet_lite"):
+        features.extractor("imagenet_lite")
+
+
+def test_other_lite_weights_are_refused_before_they_are_read(forget, monkeypatch, tmp_path):
+    path = lite_packages(tmp_path, monkeypatch, b"not the weights")
+    with pytest.raises(ValueError, match=r"sha256 579344248a93\.\.\., found [0-9a-f]{12}\.\.\.") as caught:
+        features.extractor("imagenet_lite")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lite_package_without_its_weights_is_told(forget, monkeypatch, tmp_path):
+    path = lite_packages(tmp_path, monkeypatch, None)
+    with pytest.raises(ValueError, match=f"found no file {re.escape(str(path))}"):
+        features.extractor("imagenet_lite")
+
+
+def test_forged_lite_weights_run_no_code(lite, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+    torch.save({"_fc.bias": Evil()}, tmp_path / "forged.pth")
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        features.ImagenetLiteExtractor("forged", ["block10"], str(tmp_path / "forged.pth"))
+    assert not (tmp_path / "ran").exists()
 
 
 # Metrics

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from dtri import device
+from dtri import device, numerics
 from dtri.data import saving, store
-from dtri.metrics import classifier, features
+from dtri.metrics import classifier, features, imagenet_lite
 from dtri.report.records import Record
 from tests.toys import bright, noise_images
 from workflow.commands import generation
 
 SHAPE = (1, 28, 28)
-WAYS = [
+COMPARISONS = [
     {"n_samples": 40, "reference": "train", "n_reference": 50},
     {"n_samples": 40, "reference": "test", "n_reference": None},
 ]
@@ -28,7 +28,7 @@ SUMMARY |= {"data": {"noise": "d"}, "gpu_hours": None, "seconds": 1.0, "device":
 @pytest.fixture(autouse=True)
 def _process_unchanged(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("DTRI_DEVICE", raising=False)
-    monkeypatch.setattr("dtri.device.set_numerics", lambda *_: None)  # changes the whole process
+    monkeypatch.setattr("dtri.numerics.set_numerics", lambda *_: None)  # changes the whole process
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def measured(
     paths = {"samples": f"{samples}.npy", "variants": f"{variants}.npz", "train": "train.json", "data": "noise"}
     paths |= {"weights": "classifier.safetensors"}
     given = [text for name, path in paths.items() for text in (f"--{name}", str(room / path))]
-    spec = json.dumps({"comparisons": WAYS, "sampler": {"steps": 3}})
+    spec = json.dumps({"comparisons": COMPARISONS, "sampler": {"steps": 3}})
     more = ["--spec", spec, "--code", "c", "--extractor", "domain", "--cache", str(out / "cache"), "--out", str(out)]
     assert generation.main([*given, *more, *options]) == 0
     return {name: Record.read(out / f"{name}_domain.json") for name in ("fid", "is", "kid", "prc")}
@@ -66,6 +66,27 @@ def test_records(room: Path, tmp_path: Path) -> None:
     assert "40 images for a covariance of 64 dimensions" in found["fid"].extra["warning"]
     assert found["is"].extra["variants"]["one split"]["warning"] == found["is"].extra["warning"]
     assert found["is"].extra["warning"] == "only 4 images in a split, for 10 outputs"
+
+
+def test_records_of_the_lite_network_say_what_made_them(room: Path, tmp_path: Path) -> None:
+    """Weights from their package, no file of weights asked for; other records are where they were."""
+    if why := imagenet_lite.problem():
+        pytest.skip(why)
+    measured(room, tmp_path)
+    paths = {"samples": "samples.npy", "variants": "variants.npz", "train": "train.json", "data": "noise"}
+    given = [text for name, path in paths.items() for text in (f"--{name}", str(room / path))]
+    given += ["--spec", json.dumps({"comparisons": COMPARISONS, "sampler": {}}), "--code", "c", "--out", str(tmp_path)]
+    assert generation.main([*given, "--extractor", "imagenet_lite", "--cache", str(tmp_path / "cache")]) == 0
+    found = Record.read(tmp_path / "fid_imagenet_lite.json")
+    assert (found.metric, found.extractor) == ("fid", f"imagenet_lite:{imagenet_lite.HASH[:12]}")
+    assert found.extra["extractor_sha256"] == imagenet_lite.HASH
+    assert {name: found.versions[name] for name in imagenet_lite.PACKAGES} == dict.fromkeys(
+        imagenet_lite.PACKAGES, "0.1.0"
+    )
+    assert "Frechet distance of 112-d features" in found.protocol
+    assert len(list(tmp_path.glob("*_imagenet_lite.json"))) == len(list(tmp_path.glob("*_domain.json"))) == 4
+    assert Record.read(tmp_path / "fid_domain.json").value != found.value
+    assert not set(imagenet_lite.PACKAGES) & set(Record.read(tmp_path / "fid_domain.json").versions)
 
 
 def test_it_computes_on_the_device_that_it_holds(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,10 +104,10 @@ def test_it_computes_on_the_device_that_it_holds(room: Path, tmp_path: Path, mon
         yield torch.device("cpu")
         held.pop()
 
-    monkeypatch.setattr(device, "hold_gpu", slot)
+    monkeypatch.setattr(numerics, "hold_gpu", slot)
     for name, kind in (("cpu", "cpu"), ("gpu", "cuda"), ("auto", "cuda")):
         asked = []
-        monkeypatch.setattr(device, "hold_gpu", lambda wanted, asked=asked: asked.append(wanted.type) or slot(wanted))
+        monkeypatch.setattr(numerics, "hold_gpu", lambda wanted, asked=asked: asked.append(wanted.type) or slot(wanted))
         measured(room, tmp_path / name, "--device", name)
         assert asked == [kind]
     assert used == {(torch.device("cpu"), 1)}
@@ -97,7 +118,7 @@ def test_samples_that_are_not_finite_are_a_diverged_run(room: Path, tmp_path: Pa
     for record in measured(room, tmp_path, samples="fewer").values():
         assert (record.value, record.status) == (None, "diverged")
         assert record.extra["diverged"] == "3 of 40 samples are not finite"
-        assert record.extra["comparisons"] == WAYS
+        assert record.extra["comparisons"] == COMPARISONS
         assert record.extra["sampler"] == {"steps": 3}
 
 

@@ -15,10 +15,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from dtri.data import (
+    archives,
     celeba,
     dtd,
     fashion_mnist,
-    image_folder,
     imagenet32,
     imagenet32_chrabaszcz,
     rawfiles,
@@ -467,5 +467,5 @@ def test_headers_of_a_large_tar_do_not_pile_up(tmp_path: Path, monkeypatch: pyte
     write_tar(tmp_path / "a.tar", {f"{k}.txt": b"x" for k in range(50)})
     opened = []
     monkeypatch.setattr(tarfile, "open", lambda *a, real=tarfile.open, **k: opened.append(real(*a, **k)) or opened[-1])
-    assert len([read() for _, read in image_folder.members(tmp_path / "a.tar")]) == 50
+    assert len([read() for _, read in archives.members(tmp_path / "a.tar")]) == 50
     assert len(opened[-1].members) <= 1

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtri.landscape import barriers, grouping, mapping, tree
 from dtri.landscape.attraction_diffusion import Walk, attract, stray
-from dtri.landscape.energy import EVERYWHERE, ball, box, normalised
+from dtri.landscape.energy import UNBOUNDED, ball, box, normalised
 from dtri.landscape.minima import Check, Descent, descend, distinct, find, search, steepest
 from dtri.landscape.settings import Settings
 
@@ -374,7 +374,7 @@ WALK = Walk(noise=0.04, temperature=TEMPERATURE, reach=0.15, patience=100, steps
 
 def chains(alpha: float, n: int = 40, walk: Walk = WALK, force=energy) -> Tensor:
     a, b = (torch.tensor([MINIMA[i]] * n, dtype=torch.float32) for i in (0, 3))
-    return attract(force, a, b, torch.full((n,), alpha), walk, generator(), EVERYWHERE)
+    return attract(force, a, b, torch.full((n,), alpha), walk, generator(), UNBOUNDED)
 
 
 def test_no_magnetisation_never_arrives_and_a_strong_one_always_does():
@@ -581,7 +581,7 @@ def test_clusters_of_seven_atoms():
 
     atoms = 2.2 * torch.rand(24, 7, 3, generator=generator(), dtype=torch.float64) - 1.1
     steep = Descent(steps=600, samples=0, radius=0.1, smallest=1e-3, tolerance=1e-5)
-    place, u, _ = find(lennard_jones, atoms, steep, replace(CHECK, rounds=5), generator(1), EVERYWHERE)
+    place, u, _ = find(lennard_jones, atoms, steep, replace(CHECK, rounds=5), generator(1), UNBOUNDED)
     whole = u[(place[:, i] - place[:, j]).norm(dim=2).amax(1) < 3]
     known = torch.tensor([-16.505384, -15.935043, -15.593211, -15.533060], dtype=torch.float64)
     gaps = (whole[:, None] - known).abs()
@@ -607,10 +607,10 @@ def test_a_false_minimum_is_descended_again():
     _, u, converged = descend(hole, start, blind, generator())
     assert converged.all()
     assert u[0].item() == pytest.approx(0.0, abs=1e-4)
-    _, u, descents = find(hole, start, blind, CHECK, generator(), EVERYWHERE)
+    _, u, descents = find(hole, start, blind, CHECK, generator(), UNBOUNDED)
     assert descents.tolist() == [2, 1]
     assert torch.allclose(u, torch.tensor(-1.0), atol=1e-3)
-    once = find(hole, start, blind, replace(CHECK, attempts=1), generator(), EVERYWHERE)
+    once = find(hole, start, blind, replace(CHECK, attempts=1), generator(), UNBOUNDED)
     assert once[2].tolist() == [0, 1], "what fails its check is not reported"
 
 

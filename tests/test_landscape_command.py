@@ -55,7 +55,7 @@ SETTINGS = Settings(
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DTRI_DEVICE", "cpu")
-    monkeypatch.setattr("dtri.device.set_numerics", lambda *_: None)  # changes the whole process
+    monkeypatch.setattr("dtri.numerics.set_numerics", lambda *_: None)  # changes the whole process
 
 
 def spots(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +134,7 @@ def made(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("DTRI_DEVICE", "cpu")
-        patched.setattr("dtri.device.set_numerics", lambda *_: None)
+        patched.setattr("dtri.numerics.set_numerics", lambda *_: None)
         assert landscape.main(arguments(room, folder)) == 0
     return folder
 

@@ -261,18 +261,18 @@ def test_wrong_lsun_options_are_refused(raw: Path, options: dict, message: str) 
 
 WAITING = """
 import sys
-from dtri.data import image_folder, stream
+from dtri.data import pictures, stream
 from tests.test_files import as_user
 from workflow.commands import prepare
 stream.SYNC_BYTES, stream.LOG_S = 8 * 3 * 64 * 64, 1e9
-decode, calls = image_folder.decode, []
+decode, calls = pictures.decode, []
 def waiting(*arguments):
     calls.append(arguments)
     if len(calls) == 30:
         print("waiting", flush=True)
         sys.stdin.read()
     return decode(*arguments)
-image_folder.decode = waiting
+pictures.decode = waiting
 sys.exit(prepare.main(sys.argv[1:]))
 """
 

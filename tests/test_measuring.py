@@ -29,7 +29,7 @@ SUMMARY |= {"data": {"noise": "d"}, "gpu_hours": 0.5, "seconds": 7.0, "device": 
 @pytest.fixture(autouse=True)
 def _process_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DTRI_DEVICE", "cpu")
-    monkeypatch.setattr("dtri.device.set_numerics", lambda *_: None)  # changes the whole process
+    monkeypatch.setattr("dtri.numerics.set_numerics", lambda *_: None)  # changes the whole process
 
 
 def prepared(folder: Path, labelled: bool = False) -> store.Dataset:

@@ -17,8 +17,10 @@ import torch
 import yaml
 
 from dtri.experiment import TrainSpec, build, hparam_defaults
+from dtri.metrics import imagenet_lite
+from dtri.report.cells import LABEL_FREE, Cell
 from dtri.report.records import Record
-from dtri.sealed import write_json
+from dtri.sealed import write_json, write_sealed
 from workflow import configuration, params, plan, session, status
 from workflow.commands import explain
 from workflow.fingerprint import closure, fingerprint
@@ -111,6 +113,70 @@ def test_a_set_may_be_left_out_or_lack_labels() -> None:
     assert "celeba10k" in {
         run.dataset for run in plan.runs(configuration.preset("lite_jpeg"))
     }  # reconstruction needs no features
+
+
+@pytest.fixture(params=["", "expected the package, found none"])
+def problem(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What speaks against ImageNet's weights on this machine; "" where they are here."""
+    monkeypatch.setattr("dtri.metrics.imagenet_lite.problem", lambda: request.param)
+    return request.param
+
+
+def label_free(preset: str) -> list[Cell]:
+    return [
+        cell for cell in plan.preset_table(configuration.preset(preset), "table1").cells if cell.metric == LABEL_FREE
+    ]
+
+
+def test_features_without_labels_are_asked_for_where_a_preset_says_so(problem: str) -> None:
+    """For every dataset and system of the FID, once; where the weights are not here, nothing is asked for."""
+    assert label_free("paper") == label_free("demo") == []
+    for preset in ("lite", "lite_jpeg"):
+        asked = {(cell.dataset, cell.model) for cell in plan.table("table1").cells if cell.metric == "fid"}
+        assert [(cell.dataset, cell.model) for cell in label_free(preset)].count(("celeba", "vae")) == 1
+        assert {(cell.dataset, cell.model) for cell in label_free(preset)} == asked
+        records = [
+            path for path in plan.table_records(configuration.preset(preset), "table1") if "imagenet_lite" in path
+        ]
+        expected = [plan.target(configuration.preset(preset), cell, 0).path for cell in label_free(preset)]
+        assert records == ([] if problem else [str(path) for path in expected if path is not None])
+    assert str(plan.target(configuration.preset("lite_jpeg"), label_free("lite_jpeg")[0], 0).path) == (
+        "results/lite_jpeg/cifar10_jpeg/vae/seed0/metrics/fid_imagenet_lite.json"
+    )
+
+
+def test_a_cell_says_that_weights_are_not_here(problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cell = next(cell for cell in label_free("lite_jpeg") if (cell.dataset, cell.model) == ("celeba", "vae"))
+    found = status.lookup(configuration.preset("lite_jpeg"), cell, 0)
+    assert (found.record, found.expected, found.comparable) == (None, not problem, False)
+    assert found.reason == problem or "EfficientNet-Lite0, not of the 2015 Inception network" in found.reason
+    target = str(plan.target(configuration.preset("lite_jpeg"), cell, 0).path)
+    if problem:
+        with pytest.raises(ValueError, match=f"fid_imagenet_lite.json: {problem}"):
+            plan.check_target(target)
+    else:
+        plan.check_target(target)
+
+
+def test_a_record_is_shown_where_its_network_is_not_here(
+    problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is stale where it was measured by other weights."""
+    monkeypatch.chdir(tmp_path)
+    cell = next(cell for cell in label_free("lite_jpeg") if (cell.dataset, cell.model) == ("celeba", "vae"))
+    target = plan.target(configuration.preset("lite_jpeg"), cell, 0)
+    run, path = target.run, target.path
+    extra = {"comparisons": [one.model_dump() for one in plan.comparisons(run)], "extractor_sha256": imagenet_lite.HASH}
+    hashes = {"train_code": plan.model_code("train", "vae"), "code": plan.measure_code("fid", "vae")}
+    sizes = {"n_samples": 9, "n_reference": 9, "value": 1.0, "seconds": 1.0}
+    texts = {"metric": "fid", "status": "done", "protocol": "", "device": "cpu"}
+    texts |= {"extractor": f"imagenet_lite:{imagenet_lite.HASH[:12]}", "spec": plan.train_spec(run).hash}
+    record = Record(**asdict(run), **hashes, **sizes, **texts, data={}, extra=extra)
+    for sha256, stale in ((imagenet_lite.HASH, ()), ("other", ("extractor",))):
+        replace(record, extra={**extra, "extractor_sha256": sha256}).write(path)
+        found = status.lookup(configuration.preset("lite_jpeg"), cell, 0)
+        assert (found.record.value, found.stale) == (1.0, stale)
 
 
 def test_comparisons_are_capped_and_each_is_made_once() -> None:
@@ -362,6 +428,8 @@ def test_records_of_other_runs_comparisons_and_networks_are_stale(tmp_path: Path
     assert stale(extra={"comparisons": ways, "extractor_sha256": "f"}) == ("extractor",)
     assert stale(data={"digits": "other"}) == ("data digits",)
     assert stale(code="0") == ("measuring code",)
+    assert stale(spec="0") == ("training specification",)
+    assert stale(train_code="0") == ("training code",)
     assert stale(status="diverged", value=None, extra={}) == ()
 
 
@@ -399,6 +467,27 @@ def test_every_cell_resolves_or_is_reported_missing(
             assert str(path).startswith(f"{run.folder}/metrics/{cell.metric}"), cell
             assert (run.seed, run.model) == (seed, cell.model)
             assert run.dataset == found.measured_on
+
+
+def test_images_seen_in_training_are_counted_beside_a_measurement(tmp_path: Path, monkeypatch) -> None:
+    """By the description of the dataset: shared images, and of the leaky split those that training has seen."""
+    monkeypatch.chdir(tmp_path)
+    cells = [next(c for c in plan.table("table4").cells if c.metric == metric) for metric in ("auprc", "auprc_leaky")]
+    folder = Path("results/data/mnist_holdout1")
+    for n, fraction, texts in ((0, 0.8, ("", "80% of the normal test images")), (3, 0.5, ("3 of the 9", "50% of the"))):
+        meta = {"n_test_in_train": n, "sizes": {"test": 9}, "source": {"leaked_fraction": fraction}, "content": "c"}
+        write_sealed(folder / "meta.json", meta)
+        found = []
+        for cell in cells:
+            run = plan.target(configuration.preset("paper"), cell, 0).run
+            sizes = {"n_samples": 9, "n_reference": 3, "value": 0.5, "seconds": 1.0}
+            words = {"metric": cell.metric, "status": "done", "protocol": "", "extractor": "", "device": "cpu"}
+            made = Record(**asdict(run), **sizes, **words, spec="", train_code="", code="", data={})
+            made.write(plan.target(configuration.preset("paper"), cell, 0).path)
+            found.append(status.lookup(configuration.preset("paper"), cell, 0).seen_in_training)
+        for text, start in zip(found, texts, strict=True):
+            assert text.startswith(start)
+            assert bool(text) == bool(start)
 
 
 def test_a_cell_of_another_dataset_or_preset_is_never_comparable() -> None:

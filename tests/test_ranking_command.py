@@ -59,14 +59,14 @@ def auroc(folder: Path, **options) -> Record:
 @pytest.mark.parametrize("measure", [auprc, auroc])
 def test_every_further_score_is_ranked_like_the_energy(measure, folder):
     record = measure(folder)
-    beside = record.extra["scores"]
-    assert set(beside) == {"sse", "fm"} | ({"reversed"} if measure is auroc else set())
+    other_scores = record.extra["scores"]
+    assert set(other_scores) == {"sse", "fm"} | ({"reversed"} if measure is auroc else set())
     for name in ("sse", "fm"):
         for file in ("own", "other"):
             columns = dict(np.load(folder / f"{file}.npz"))
             np.savez(folder / f"{file}.npz", **{**columns, "energy": columns[name], "mine": columns["energy"]})
         swapped = measure(folder)
-        assert swapped.value == pytest.approx(beside[name])
+        assert swapped.value == pytest.approx(other_scores[name])
         assert swapped.extra["scores"]["mine"] == pytest.approx(record.value)
         for file in ("own", "other"):
             columns = dict(np.load(folder / f"{file}.npz"))

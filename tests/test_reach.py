@@ -19,18 +19,18 @@ TRAIN = (plan.COMMAND["train"], ENTRY)
 
 # Kind of job -> lines at most that its command's hash counts, without the model's (house.md's measurement).
 CEILINGS = {
-    "train": 1_750,
-    "classifier": 700,
-    "sample": 1_150,
-    "grid": 1_150,
-    "interpolate": 1_280,
-    "growth": 1_250,
-    "reconstruct": 1_560,
-    "score": 1_310,
-    "landscape": 2_850,
-    "generation": 1_550,
-    "auroc": 880,
-    "auprc": 880,
+    "train": 1_850,
+    "classifier": 550,
+    "sample": 1_120,
+    "grid": 1_120,
+    "interpolate": 1_250,
+    "growth": 1_220,
+    "reconstruct": 1_540,
+    "score": 1_280,
+    "landscape": 2_900,
+    "generation": 1_470,
+    "auroc": 890,
+    "auprc": 890,
 }
 
 
@@ -154,17 +154,21 @@ def test_every_definition_counts_where_it_is_reached_and_nowhere_else(checkout: 
 
 
 def test_what_no_hash_counts_is_told_numbers_and_makes_none() -> None:
-    """Such a module imports nothing that a number is made with, and nothing that counts."""
+    """Such a module imports nothing that counts, and nothing that a number is made with, to ask for devices apart."""
     for module in UNHASHED:
         assert set(imports(module)) <= set(UNHASHED)
         tree = ast.parse(path_of(module).read_text("utf-8"))
         packages = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        assert packages.isdisjoint({"torch", "numpy", "random", "math"})
+        assert packages.isdisjoint({"torch", "numpy", "random", "math"}) or (module, packages - {"torch"}) == (
+            "dtri.device",
+            {"os", "sys", "tempfile"},
+        )
 
 
 def test_what_no_hash_counts_returns_words() -> None:
     """The exceptions: devices to wait for, an exit code, how often a run was started, which nothing reads."""
     words = {"None", "str", "Iterator[None]", "dict[str, str]", "dict[str, Any]", "str | None"}
+    words |= {"torch.device", "Iterator[torch.device]", "Iterator[list[torch.device]]"}
     others = {}
     for module in UNHASHED:
         for name, node in definitions(path_of(module).read_text("utf-8")).items():
@@ -172,6 +176,8 @@ def test_what_no_hash_counts_returns_words() -> None:
             if returned not in words:
                 others[f"{module}.{name}"] = returned
     assert others == {
+        "dtri.device._gpus": "range",
+        "dtri.device.free_bytes": "int",  # of memory, for advice
         "dtri.progress.earlier_attempts": "int",
         "dtri.slots.hold": "Iterator[list[int]]",
         "dtri.slots._take": "set[int]",

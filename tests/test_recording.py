@@ -40,7 +40,8 @@ def trained(model: Model, batches: Batches, n: int, recorder, precision: str = "
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_replays_equal_eager_iterations(name: str, precision: str):
     def run(recorder):
-        model = test_contract.build(name, (1, 28, 28)).to(memory_format=torch.channels_last)
+        model = test_contract.build(name, (1, 28, 28))
+        model.to(memory_format=model.memory_format)
         rare = {"wgan", "wgan_gp", "meg"}  # whose second phase comes every fifth iteration
         return trained(model, test_contract.stored_batches((1, 28, 28)), 16 if name in rare else 4, recorder, precision)
 

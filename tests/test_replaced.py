@@ -104,7 +104,10 @@ def test_nothing_is_read_twice(room: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert read == ["a"]
 
 
-@pytest.mark.parametrize("damage", [b"[]", b'{"a": 3}', b"\xff", None])
+FORMS = [b"[]", b"[1]", b'{"a": 3}', b'{"a": {"seen": 1}}', b"3"]  # of "files", unsealed
+
+
+@pytest.mark.parametrize("damage", [b"[]", b'{"a": 3}', b"\xff", *(b'{"files": %s}' % form for form in FORMS), None])
 def test_a_damaged_memory_is_done_without(damage: bytes | None, room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are hashed once more, also where a changed digit would have said that they were replaced."""
     record = fetched(room, "a")

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from dtri.arrays import read_arrays
-from dtri.report.cells import Cell, CellResult, ReferenceColumn, Table
+from dtri.report.cells import LABEL_FREE, Cell, CellResult, ReferenceColumn, Table, with_label_free
 from dtri.report.intervals import in_total, over_seeds
 from dtri.report.layout import layout
 from dtri.report.records import Record
@@ -511,6 +511,9 @@ def test_blocks_with_more_columns_than_rows_are_turned():
     (block,) = layout(table, tidy(table, "paper", (0,), lambda *_: current(0.4, extra={"chance": 0.351})), "").blocks
     assert (block.rows, block.columns, block.references) == (("vae", "ali", "svae"), ("CIFAR-10",), ())
     assert [one.texts for one in block.turned_references] == [{"CIFAR-10": ("0.388", "0.351")}]
+    unknown = Table("table9", "Wide", cells, references=(ReferenceColumn("rmse", "chance", "chance", ()),))
+    (block,) = layout(unknown, tidy(unknown, "paper", (0,), lambda *_: NOTHING), "").blocks
+    assert block.turned_references == (), "no level is known"
 
 
 GITHUB = 830  # pixels of a page's text; 8.5 a letter, 27 of padding and border a cell
@@ -573,6 +576,18 @@ def test_tex_escapes_and_balances():
     assert text.isascii()
     assert text.count("\\begin{") == text.count("\\end{")
     assert "a\\_b" in text
+
+
+def test_tex_is_no_wider_than_the_text():
+    """Every table is scaled down where it is wider; and few columns are so wide that letters get small."""
+    for table in TABLES:
+        text = render(table, fake(table), DEMO, "tex")
+        assert text.count(r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%") == text.count(
+            r"\toprule"
+        )
+        assert text.count(r"\end{tabular}}") >= text.count(r"\toprule")
+        assert max(len(columns) for columns in re.findall(r"begin\{tabular\}\{@\{\}l(c+)@", text)) <= 6
+        assert text.count("{") == text.count("}"), "braces of escaped texts included"
 
 
 def test_html_escapes():
@@ -760,3 +775,36 @@ def test_a_row_without_records_costs_nothing_known():
     assert pd.isna(row["train_seconds"])
     assert pd.isna(row["gpu_hours"])
     assert row["train_device"] == ""
+
+
+def test_a_block_without_labels_stands_behind_the_papers_blocks():
+    """Each system and dataset of the FID once, in the papers' order, without a printed number or a verdict."""
+    fid = {"metric": "fid", "published": 30.0, "published_text": "30.0", "bold": True, "tolerance": 3.0}
+    cells = (
+        make_cell(**fid, incomparable="quoted"),
+        make_cell(**fid, model="wgan", row="WGAN"),
+        make_cell(metric="is", direction="higher"),
+        make_cell(**fid, paper="B"),
+        make_cell(**fid, paper="B", model="ali", row="ALI"),
+    )
+    table = with_label_free(Table("table9", "Quality", cells))
+    assert table.cells[:5] == cells
+    assert [(c.paper, c.metric, c.model, c.incomparable) for c in table.cells[5:]] == [
+        ("", LABEL_FREE, "vae", ""),
+        ("", LABEL_FREE, "wgan", ""),
+        ("", LABEL_FREE, "ali", ""),
+    ]
+    record = make_record(12.344, metric="fid", extractor="imagenet_lite:1234")
+    seen = {LABEL_FREE: CellResult(record, (), "cifar10", True, False, "other features")}
+    frame = tidy(table, "lite", [0], lambda cell, _: seen.get(cell.metric, NOTHING))
+    ours = frame[frame["metric"] == LABEL_FREE]
+    assert ours["published"].isna().all()
+    assert set(ours["verdict"]) == {""}
+    block = render(table, frame, "lite", "md").split("## In neither paper: FID (ImageNet lite)")[1]
+    assert "12.34" in block
+    assert "30.0" not in block.split("##")[0]
+
+
+def test_a_table_without_fid_stays_as_it_is():
+    table = Table("table9", "One cell", (make_cell(),))
+    assert with_label_free(table) is table

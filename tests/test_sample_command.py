@@ -30,7 +30,7 @@ ENTRIES = {
 @pytest.fixture(autouse=True)
 def _process_unchanged(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DTRI_DEVICE", "cpu")
-    monkeypatch.setattr("dtri.device.set_numerics", lambda *_: None)  # changes the whole process
+    monkeypatch.setattr("dtri.numerics.set_numerics", lambda *_: None)  # changes the whole process
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,20 @@
 """Slots on pretended devices, held by real processes that wait, end and are killed."""
 
 import json
+import os
 import select
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from dtri import slots
+from tests.test_files import as_user
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 60
@@ -123,6 +128,50 @@ def test_what_cannot_be_held_is_an_error(count: int, per_device: int, tmp_path: 
     message = f"expected 1..2 devices .* found {count} and {per_device}"
     with pytest.raises(ValueError, match=message), slots.hold(["a", "b"], count, per_device, tmp_path / "locks"):
         pass
+
+
+# The folder of all users
+
+
+def test_the_folder_is_of_all_users_whatever_tmpdir_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "mine"))
+    folder = slots.shared_folder("gpu", [tmp_path / "absent", tmp_path])
+    assert folder == tmp_path / "gpu" == slots.shared_folder("gpu", [tmp_path])
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
+    assert all(room.is_dir() for room in slots.ROOMS)
+
+
+def test_where_there_is_no_such_folder_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    room = tmp_path / "room"
+    room.mkdir()
+    (room / "gpu").write_text("no folder")
+    own = slots.shared_folder("gpu", [room])
+    assert own.name == f"gpu-{os.getuid()}"
+    assert f"expected a folder for locks in {room}, found none" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_two_users_share_the_devices() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as room:
+        Path(room).chmod(0o1777)
+
+        def folder() -> Path:
+            return slots.shared_folder("gpu", [Path(room)])
+
+        def hold_one() -> None:
+            os.umask(0o077)
+            with slots.hold(["a", "b"], 1, 1, folder()) as held:
+                assert held == [0]
+
+        def take_what_is_free() -> None:
+            with ExitStack() as stack:
+                assert slots._take(["a", "b"], set(), 2, 1, folder(), stack) == {1}
+
+        assert as_user(64001, 64001, hold_one) == 0
+        with slots.hold(["a", "b"], 1, 1, folder()) as held:
+            assert held == [0]
+            assert as_user(64002, 64002, take_what_is_free) == 0
+        assert as_user(64002, 64002, hold_one) == 0
 
 
 # Snakemake counts jobs, if it is told to; which device each one gets is settled by the slots alone.

@@ -191,7 +191,7 @@ def test_progress_is_logged_where_there_is_no_terminal(tmp_path: Path, monkeypat
     saving.save(streamed(), folder, "small")
     out = capsys.readouterr().out
     assert "small train: continuing at 4/23 images\nsmall train: 5/23 images, " in out
-    assert " images/s, 0 s left\n" in out
+    assert " images/s, 0 s left" in out
 
 
 WORK = """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dtri import anomaly, trained
+from dtri import anomaly, engine, experiment, trained
 from dtri.data import saving, store
 from dtri.images import to_float
 from dtri.trained import load_model
@@ -82,6 +82,26 @@ def test_outputs(finished, data):
     assert summary["hparams"]["beta1"] == 0.5  # defaults too
     assert summary["seconds"] > 0
     assert summary["images_per_s"] > 0
+
+
+def test_it_trains_on_the_training_images(data, tmp_path):
+    """With its specification's numbers: the weights that the engine gives for them."""
+    changes = {"steps": 3, "batch_size": 12, "seed": 5}
+    training.complete(data, tmp_path / "run", **changes)
+    spec = training.spec(**changes)
+    expected = engine.fit(
+        lambda: experiment.build(spec.entry, spec.image_shape, spec.hparams),
+        np.load(data / "train.npy"),
+        steps=3,
+        batch_size=12,
+        seed=5,
+        device=torch.device("cpu"),
+        state_path=tmp_path / "state.pt",
+        events_path=tmp_path / "events.jsonl",
+        run_id="by hand",
+    )
+    weights = load_model(tmp_path / "run" / "model.safetensors")[0].state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in expected.weights.items())
 
 
 def test_late_weights_are_kept_and_scored(data, tmp_path):

@@ -227,7 +227,7 @@ def test_the_comparison_of_rules_goes_on_where_it_stopped(tmp_path: Path, monkey
     """A row per rule; a system whose encoder has batch norm one more. What is known is not trained again."""
     monkeypatch.setattr(bench, "N", 30)
     monkeypatch.setattr(bench, "distance", lambda *_: 0.0)  # of 784 dimensions, slow
-    monkeypatch.setattr("dtri.device.set_numerics", lambda *_: None)  # changes the whole process
+    monkeypatch.setattr("dtri.numerics.set_numerics", lambda *_: None)  # changes the whole process
     arrays = {"train": noise_images(2000, SHAPE), "test": noise_images(40, SHAPE, seed=1)}
     indices = {name: np.arange(len(array)) for name, array in arrays.items()}
     saving.save(saving.Arrays(arrays, indices, {}, None, "mnist"), tmp_path / "mnist", "mnist")

@@ -215,8 +215,10 @@ def test_weights_before_the_end_are_made_anew_with_the_summary(capsys: pytest.Ca
 def test_images_that_both_splits_share_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("results/data/digits/meta.json")
     write_sealed(path, read_sealed(path, "a dataset") | {"n_test_in_train": 3})
-    code, lines = verified(capsys, "results")
+    code, lines = verified(capsys, "results/data")
     assert (code, lines[0]) == (0, f"ok        {path}: 3 test images are training images too")
+    told = verified(capsys, "results")[1]
+    assert any("table2.csv: its records give another table now" in line for line in told), "which names the 3"
 
 
 def test_what_was_accepted_of_a_training_holds_for_records_to_come(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,8 @@ class PresetConfig(Strict):
     max_steps: MaxSteps | None = None
     max_samples: int | None = Field(None, ge=FEWEST_IMAGES)
     stand_ins: dict[str, str | None] = Field(default_factory=dict)
-    extractor: Literal["inception", "domain"]
+    extractor: Literal["inception", "domain", "imagenet_lite"]
+    label_free_extractor: Literal["imagenet_lite"] | None = None
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     threads: PositiveInt = 1

@@ -13,7 +13,7 @@ from dtri.sealed import read_sealed
 from workflow import plan
 
 RECORDS = {  # rule -> the records whose seconds are those of the whole job
-    "generation": ("prc_inception", "prc_domain"),
+    "generation": ("prc_inception", "prc_domain", "prc_imagenet_lite"),
     "reconstruct": ("mse",),
     "auroc": ("auroc_*",),
     "auprc": ("auprc",),

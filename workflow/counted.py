@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from dtri.costs import Work
-from dtri.experiment import TrainSpec, canonical_json
+from dtri.experiment import TrainSpec, canonical_json, hparam_defaults
 
 FILE = Path(__file__).with_suffix(".json")
 
@@ -25,8 +25,10 @@ class Planned:
 
 
 def key(spec: TrainSpec) -> str:
-    """What the work of an iteration depends on: not on seed, precision or dataset."""
-    return canonical_json([spec.entry, spec.image_shape, spec.hparams, spec.batch_size, spec.steps])
+    """What the work of an iteration depends on: on the length of a run only where a system grows."""
+    grows = "batch_sizes" in hparam_defaults(spec.entry)
+    values = [spec.entry, spec.image_shape, spec.hparams, spec.batch_size, *([spec.steps] if grows else [])]
+    return canonical_json(values)
 
 
 def work(spec: TrainSpec) -> Work | None:

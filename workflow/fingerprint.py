@@ -21,8 +21,15 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_PARTY = ("dtri", "baselines", "workflow", "bench")
-# They talk to people or wait for a device, and make no number of a product (docs/determinism.md): no hash counts them.
-UNHASHED = ("dtri.messages", "dtri.progress", "dtri.slots", "workflow.commands.cli", "workflow.commands.provenance")
+# They talk to people or choose a device, and make no number of a product (docs/determinism.md): no hash counts them.
+UNHASHED = (
+    "dtri.messages",
+    "dtri.progress",
+    "dtri.device",
+    "dtri.slots",
+    "workflow.commands.cli",
+    "workflow.commands.provenance",
+)
 
 
 def path_of(module: str, root: Path = ROOT) -> Path | None:
@@ -38,25 +45,25 @@ def _file(module: str, root: Path) -> Path:
     return path
 
 
-class Read(NamedTuple):
-    """What is read of a source: `names` that it may import, and the first 16 hex digits of its normalised text."""
+class Source(NamedTuple):
+    """What is read of a source file: `names` that it may import, and the first 16 hex digits of its normalised text."""
 
     names: list[str]
     digest: str
 
 
 @cache
-def _read(module: str, root: Path) -> Read:
+def _read(module: str, root: Path) -> Source:
     text = _file(module, root).read_text("utf-8")
     key = hashlib.sha256(text.encode()).hexdigest()
     known = _memory()
     if key not in known:
-        known[key] = Read(sorted(_imported(text)), hashlib.sha256(normalised(text).encode()).hexdigest()[:16])
-    return Read(*known[key])
+        known[key] = Source(sorted(_imported(text)), hashlib.sha256(normalised(text).encode()).hexdigest()[:16])
+    return Source(*known[key])
 
 
 @cache
-def _memory() -> dict[str, Read]:
+def _memory() -> dict[str, Source]:
     """What was read before of sources, by their sha256; kept on the disk, since parsing all takes most of a second.
 
     Of this file's own code and this Python alone: either may read otherwise. A memory that was damaged, or cannot be
@@ -91,6 +98,11 @@ def _imported(text: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported_names(module: str, root: Path = ROOT) -> list[str]:
+    """Names that `module` imports from modules, `package.module.name`."""
+    return _read(module, root).names
 
 
 @cache

@@ -207,6 +207,8 @@ def network(wildcards: Any, output: Any) -> str:
     """The feature network's files; of the domain classifier with its summary."""
     if wildcards.extractor == "inception":
         return f'--weights "$DTRI_DOWNLOADS/{INCEPTION_WEIGHTS}"'
+    if wildcards.extractor == "imagenet_lite":
+        return ""
     weights, summary = extractor_files(wildcards)
     return f"--weights {weights} --summary {summary}"
 
@@ -228,7 +230,8 @@ def table_absent(wildcards: Any) -> str:
 
 def table_spec(wildcards: Any) -> str:
     chosen = preset(wildcards.preset)
-    return canonical_json({"label": chosen.label, "seeds": chosen.seeds, "extractor": chosen.extractor})
+    extractors = [chosen.extractor, chosen.label_free_extractor]
+    return canonical_json({"label": chosen.label, "seeds": chosen.seeds, "extractors": extractors})
 
 
 def table_code(wildcards: Any) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dtri.experiment import N_SNAPSHOTS, TrainSpec, canonical_json, check_sampler, text_hash
-from dtri.report.cells import Cell, FigureInput, Missing, Product, Table, stand_in
+from dtri.metrics import imagenet_lite
+from dtri.report.cells import LABEL_FREE, Cell, FigureInput, Missing, Product, Table, stand_in, with_label_free
 from workflow import configuration
 from workflow.configuration import (
     GENERATION_METRICS,
@@ -45,6 +46,7 @@ FIGURES = (
     *LANDSCAPE,
 )
 TEMPORARY = ("samples.npy", "samples_variants.npz")  # products that Snakemake removes once they are measured
+UNPUBLISHED = {"domain": "a domain classifier", "imagenet_lite": "EfficientNet-Lite0"}  # feature networks of our own
 INCEPTION_RECORD = "results/data/inception.json"
 
 
@@ -316,6 +318,11 @@ def table(name: str) -> Table:
     return importlib.import_module(f"workflow.tables.{name}").TABLE
 
 
+def preset_table(preset: Preset, name: str) -> Table:
+    """A table as the preset shows it: with FID by features that need no labels where it asks for that."""
+    return with_label_free(table(name)) if preset.label_free_extractor else table(name)
+
+
 def figure_wants(name: str) -> tuple[FigureInput, ...]:
     return importlib.import_module(f"workflow.figures.{name}").INPUTS
 
@@ -355,25 +362,38 @@ def target(preset: Preset, cell: Cell, seed: int) -> Target:
         if against is None:
             return Target(run, None, False, f"dataset {cell.against} is not in the configuration")
         name = f"auroc_{against}"
-    if cell.metric in GENERATION_METRICS:
-        name = f"{cell.metric}_{preset.extractor}"
-        if preset.extractor == "domain":
-            if not dataset(on).classes_of:
-                return Target(run, None, False, f"{on} has no labels to train a domain extractor on")
-            reasons.append("features of a domain classifier, not of the 2015 Inception network")
+    if used := _cell_extractor(preset, cell):
+        if used == "domain" and not dataset(on).classes_of:
+            return Target(run, None, False, f"{on} has no labels to train a domain extractor on")
+        name = f"{cell.metric.removesuffix(f'_{used}')}_{used}"
+        if used in UNPUBLISHED:
+            reasons.append(f"features of {UNPUBLISHED[used]}, not of the 2015 Inception network")
     if preset.name != "paper":
         reasons.append(f"preset {preset.name}: reduced steps and widths")
     return Target(run, Path(f"{run.folder}/metrics/{name}.json"), not reasons, "; ".join(reasons))
 
 
+def _cell_extractor(preset: Preset, cell: Cell) -> str:
+    """The feature network that a cell is measured with; "" where it needs none."""
+    if cell.metric == LABEL_FREE:
+        return preset.label_free_extractor or ""
+    return preset.extractor if cell.metric in GENERATION_METRICS else ""
+
+
 def targets(preset: Preset, name: str) -> Iterator[Target]:
-    """Of every cell and seed of a table, in the table's order."""
-    return (target(preset, cell, seed) for cell in table(name).cells for seed in preset.seeds)
+    """Of every cell and seed of a preset's table, in the table's order."""
+    return (target(preset, cell, seed) for cell in preset_table(preset, name).cells for seed in preset.seeds)
+
+
+def network_problem(path: str | Path) -> str:
+    """Why the feature network of a record cannot be used here; "" where it can."""
+    return imagenet_lite.problem() if Path(path).name.endswith("_imagenet_lite.json") else ""
 
 
 def table_records(preset: Preset, name: str) -> list[str]:
-    """Every record that a table asks for, each once, in the table's order."""
-    return list(dict.fromkeys(str(one.path) for one in targets(preset, name) if one.path is not None))
+    """Every record that a table asks for, each once, in the table's order; none whose feature network is not here."""
+    found = dict.fromkeys(str(one.path) for one in targets(preset, name) if one.path is not None)
+    return [path for path in found if not network_problem(path)]
 
 
 def figure_products(preset: Preset, name: str) -> list[Product]:
@@ -441,10 +461,14 @@ def run_at(path: Path) -> Run | None:
 def extractor_files(dataset_name: str, extractor: str) -> list[str]:
     """Files of the feature network: of `inception` its record alone, of `domain` weights and summary.
 
+    None of `imagenet_lite`: a package has its weights.
+
     ValueError where a dataset has no labels to train a domain extractor on.
     """
     if extractor == "inception":
         return [INCEPTION_RECORD]
+    if extractor == "imagenet_lite":
+        return []
     return [f"{classes_folder(dataset_name)}/classifier.{ending}" for ending in ("safetensors", "json")]
 
 
@@ -489,7 +513,7 @@ def record_sources(path: Path) -> list[str]:
             made = [f"{run.folder}/landscape.npz", f"{run.folder}/landscape.csv"]
             made += extractor_files(run.dataset, "domain")
         case _:
-            extractor = path.stem.split("_")[1]
+            extractor = path.stem.partition("_")[2]
             made = [f"{metrics}/{name}_{extractor}.json" for name in GENERATION_METRICS]
             made += extractor_files(run.dataset, extractor)
     return [one for one in (*trained(run), *made) if one != str(path)]
@@ -562,7 +586,7 @@ def check_configuration() -> None:
 
 
 def check_target(target: str) -> None:
-    """ValueError naming what is known, where a path below results/ has an unknown part.
+    """ValueError naming what is known, where a path below results/ has an unknown part or needs weights not here.
 
     Other words pass. Snakemake itself would only say that no rule makes the path.
     """
@@ -579,3 +603,5 @@ def check_target(target: str) -> None:
     match Path(target).parts:
         case ("results", first, _, *_) if first not in ("data", "figures", "reference"):
             configuration.preset(first)
+    if problem := network_problem(target):
+        raise ValueError(f"{target}: {problem}")

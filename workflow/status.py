@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtri.experiment import canonical_json
+from dtri.metrics import imagenet_lite
 from dtri.report.cells import Cell, CellResult, Table
 from dtri.report.records import Record
 from dtri.sealed import read_sealed
@@ -35,9 +36,24 @@ def lookup(preset: Preset, cell: Cell, seed: int) -> CellResult:
         return CellResult(None, expected=False, comparable=False, reason=target.reason)
     on, comparable, reason = target.run.dataset, target.comparable, target.reason
     if not target.path.exists():
+        if problem := plan.network_problem(target.path):
+            return CellResult(None, expected=False, comparable=False, reason=problem)
         return CellResult(None, measured_on=on, comparable=comparable, reason=reason)
     stale, accepted = judged(target.path)
-    return CellResult(Record.read(target.path), stale, on, True, comparable, reason, accepted)
+    seen = _seen_in_training(on, cell.metric)
+    return CellResult(Record.read(target.path), stale, on, True, comparable, reason, accepted, seen)
+
+
+def _seen_in_training(name: str, metric: str) -> str:
+    """How many test images of a dataset are training images too; "" for none, or where it is not prepared here."""
+    path = Path(plan.dataset(name).folder) / "meta.json"
+    if not path.exists():
+        return ""
+    meta = _meta(path)
+    if metric == "auprc_leaky":
+        return f"{meta['source']['leaked_fraction']:.0%} of the normal test images of {name} are training images"
+    n = meta.get("n_test_in_train", 0)
+    return f"{n} of the {meta['sizes']['test']} test images of {name} are training images" if n else ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,10 @@ def differences(path: Path) -> list[Difference]:
     return []
 
 
+def _meta(path: Path) -> dict[str, Any]:
+    return read_sealed(path, "the description of a dataset")
+
+
 def _pairs(*compared: tuple[str, str | None, str | None]) -> list[Difference]:
     """Of (what, old, new); nothing is said where either is unknown."""
     return [Difference(what, old, new) for what, old, new in compared if None not in (old, new) and old != new]
@@ -80,7 +100,7 @@ def _of_data(path: Path) -> list[Difference]:
         data = plan.dataset(path.parent.name)
     except ValueError as error:
         return [Difference(str(error), "", "")]
-    made = read_sealed(path, "the description of a dataset").get("source", {}).get("code")
+    made = _meta(path).get("source", {}).get("code")
     return [
         *_pairs((f"data {data.name} code", made, plan.data_code(data))),
         *(_changed_data({data.config.holdout_of: None}) if data.config.holdout_of else []),
@@ -93,7 +113,7 @@ def _changed_data(used: dict[str, str | None]) -> list[Difference]:
     for name, content in used.items():
         path = Path(plan.dataset(name).folder) / "meta.json"
         if path.exists():
-            found += _pairs((f"data {name}", content, read_sealed(path, "the description of a dataset")["content"]))
+            found += _pairs((f"data {name}", content, _meta(path)["content"]))
             found += unaccepted(path)
     return found
 
@@ -124,7 +144,7 @@ def _of_record(record: Record, path: Path) -> list[Difference]:
     run = plan.run_at(path) or planned
     if isinstance(run, str):
         return [Difference(run, "", "")]
-    metric = "auroc" if path.stem.startswith("auroc_") else re.sub("_(inception|domain)$", "", path.stem)
+    metric = "auroc" if path.stem.startswith("auroc_") else re.sub("_(inception|domain|imagenet_lite)$", "", path.stem)
     found = []
     if (record.preset, record.dataset, record.model, record.seed, record.metric) != (*astuple(run), metric):
         made = f"record of {record.preset}/{record.dataset}/{record.model}/seed{record.seed} {record.metric}"
@@ -152,6 +172,8 @@ def _of_protocol(record: Record, run: plan.Run, metric: str, path: Path) -> list
         settings = canonical_json(asdict(configuration.preset(run.preset).landscape))
         found += _pairs(("landscape settings", canonical_json(record.extra["settings"]), settings))
     if metric in (*GENERATION_METRICS, "landscape_purity"):
+        if record.extractor.startswith("imagenet_lite:"):
+            return [*found, *_pairs(("extractor", record.extra.get("extractor_sha256"), imagenet_lite.HASH))]
         known = _extractor(run, path)
         if known.exists():
             network = read_sealed(known, "the summary of a feature network")

@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import checks, image_folder, rawfiles, saving
+from dtri.data import archives, checks, pictures, rawfiles, saving
+from dtri.data.contents import Contents
 
 ARCHIVE = "img_align_celeba.zip"
 FILES = {
@@ -46,18 +47,25 @@ _SEED, _COUNTS = 0, {"train": 9_000, "test": 1_000}
 _MODULE = "dtri.data.celeba"
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """The committed 10,000 faces at `image_shape`, grey by luminance where C is 1; nothing depends on `seed`."""
+def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
+    """Grey or three colours, options `crop` and `test_only`. ValueError otherwise."""
     checks.check_options(options, ("crop", "test_only"), _MODULE)
-    shape = checks.check_shape(image_shape, (1, 3), _MODULE)
+    checks.check_shape(image_shape, (1, 3), _MODULE)
     crop = options.get("crop", "none")
     if crop not in ("none", "cover"):
-        crop = checks.check_count(crop, "option 'crop', unless 'none' or 'cover',", _MODULE)
+        checks.check_count(crop, "option 'crop', unless 'none' or 'cover',", _MODULE)
         if crop > min(SIZE):
             raise ValueError(f"expected option 'crop' to be at most {min(SIZE)} pixels, found {crop} ({_MODULE})")
     test_only = options.get("test_only", False)
     if not isinstance(test_only, bool):
         raise ValueError(f"expected option 'test_only' to be true or false, found {test_only!r} ({_MODULE})")
+    return Contents(splits=("test",) if test_only else ("train", "test"), classes=False)
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
+    """The committed 10,000 faces at `image_shape`, grey by luminance where C is 1; nothing depends on `seed`."""
+    test_only = check(image_shape, options).splits == ("test",)
+    shape, crop = tuple(image_shape), options.get("crop", "none")
     path = rawfiles.find_raw(raw, ARCHIVE, FILES[ARCHIVE])
     indices = read_split()
     if test_only:
@@ -66,8 +74,8 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
     places = {int(face): (split, k) for split, index in indices.items() for k, face in enumerate(index)}
 
     seen = set()
-    with image_folder.named(path):
-        for name, read in image_folder.members(path):
+    with archives.named(path):
+        for name, read in archives.members(path):
             face = _face(name)
             if face is None:
                 continue
@@ -125,14 +133,14 @@ def _face(name: str) -> int | None:
 
 
 def _read(content: bytes, shape: tuple[int, int, int], crop: str | int, where: str) -> np.ndarray:
-    image = image_folder.open_image(content, shape[0], where)
+    image = pictures.open_image(content, shape[0], where)
     if image.size != SIZE:
         found, expected = "{}x{}".format(*image.size), "{}x{}".format(*SIZE)
         raise ValueError(f"expected {expected} pixels (width x height), found {found} ({where})")
     if isinstance(crop, int):
         left, top = (SIZE[0] - crop) // 2, (SIZE[1] - crop) // 2
         image = image.crop((left, top, left + crop, top + crop))
-    return image_folder.fit(image, shape, "crop" if crop == "cover" else "stretch", where)
+    return pictures.fit(image, shape, "crop" if crop == "cover" else "stretch", where)
 
 
 if __name__ == "__main__":

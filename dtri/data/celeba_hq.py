@@ -23,31 +23,39 @@ from typing import Any
 import numpy as np
 import PIL
 
-from dtri.data import checks, image_folder, rawfiles, saving
+from dtri.data import archives, checks, pictures, rawfiles, saving
+from dtri.data.contents import Contents
 from dtri.data.stream import Stream
 
 FILES: dict[str, rawfiles.RawFile] = {}  # the archive is named by an option
 SIDE = 1024
+HOLDOUT = 1_000  # test images
 LEVELS = tuple(2**k for k in range(2, 11))
 _MODULE = "dtri.data.celeba_hq"
 _KNOWN = ("archive", "sha256", "n_source", "holdout")
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """Splits train and test of `options["archive"]` at (3, level, level), streamed."""
+def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
+    """A level of the pyramid in three colours, more images than are held out. ValueError otherwise."""
     checks.check_options(options, _KNOWN, _MODULE)
     shape = checks.check_shape(image_shape, (3,), _MODULE)
     if shape[1] != shape[2] or shape[1] not in LEVELS:
         levels = ", ".join(map(str, LEVELS))
         raise ValueError(f"expected square images of {levels} pixels, found {shape} ({_MODULE})")
-    if options.get("n_source") is not None:
-        checks.check_count(options["n_source"], "option 'n_source'", _MODULE)
-    n_test = checks.check_count(options.get("holdout", 1_000), "option 'holdout'", _MODULE)
-    archive = image_folder.inside(raw, options.get("archive"), "archive")
-    sha256 = image_folder.check_archive(archive, options.get("sha256"))
+    archives.check_options(options, _MODULE)
+    archives.check_holdout(options, HOLDOUT, _MODULE)
+    return Contents(splits=("train", "test"), classes=False, streamed=True)
 
-    with image_folder.named(archive):
-        names = [name for name, _ in image_folder.members(archive) if rawfiles.is_image(name)]
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
+    """Splits train and test of `options["archive"]` at (3, level, level), streamed."""
+    check(image_shape, options)
+    shape, n_test = tuple(image_shape), options.get("holdout", HOLDOUT)
+    archive = archives.inside(raw, options.get("archive"), "archive")
+    sha256 = archives.check_archive(archive, options.get("sha256"))
+
+    with archives.named(archive):
+        names = [name for name, _ in archives.members(archive) if rawfiles.is_image(name)]
     if len(set(names)) != len(names):
         raise ValueError(f"expected every path once, found {len(names) - len(set(names))} again ({archive})")
     if options.get("n_source") not in (None, len(names)):
@@ -96,11 +104,11 @@ def reduce(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _images(archive: Path, wanted: set[str], side: int, start: int) -> Generator[np.ndarray, None, None]:
-    with image_folder.named(archive):
-        for name, read in image_folder.members(archive):
+    with archives.named(archive):
+        for name, read in archives.members(archive):
             if name in wanted:
                 if start:
                     start -= 1
                 else:
-                    where = image_folder.place(archive, name)
-                    yield reduce(image_folder.decode(read(), (3, SIDE, SIDE), "none", where), side)
+                    where = archives.place(archive, name)
+                    yield reduce(pictures.decode(read(), (3, SIDE, SIDE), "none", where), side)

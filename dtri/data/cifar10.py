@@ -1,7 +1,7 @@
 """CIFAR-10 (Krizhevsky, 2009): 50,000 / 10,000 images of 32x32x3, official split and order.
 
 Reads the official archive as it is. Its batches are Python 2 pickles, and a forged one cannot run code (see
-dtri.data.batches).
+dtri.data.pickled_batches).
 """
 
 import io
@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import batches, checks, rawfiles, saving
+from dtri.data import checks, pickled_batches, rawfiles, saving
+from dtri.data.contents import Contents
 from dtri.messages import reading
 
 ARCHIVE = "cifar-10-python.tar.gz"
@@ -24,7 +25,7 @@ FILES = {
         terms="no licence text; cite Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
     )
 }
-SHAPE = batches.SHAPE
+SHAPE = pickled_batches.SHAPE
 _BATCHES = {"train": [f"data_batch_{k}" for k in range(1, 6)], "test": ["test_batch"]}
 _MAX_BATCH = 64 * 2**20  # bytes; an official batch has 31 MB
 
@@ -36,11 +37,17 @@ def urls(name: str) -> list[str]:
     return [CIFAR10.url]
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """CIFAR-10 at (3, 32, 32); nothing depends on `seed`, there are no options."""
+def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
+    """Images of (3, 32, 32), without options. ValueError otherwise."""
     checks.check_options(options, (), "dtri.data.cifar10")
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} (dtri.data.cifar10)")
+    return Contents(splits=("train", "test"), classes=True)
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
+    """CIFAR-10 at (3, 32, 32); nothing depends on `seed`, there are no options."""
+    check(image_shape, options)
     path = rawfiles.find_raw(raw, ARCHIVE, FILES[ARCHIVE])
     read = _read_batches(path)
     splits, labels = {}, {}
@@ -68,7 +75,9 @@ def _read_batches(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
                     raise ValueError(f"expected a plain file of at most {_MAX_BATCH} bytes: {member.name} ({path})")
                 content = tar.extractfile(member).read()
                 where = f"{path}, {member.name}"
-                found[expected[member.name]] = batches.read(io.BytesIO(content), range(10), "a CIFAR-10 batch", where)
+                found[expected[member.name]] = pickled_batches.read(
+                    io.BytesIO(content), range(10), "a CIFAR-10 batch", where
+                )
     missing = sorted(name for name in expected.values() if name not in found)
     if missing:
         raise ValueError(f"expected the batches {', '.join(expected.values())}, found no {', '.join(missing)} ({path})")

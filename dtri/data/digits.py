@@ -11,21 +11,29 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from dtri.data import checks, rawfiles, saving
+from dtri.data.contents import Contents
 
 FILES: dict[str, rawfiles.RawFile] = {}
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """Digits at (1, H, W) with H, W >= 10; `raw` is not read, there are no options."""
+def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
+    """Digits at (1, H, W) with H, W >= 10, without options. ValueError otherwise."""
     checks.check_options(options, (), "dtri.data.digits")
     shape = checks.check_shape(image_shape, (1,), "dtri.data.digits")
     if min(shape[1:]) < 10:
         raise ValueError(f"expected an image shape of at least (1, 10, 10), found {shape} (dtri.data.digits)")
+    return Contents(splits=("train", "test"), classes=True)
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
+    """Digits at (1, H, W) with H, W >= 10; `raw` is not read, there are no options."""
+    from sklearn.datasets import load_digits  # seconds, which planning does not pay
+
+    check(image_shape, options)
     digits = load_digits()
-    images = np.stack([_enlarge(image, shape[1:]) for image in digits.images])[:, None]
+    images = np.stack([_enlarge(image, image_shape[1:]) for image in digits.images])[:, None]
     labels = digits.target.astype(np.int64)
     order = checks.generator(seed).permutation(len(images)).astype(np.int64)
     n_train = len(images) * 4 // 5

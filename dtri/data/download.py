@@ -2,13 +2,15 @@
 
 The bytes arrive in `<name>.part` beside the file. A kill, a lost connection or a full disk leaves it there, and the
 next attempt asks for the rest (RFC 9110, Range); a server without ranges starts again. Only a complete and verified
-file gets its name. A file without a known md5 is continued at the same address alone and only while the server vouches
-that it is the same version (If-Range, remembered in `<name>.part.json`).
+file gets its name. A file without a known md5 is never continued, since nothing would tell two versions apart.
+
+Why not the library pooch: it deletes what it has when a connection breaks, so that 625 MB (DTD, from a slow server)
+start again; it waits for a server that trickles; two processes write the same file twice; and of a web page in place of
+the file it says that a hash differs.
 """
 
 import fcntl
 import http.client
-import json
 import os
 import re
 import shutil
@@ -29,7 +31,6 @@ from tqdm import tqdm
 
 from dtri.data import rawfiles, saving
 from dtri.messages import reading
-from dtri.sealed import write_json
 
 TIMEOUT_S = 60.0  # without a byte
 MIN_RATE = 1024  # bytes per second, over TIMEOUT_S
@@ -62,14 +63,8 @@ class _Part:
     def size(self) -> int:
         return os.fstat(self.stream.fileno()).st_size
 
-    @property
-    def note(self) -> Path:
-        """Which version of the file the bytes belong to: {"url", "validator"}."""
-        return self.path.with_name(f"{self.path.name}.json")
-
     def discard(self) -> None:
         self.stream.truncate(0)
-        self.note.unlink(missing_ok=True)
 
     def append(self, chunk: bytes) -> None:
         rest = memoryview(chunk)
@@ -113,8 +108,9 @@ def download(folder: Path, name: str, file: rawfiles.RawFile, urls: list[str]) -
             else:
                 part.sync()
                 part.path.replace(whole)
-                part.note.unlink(missing_ok=True)
                 return []
+        if not file.md5:
+            part.discard()
         if part.size:
             errors.append(f"{part.size:,} bytes are kept in {part.path}, the same command continues them")
     return errors
@@ -152,7 +148,6 @@ def _held(path: Path, name: str, file: rawfiles.RawFile) -> Iterator[_Part]:
             finally:
                 if part.size == 0 and _same(stream, path):
                     path.unlink()
-                    part.note.unlink(missing_ok=True)
             return
 
 
@@ -209,12 +204,10 @@ def _fill(url: str, part: _Part) -> bool:
 
 def _attempt(url: str, part: _Part) -> bool:
     """One request for what is missing; True when the server continued the part, False when it sent all of the file."""
-    start = part.size if part.file.md5 or _validator(url, part) else 0
+    start = part.size if part.file.md5 else 0
     headers = {"User-Agent": "dtri"}
     if start:
         headers["Range"] = f"bytes={start}-"
-        if not part.file.md5:
-            headers["If-Range"] = _validator(url, part)
     try:
         answer = _open(urllib.request.Request(url, headers=headers))
     except urllib.error.HTTPError as error:
@@ -230,8 +223,6 @@ def _attempt(url: str, part: _Part) -> bool:
             start, total = 0, answer.length
             chunks = chain([_head(chunks)], chunks)
             part.discard()
-            if not part.file.md5:
-                write_json(part.note, {"url": url, "validator": _version(answer)})
         known = part.file.size if not part.file.of_content else None
         saving.check_space(part.path.parent, (total or known or start) - start, f"the rest of {part.name}")
         with _bar(part.name, total, start) as bar:
@@ -241,21 +232,6 @@ def _attempt(url: str, part: _Part) -> bool:
     if total is not None and part.size != total:
         raise _Failed(f"the connection ended after {part.size:,} of {total:,} bytes", again=True)
     return start > 0
-
-
-def _validator(url: str, part: _Part) -> str | None:
-    """What the server has to confirm before the part of a file without a known md5 is continued; None: it is not."""
-    try:
-        note = json.loads(part.note.read_text("utf-8"))
-        return note["validator"] if note["url"] == url else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _version(answer: http.client.HTTPResponse) -> str | None:
-    """A strong ETag or the date of the last change: what If-Range takes."""
-    tag = answer.headers.get("ETag", "")
-    return tag if tag.startswith('"') else answer.headers.get("Last-Modified")
 
 
 def _open(request: urllib.request.Request) -> http.client.HTTPResponse:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import checks, image_folder, rawfiles, saving
+from dtri.data import archives, checks, pictures, rawfiles, saving
+from dtri.data.contents import Contents
 
 ARCHIVE = "dtd-r1.0.1.tar.gz"
 FILES = {
@@ -36,18 +37,25 @@ def urls(name: str) -> list[str]:
     return ["https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz"]
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """All textures at `image_shape`; grey by luminance where C is 1. ValueError names what is missing or unreadable."""
+def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
+    """Grey or three colours, option `crop`. ValueError otherwise."""
     checks.check_options(options, ("crop",), "dtri.data.dtd")
-    shape = checks.check_shape(image_shape, (1, 3), "dtri.data.dtd")
+    checks.check_shape(image_shape, (1, 3), "dtri.data.dtd")
     crop = options.get("crop", "centre")
     if crop not in ("centre", "top_left"):
         raise ValueError(f"expected option 'crop' to be 'centre' or 'top_left', found {crop!r} (dtri.data.dtd)")
+    return Contents(splits=("test",), classes=True)
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
+    """All textures at `image_shape`; grey by luminance where C is 1. ValueError names what is missing or unreadable."""
+    check(image_shape, options)
+    shape, crop = tuple(image_shape), options.get("crop", "centre")
     path = rawfiles.find_raw(raw, ARCHIVE, FILES[ARCHIVE])
     read = _read_top_left if crop == "top_left" else _read_centre
     images = {}
-    with image_folder.named(path):
-        for name, content in image_folder.members(path):
+    with archives.named(path):
+        for name, content in archives.members(path):
             if name.startswith(_FOLDER) and rawfiles.is_image(name):
                 images[name] = read(content(), shape, f"{path}, {name}")
 
@@ -79,12 +87,12 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 
 
 def _read_centre(content: bytes, shape: tuple[int, int, int], where: str) -> np.ndarray:
-    return image_folder.decode(content, shape, "crop", where)
+    return pictures.decode(content, shape, "crop", where)
 
 
 def _read_top_left(content: bytes, shape: tuple[int, int, int], where: str) -> np.ndarray:
-    image = image_folder.open_image(content, shape[0], where)
+    image = pictures.open_image(content, shape[0], where)
     if image.width < shape[2] or image.height < shape[1]:
         found = f"{image.width}x{image.height}"
         raise ValueError(f"expected at least {shape[2]}x{shape[1]} pixels (width x height), found {found} ({where})")
-    return image_folder.pixels(image.crop((0, 0, shape[2], shape[1])))
+    return pictures.pixels(image.crop((0, 0, shape[2], shape[1])))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dtri.data import mnist, saving
+from dtri.data.contents import Contents
 from dtri.data.rawfiles import RawFile
 
 _WHERE = "https://github.com/zalandoresearch/fashion-mnist"
@@ -26,6 +27,11 @@ def urls(name: str) -> list[str]:
     from torchvision.datasets import FashionMNIST  # imports torch: seconds that only a download pays
 
     return [f"{mirror}{name}" for mirror in FashionMNIST.mirrors]
+
+
+def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
+    """Fashion-MNIST as it is or zero-padded, without options. ValueError otherwise."""
+    return mnist.check_padded(image_shape, options, "dtri.data.fashion_mnist")
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import checks, image_folder, rawfiles, saving
+from dtri.data import archives, checks, pictures, rawfiles, saving
+from dtri.data.contents import Contents
 from dtri.data.stream import Stream
 
 _WHERE = "whoever has a copy: image-net.org/small, the origin, no longer serves it"
@@ -32,14 +33,20 @@ _ARCHIVES = {"train": "train_32x32.tar", "test": "valid_32x32.tar"}
 _MODULE = "dtri.data.imagenet32"
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """Splits train and test (its validation set) at (3, 32, 32); nothing depends on `seed`, there are no options."""
+def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
+    """Images of (3, 32, 32), without options. ValueError otherwise."""
     checks.check_options(options, (), _MODULE)
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} ({_MODULE})")
+    return Contents(splits=("train", "test"), classes=False, streamed=True, n_images=sum(N_IMAGES.values()))
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
+    """Splits train and test (its validation set) at (3, 32, 32); nothing depends on `seed`, there are no options."""
+    check(image_shape, options)
     paths = {split: rawfiles.find_raw(raw, name, FILES[name]) for split, name in _ARCHIVES.items()}
     for path in paths.values():
-        image_folder.check_archive(path, SHA256[path.name])
+        archives.check_archive(path, SHA256[path.name])
     source = {"module": _MODULE, "archive_sha256": SHA256}
     return saving.Arrays(
         splits={
@@ -56,8 +63,8 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 
 def _positions(path: Path, expected: int) -> np.ndarray:
     """int64 [n]: for every image in the archive's order, its place among the sorted paths."""
-    with image_folder.named(path):
-        names = [name for name, _ in image_folder.members(path) if rawfiles.is_image(name)]
+    with archives.named(path):
+        names = [name for name, _ in archives.members(path) if rawfiles.is_image(name)]
     if len(set(names)) != expected or len(names) != expected:
         raise ValueError(f"expected {expected} images, found {len(names)} of {len(set(names))} names ({path})")
     positions = np.empty(len(names), np.int64)
@@ -66,8 +73,8 @@ def _positions(path: Path, expected: int) -> np.ndarray:
 
 
 def _images(path: Path, start: int) -> Generator[np.ndarray, None, None]:
-    with image_folder.named(path):
-        files = ((name, read) for name, read in image_folder.members(path) if rawfiles.is_image(name))
+    with archives.named(path):
+        files = ((name, read) for name, read in archives.members(path) if rawfiles.is_image(name))
         for position, (name, read) in enumerate(files):
             if position >= start:
-                yield image_folder.decode(read(), SHAPE, "none", f"{path}, {name}")
+                yield pictures.decode(read(), SHAPE, "none", f"{path}, {name}")

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dtri.data import batches, checks, image_folder, rawfiles, saving
+from dtri.data import archives, checks, pickled_batches, rawfiles, saving
+from dtri.data.contents import Contents
 from dtri.data.stream import Stream
 from dtri.messages import reading
 
@@ -25,7 +26,7 @@ FILES = {  # hashes are not published: counts, labels and the checksums inside t
     "Imagenet32_val.zip": rawfiles.RawFile(None, False, None, _WHERE, _TERMS),
 }
 N_IMAGES = {"train": 1_281_167, "test": 50_000}
-SHAPE = batches.SHAPE
+SHAPE = pickled_batches.SHAPE
 N_CLASSES = 1000
 _BATCHES = {
     "train": ("Imagenet32_train.zip", tuple(f"train_data_batch_{k}" for k in range(1, 11))),
@@ -35,13 +36,19 @@ _MAX_BATCH = 512 * 2**20  # bytes; an official batch has 394 MB
 _MODULE = "dtri.data.imagenet32_chrabaszcz"
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """Splits train and test (its validation set) at (3, 32, 32); nothing depends on `seed`, there are no options."""
+def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
+    """Images of (3, 32, 32), without options. ValueError otherwise."""
     checks.check_options(options, (), _MODULE)
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} ({_MODULE})")
+    return Contents(splits=("train", "test"), classes=True, streamed=True, n_images=sum(N_IMAGES.values()))
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
+    """Splits train and test (its validation set) at (3, 32, 32); nothing depends on `seed`, there are no options."""
+    check(image_shape, options)
     paths = {split: rawfiles.find_raw(raw, name, FILES[name]) for split, (name, _) in _BATCHES.items()}
-    hashes = {path.name: image_folder.check_archive(path, None) for path in paths.values()}
+    hashes = {path.name: archives.check_archive(path, None) for path in paths.values()}
     labels = {split: _labels(path, _BATCHES[split][1]) for split, path in paths.items()}
     for split, parts in labels.items():
         if sum(map(len, parts)) != N_IMAGES[split]:
@@ -85,7 +92,7 @@ def _read(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
             sizes = [member.file_size for member in found]
             raise ValueError(f"expected one {name} of at most {_MAX_BATCH} bytes, found the sizes {sizes} ({path})")
         with file.open(found[0]) as content:
-            batch = batches.read(content, range(1, N_CLASSES + 1), "a batch of 32x32 images", f"{path}, {name}")
+            batch = pickled_batches.read(content, range(1, N_CLASSES + 1), "a batch of 32x32 images", f"{path}, {name}")
             while content.read(1 << 20):  # the checksum is compared at the end
                 pass
     return batch

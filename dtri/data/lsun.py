@@ -29,7 +29,8 @@ import lmdb
 import numpy as np
 import PIL
 
-from dtri.data import checks, image_folder, rawfiles, saving
+from dtri.data import archives, checks, pictures, rawfiles, saving
+from dtri.data.contents import Contents
 from dtri.data.stream import Stream
 from dtri.files import remove_partial, write_atomic
 from dtri.messages import reading
@@ -37,10 +38,23 @@ from dtri.messages import reading
 FILES: dict[str, rawfiles.RawFile] = {}  # the archive is named by an option
 _MODULE = "dtri.data.lsun"
 _KNOWN = ("archive", "sha256", "n_source", "holdout", "resize", "limit")
+HOLDOUT = 10_000  # test images
 _DATABASE = "data.mdb"
 _CHUNK = 1 << 20  # bytes
 UNPACKS = True  # `prepare` takes a folder to unpack into
 _REMAP = 64  # steps of the cursor; the kernel may map up to 2 MiB around an image
+
+
+def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
+    """Three colours, more images than are held out, a known way to resize. ValueError otherwise."""
+    checks.check_options(options, _KNOWN, _MODULE)
+    checks.check_shape(image_shape, (3,), _MODULE)
+    resize = options.get("resize", "crop")
+    if resize not in ("crop", "stretch"):
+        raise ValueError(f"expected option 'resize' to be 'crop' or 'stretch', found {resize!r} ({_MODULE})")
+    archives.check_options(options, _MODULE)
+    archives.check_holdout(options, HOLDOUT, _MODULE)
+    return Contents(splits=("train", "test"), classes=False, streamed=True)
 
 
 def prepare(
@@ -50,18 +64,12 @@ def prepare(
 
     `scratch` is a folder to unpack into where the drop folder is read-only.
     """
-    checks.check_options(options, _KNOWN, _MODULE)
-    shape = checks.check_shape(image_shape, (3,), _MODULE)
-    for option in ("n_source", "limit"):
-        if options.get(option) is not None:
-            checks.check_count(options[option], f"option {option!r}", _MODULE)
-    n_test = checks.check_count(options.get("holdout", 10_000), "option 'holdout'", _MODULE)
+    check(image_shape, options)
+    shape, n_test = tuple(image_shape), options.get("holdout", HOLDOUT)
     resize = options.get("resize", "crop")
-    if resize not in ("crop", "stretch"):
-        raise ValueError(f"expected option 'resize' to be 'crop' or 'stretch', found {resize!r} ({_MODULE})")
-    archive = image_folder.inside(raw, options.get("archive"), "archive")
+    archive = archives.inside(raw, options.get("archive"), "archive")
     archive = database(archive)
-    sha256 = image_folder.check_archive(archive, options.get("sha256"))
+    sha256 = archives.check_archive(archive, options.get("sha256"))
     unpacked = _unpacked(archive, scratch) if archive.suffix == ".zip" else archive
 
     n_source = _count(unpacked)
@@ -111,7 +119,7 @@ def _images(
     database: Path, index: np.ndarray, shape: tuple[int, int, int], resize: str, start: int
 ) -> Generator[np.ndarray, None, None]:
     for key, value in _entries(database, index[start:]):
-        yield image_folder.decode(value, shape, resize, f"{database}, key {key.decode('ascii', 'backslashreplace')}")
+        yield pictures.decode(value, shape, resize, f"{database}, key {key.decode('ascii', 'backslashreplace')}")
 
 
 def _entries(database: Path, index: np.ndarray) -> Iterator[tuple[bytes, bytes]]:
@@ -166,7 +174,7 @@ def _unpacked(archive: Path, scratch: Path | None) -> Path:
     if len(members) != 1:
         raise ValueError(f"expected one {_DATABASE} in the zip, found {len(members)} ({archive})")
     rooms = [archive.parent, *([scratch] if scratch else [])]
-    places = [image_folder.inside(room, members[0].filename, "archive") for room in rooms]
+    places = [archives.inside(room, members[0].filename, "archive") for room in rooms]
     for place in places:
         if place.is_file():
             if _crc(place) != members[0].CRC:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dtri.data import checks, rawfiles, saving
+from dtri.data.contents import Contents
 from dtri.data.rawfiles import RawFile
 from dtri.messages import reading
 
@@ -33,9 +34,22 @@ def urls(name: str) -> list[str]:
     return [f"{mirror}{name}" for mirror in MNIST.mirrors]
 
 
+def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
+    """MNIST as it is or zero-padded, without options. ValueError otherwise."""
+    return check_padded(image_shape, options, "dtri.data.mnist")
+
+
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """MNIST at (1, 28, 28) or zero-padded to (1, 32, 32); nothing depends on `seed`, there are no options."""
     return arrays(raw, image_shape, options, FILES, "MNIST", "dtri.data.mnist")
+
+
+def check_padded(image_shape: tuple[int, int, int], options: dict[str, Any], module: str) -> Contents:
+    """Of a dataset of MNIST's files: 28x28 as it is, 32x32 zero-padded, without options. ValueError otherwise."""
+    checks.check_options(options, (), module)
+    if tuple(image_shape) not in (SHAPE, (1, 32, 32)):
+        raise ValueError(f"expected image shape {SHAPE} or (1, 32, 32), found {tuple(image_shape)} ({module})")
+    return Contents(splits=("train", "test"), classes=True)
 
 
 def arrays(
@@ -47,10 +61,8 @@ def arrays(
     module: str,
 ) -> saving.Arrays:
     """A dataset of MNIST's four files and sizes."""
-    checks.check_options(options, (), module)
+    check_padded(image_shape, options, module)
     shape = tuple(image_shape)
-    if shape not in (SHAPE, (1, 32, 32)):
-        raise ValueError(f"expected image shape {SHAPE} or (1, 32, 32), found {shape} ({module})")
     splits, labels = {}, {}
     for split, prefix in _PREFIX.items():
         names = f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"

@@ -9,24 +9,33 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from dtri.data import checks, rawfiles, saving
+from dtri.data.contents import Contents
 
 FILES: dict[str, rawfiles.RawFile] = {}
 _SCALES = (2, 3, 4, 6)
+_HEIGHT, _WIDTH = 427, 640  # pixels of both photographs
+
+
+def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
+    """Option `n`, and patches that fit into the photographs at half their size. ValueError otherwise."""
+    checks.check_options(options, ("n",), "dtri.data.photos")
+    shape = checks.check_shape(image_shape, (1, 3), "dtri.data.photos")
+    checks.check_count(options.get("n", 2_000), "option 'n'", "dtri.data.photos")
+    if not _fitting(shape):
+        raise ValueError(f"expected patches of at most {_HEIGHT // 2}x{_WIDTH // 2}, found {shape} (dtri.data.photos)")
+    return Contents(splits=("test",), classes=False)
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """Option `n` (default 2,000 patches); grey by luminance where C is 1; `raw` is not read."""
-    checks.check_options(options, ("n",), "dtri.data.photos")
-    shape = checks.check_shape(image_shape, (1, 3), "dtri.data.photos")
-    n = checks.check_count(options.get("n", 2_000), "option 'n'", "dtri.data.photos")
+    from sklearn.datasets import load_sample_images  # seconds, which planning does not pay
+
+    check(image_shape, options)
+    shape, n = tuple(image_shape), options.get("n", 2_000)
     photos = [Image.fromarray(photo).convert("L" if shape[0] == 1 else "RGB") for photo in load_sample_images().images]
-    width, height = photos[0].size
-    scales = [scale for scale in _SCALES if scale * shape[1] <= height and scale * shape[2] <= width]
-    if not scales:
-        raise ValueError(f"expected patches of at most {height // 2}x{width // 2}, found {shape} (dtri.data.photos)")
+    scales = _fitting(shape)
     random = checks.generator(seed)
     images = np.empty((n, *shape), np.uint8)
     for k in range(n):
@@ -39,6 +48,11 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
         description="random patches of two photographs (scikit-learn sample images)",
         source={"module": "dtri.data.photos", "seed": seed, "scales": scales, "filter": "bilinear, antialiased"},
     )
+
+
+def _fitting(shape: tuple[int, int, int]) -> list[int]:
+    """The scales at which a patch fits into a photograph."""
+    return [scale for scale in _SCALES if scale * shape[1] <= _HEIGHT and scale * shape[2] <= _WIDTH]
 
 
 def _patch(photo: Image.Image, shape: tuple[int, int, int], scale: int, random: np.random.RandomState) -> np.ndarray:

@@ -237,10 +237,11 @@ def _memory_path(record: Path) -> Path:
 
 
 def _memory(record: Path) -> dict[str, dict[str, str]]:
-    """What was seen before; nothing where it was damaged or cannot be read."""
+    """What was seen before; nothing where it was damaged, is of another form or cannot be read."""
     try:
-        return read_sealed(_memory_path(record), "hashes of raw files")["files"]
-    except (OSError, ValueError, LookupError):
+        files = read_sealed(_memory_path(record), "hashes of raw files")["files"].items()
+        return {name: {"seen": str(of["seen"]), "sha256": str(of["sha256"])} for name, of in files}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
 
 from dtri.data import checks, rawfiles, saving
+from dtri.data.contents import Contents
 from dtri.messages import reading
 
 FILE = "test_32x32.mat"
@@ -33,11 +33,17 @@ def urls(name: str) -> list[str]:
     return [url for url, file, _ in SVHN.split_list.values() if file == name]
 
 
-def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """SVHN's test images at (3, 32, 32) in official order; nothing depends on `seed`, there are no options."""
+def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
+    """Images of (3, 32, 32), without options. ValueError otherwise."""
     checks.check_options(options, (), "dtri.data.svhn")
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} (dtri.data.svhn)")
+    return Contents(splits=("test",), classes=True)
+
+
+def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
+    """SVHN's test images at (3, 32, 32) in official order; nothing depends on `seed`, there are no options."""
+    check(image_shape, options)
     images, labels = read_mat(rawfiles.find_raw(raw, FILE, FILES[FILE]))
     return saving.Arrays(
         splits={"test": images},
@@ -51,6 +57,8 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 
 def read_mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 [N, 3, 32, 32], int64 [N] in 0..9) of a cropped-digits file; ValueError for another format or content."""
+    from scipy.io import loadmat  # half a second, which planning does not pay
+
     with reading(path, "expected a complete MATLAB 5 file with X and y, found"):
         content = loadmat(path, variable_names=("X", "y"))
         values, classes = content["X"], content["y"].ravel()

@@ -6,16 +6,24 @@ from typing import Any
 import numpy as np
 
 from dtri.data import checks, rawfiles, saving
+from dtri.data.contents import Contents
 
 FILES: dict[str, rawfiles.RawFile] = {}
 
 
+def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
+    """Option `n`; grey or three colours. ValueError otherwise."""
+    checks.check_options(options, ("n",), "dtri.data.uniform")
+    checks.check_shape(image_shape, (1, 3), "dtri.data.uniform")
+    checks.check_count(options.get("n", 10_000), "option 'n'", "dtri.data.uniform")
+    return Contents(splits=("test",), classes=False)
+
+
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
     """Option `n` (default 10,000 images); `raw` is not read."""
-    checks.check_options(options, ("n",), "dtri.data.uniform")
-    shape = checks.check_shape(image_shape, (1, 3), "dtri.data.uniform")
-    n = checks.check_count(options.get("n", 10_000), "option 'n'", "dtri.data.uniform")
-    images = checks.generator(seed).randint(0, 256, size=(n, *shape), dtype=np.uint8)
+    check(image_shape, options)
+    n = options.get("n", 10_000)
+    images = checks.generator(seed).randint(0, 256, size=(n, *image_shape), dtype=np.uint8)
     return saving.Arrays(
         splits={"test": images},
         indices={"test": np.arange(n, dtype=np.int64)},

@@ -3,12 +3,13 @@
 Papers: Hill, Nijkamp & Zhu (2018), "Building a telescope to look into high-dimensional image spaces", which paper B
 section 4.3 follows. A chain with start a and target b diffuses on
 
-    U(x) / T + alpha |x - b|        (the distance itself, not its square: a pull of the same strength everywhere)
+    U(x) / T + alpha |x - b|
 
-by x <- project(x - noise^2 / 2 * gradient + noise * N(0, I)), without a Metropolis correction. It succeeds when it
-comes within `reach` of b, and fails after `patience` steps without coming closer than before. The highest energy
-at the points of a successful path estimates the barrier between a and b from above: thermal noise lifts it, and only
-what lies between two points, a step apart, is missed. So steps have to be short beside the width of a pass.
+by x <- project(x - noise^2 / 2 * gradient + noise * N(0, I)), without a Metropolis correction. The distance is not
+squared, so the pull has the same strength at any distance. A chain succeeds when it comes within `reach` of b. It
+fails after `patience` steps that bring it no closer than before. The highest energy on a successful path estimates the
+barrier between a and b from above, since thermal noise lifts the path. Points between two steps are missed, so steps
+have to be short beside the width of a pass.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dtri.landscape.energy import EVERYWHERE, Energy, Region, distance, evaluate, with_gradient
+from dtri.landscape.energy import UNBOUNDED, Energy, Region, distance, evaluate, with_gradient
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,20 @@ def attract(
     alpha: Tensor,
     walk: Walk,
     generator: torch.Generator,
-    region: Region = EVERYWHERE,
+    region: Region = UNBOUNDED,
 ) -> Tensor:
-    """start, target: [B, *]; alpha: [B] -> [B], the highest energy between both ends; inf where a chain failed.
+    """Send a chain from every start to its target.
 
-    All noise comes from `generator`: the same batch gives the same paths.
+    Args:
+        energy: U, with points [B, *] -> [B].
+        start, target: [B, *], the ends of each chain.
+        alpha: [B], the magnetisation of each chain.
+        walk: arguments that all chains share.
+        generator: source of all noise; the same batch gives the same paths.
+        region: the set that chains do not leave.
+
+    Returns:
+        [B], the highest energy on each path, both ends included; inf where a chain failed.
     """
     result = torch.full_like(alpha, torch.inf)
     highest = evaluate(energy, target)
@@ -68,11 +78,14 @@ def attract(
 
 
 def stray(
-    energy: Energy, start: Tensor, walk: Walk, steps: int, generator: torch.Generator, region: Region = EVERYWHERE
+    energy: Energy, start: Tensor, walk: Walk, steps: int, generator: torch.Generator, region: Region = UNBOUNDED
 ) -> Tensor:
-    """Chains with alpha = 0: their distances [B] from the starts [B, *] after `steps`, and rises in energy [B]: [2, B].
+    """Let chains diffuse with alpha = 0 for `steps` steps from start: [B, *].
 
     A temperature is right when the distances are a few times `reach` at most.
+
+    Returns:
+        [2, B]: the distance of each end from its start, and its energy less the start's.
     """
     x = start.clone()
     for _ in range(steps):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dtri.landscape.attraction_diffusion import Walk, attract
-from dtri.landscape.energy import EVERYWHERE, Energy, Region, evaluate
+from dtri.landscape.energy import UNBOUNDED, Energy, Region, evaluate
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,20 @@ def trials(
     walk: Walk,
     k: int,
     generator: torch.Generator,
-    region: Region = EVERYWHERE,
+    region: Region = UNBOUNDED,
 ) -> Tensor:
-    """a, b: [P, *], alpha: [P] -> lowest barrier [P] of k chains in each direction; inf where none arrived."""
+    """Try each pair with k chains in each direction.
+
+    Args:
+        energy: U, with points [B, *] -> [B].
+        a, b: [P, *], the pairs of minima.
+        alpha: [P], the magnetisation for each pair.
+        walk, generator, region: as in `attract`.
+        k: chains in each direction.
+
+    Returns:
+        [P], the lowest barrier that a chain met; inf where none arrived.
+    """
     start, target = torch.cat([a] * k + [b] * k), torch.cat([b] * k + [a] * k)
     return attract(energy, start, target, alpha.repeat(2 * k), walk, generator, region).view(2 * k, -1).amin(0)
 
@@ -45,11 +56,19 @@ def lowest(
     walk: Walk,
     search: Search,
     generator: torch.Generator,
-    region: Region = EVERYWHERE,
+    region: Region = UNBOUNDED,
 ) -> tuple[Tensor, Tensor]:
-    """a, b: [P, *] -> the lowest barrier [P] of any success, inf where there was none; the alpha [P] of the last one.
+    """Search the lowest barrier of each pair: alpha is doubled until it connects, then lowered until no trial arrives.
 
-    From `alpha` it is doubled until a pair connects, then lowered by `factor` until none of its trials succeeds.
+    Args:
+        energy: U, with points [B, *] -> [B].
+        a, b: [P, *], the pairs of minima.
+        alpha: the magnetisation of the first trials.
+        walk, generator, region: as in `attract`.
+        search: how alpha changes, and how often.
+
+    Returns:
+        The lowest barrier [P] of all trials, inf where none arrived; the alpha [P] of the last success, else NaN.
     """
     barrier = torch.full((len(a),), torch.inf, device=a.device, dtype=a.dtype)
     strength, border = torch.full_like(barrier, alpha), torch.full_like(barrier, torch.nan)
@@ -75,6 +94,6 @@ def lowest(
 def along_line(energy: Energy, a: Tensor, b: Tensor, points: int = 50) -> Tensor:
     """a, b: [P, *] -> the highest energy [P] at `points` places on the straight line, both ends included.
 
-    Without attraction-diffusion. No less than the barrier, but for what lies between the points.
+    It bounds the barrier from above, but for what lies between the points. No chain is needed.
     """
     return torch.stack([evaluate(energy, torch.lerp(a, b, s)) for s in torch.linspace(0, 1, points).tolist()]).amax(0)

@@ -1,4 +1,4 @@
-"""Energies as the mapping sees them: functions of batches of points, in units of their own spread; and regions."""
+"""Energies as the mapping sees them, functions of batches of points in units of their spread; and regions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +24,11 @@ class Region:
 
 
 def normalised(energy: Energy, reference: Tensor) -> tuple[Energy, float, float]:
-    """(U - mean) / std, with both over the points `reference`: [N, *]; and these two.
+    """(U - mean) / std, the mean and the std, both taken over the points `reference`: [N, *].
 
-    ValueError for a flat energy, NonFinite for one that is not finite.
+    Raises:
+        ValueError: the energy is flat.
+        NonFinite: an energy of a reference point is not finite.
     """
     values = evaluate(energy, reference).double()
     finite.check("energies", values)
@@ -54,8 +56,8 @@ def with_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(energies), torch.cat(gradients)
 
 
-EVERYWHERE = Region(
-    name="everywhere",
+UNBOUNDED = Region(
+    name="unbounded",
     project=lambda x: x,
     tangent=lambda _, direction: direction,
     on_edge=lambda x: torch.zeros(len(x), dtype=torch.bool, device=x.device),
@@ -63,19 +65,19 @@ EVERYWHERE = Region(
 
 
 def box(low: float, high: float) -> Region:
-    """Every coordinate between two values: images in [-1, 1]. These limits are the images' own, and no edge."""
+    """Every coordinate lies between two values, as in images. A minimum at these limits is a minimum, not cut off."""
     return Region(
         name=f"[{low:g}, {high:g}]^n",
         project=lambda x: x.clamp(low, high),
         tangent=lambda x, direction: torch.where(
             ((x >= high) & (direction > 0)) | ((x <= low) & (direction < 0)), 0.0, direction
         ),
-        on_edge=EVERYWHERE.on_edge,
+        on_edge=UNBOUNDED.on_edge,
     )
 
 
 def ball(radius: float) -> Region:
-    """Points [B, d] no farther from the origin: latents."""
+    """Points [B, d] lie within `radius` of the origin, as latents do."""
 
     def on_edge(x: Tensor) -> Tensor:
         return x.norm(dim=1) > radius * (1 - 1e-4)

@@ -1,4 +1,4 @@
-"""Minima -> basins, as paper B section 4.3 words it: by increasing energy, each into a group that it can reach.
+"""Minima -> basins, as in paper B section 4.3: each minimum, the lowest first, joins a group that it can reach.
 
 Minima are numbered by increasing energy, so the first member of a group is its representative, the lowest.
 """
@@ -11,10 +11,21 @@ Barriers = Callable[[int, Sequence[int]], np.ndarray]  # (minimum, others) -> lo
 
 
 def group(energies: np.ndarray, barriers: Barriers, threshold: float) -> list[list[int]]:
-    """energies: [N], increasing -> groups of minima, each by increasing energy, the group with the lowest one first.
+    """Group minima in the order of their energies.
 
-    A minimum joins the group with the lowest barrier to its representative, if that is at most `threshold` above the
-    higher of both minima; else it founds one. ValueError when the energies do not increase.
+    A minimum joins the group whose representative it reaches over the lowest barrier. It founds a group where that
+    barrier lies more than `threshold` above the minimum.
+
+    Args:
+        energies: [N], increasing.
+        barriers: (minimum, others) -> the lowest known barrier to each of the others; inf where no path is known.
+        threshold: largest barrier inside a group, above the higher of both minima.
+
+    Returns:
+        Groups of minima, each by increasing energy; the group with the lowest minimum comes first.
+
+    Raises:
+        ValueError: the energies do not increase.
     """
     if np.any(np.diff(energies) < 0):
         raise ValueError("expected minima by increasing energy, found them in another order")
@@ -30,7 +41,10 @@ def group(energies: np.ndarray, barriers: Barriers, threshold: float) -> list[li
 
 
 def consolidate(groups: list[list[int]], energies: np.ndarray, barriers: Barriers, threshold: float) -> list[list[int]]:
-    """Groups whose representatives reach each other below the threshold become one, the lowest barrier first."""
+    """Join groups whose representatives reach each other below the threshold, the lowest barrier first.
+
+    Arguments and result are those of `group`.
+    """
     groups = [list(members) for members in groups]
     heights = {
         (members[0], other[0]): height

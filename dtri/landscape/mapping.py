@@ -1,8 +1,8 @@
 """The whole mapping, paper B section 4.3: minima, basins, barriers between basins, and how the choices matter.
 
-Every expensive call is one named unit of work whose noise comes from a seed of that name. Units that are done are
-remembered, and a mapping that was killed goes through the same calls again and finds them: the result is a function of
-the seed, the energy, the starts and the settings.
+Every expensive call is a unit of work with a name, which seeds the noise of the unit. Results of units are remembered:
+a mapping that was killed repeats all calls and finds what was done. So its result is a function of the seed, the
+energy, the starts and the settings.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dtri.landscape import barriers, grouping, tree
 from dtri.landscape.attraction_diffusion import Walk, stray
-from dtri.landscape.energy import EVERYWHERE, Energy, Region, evaluate
+from dtri.landscape.energy import UNBOUNDED, Energy, Region, evaluate
 from dtri.landscape.minima import Check, Descent, distinct, find
 from dtri.landscape.settings import Settings
 from dtri.seeding import derive
@@ -26,7 +26,14 @@ STRAYING = 20  # minima that chains without magnetisation start from
 
 
 class Memory:
-    """Results of units of work by name: tensors on the CPU. `save` gets all of them after each new one."""
+    """Results of units of work by name, tensors on the CPU.
+
+    Args:
+        seed: the seed that all units derive theirs from.
+        device: where the generators of noise live.
+        known: results of an earlier process.
+        save: called with all results after each new one.
+    """
 
     def __init__(
         self,
@@ -40,6 +47,7 @@ class Memory:
         self._save = save
 
     def __call__(self, name: str, work: Callable[[torch.Generator], Tensor]) -> Tensor:
+        """The result of `name`: remembered, or computed by `work` from a generator of noise that is seeded by name."""
         if name not in self.known:
             generator = torch.Generator(self.device).manual_seed(derive("landscape", self.seed, name))
             self.known[name] = work(generator).cpu()
@@ -50,31 +58,39 @@ class Memory:
 
 @dataclass(frozen=True)
 class Landscape:
-    """What a mapping found. Minima are numbered by increasing energy; basins list them, the lowest first.
+    """What a mapping found. Minima are numbered by increasing energy, and basins list these numbers, the lowest first.
 
-    Matrices are over the kept basins, [G, G], with the energies of their lowest minima on the diagonal.
+    Matrices are [G, G] over the kept basins, with the energies of their lowest minima on the diagonal.
     """
 
     minima: np.ndarray  # [N, *]
     energies: np.ndarray  # [N]
     minimum_of_start: np.ndarray  # [starts], -1 where no descent ended in a minimum
-    basins: list[list[int]]  # all of them
-    kept: list[list[int]]  # large enough, at most as many as are drawn, by increasing energy
+    basins: list[list[int]]  # of any size
+    kept: list[list[int]]  # basins that a figure draws, by increasing energy
     path_barrier: np.ndarray  # lowest barriers by attraction-diffusion, inf where no trial succeeded
     line_barrier: np.ndarray  # highest energies on straight lines
-    heights: np.ndarray  # the lower of both, over all paths between basins: an ultrametric
+    heights: np.ndarray  # lowest heights, by either, of all paths between basins: an ultrametric
     sensitivity: list[dict[str, float]]  # number of basins by alpha and threshold
-    found: dict[str, float | int | str]  # scales that were chosen or measured
+    found: dict[str, float | int | str]  # counts, and scales that were chosen or measured
 
 
 def map_energy(
-    energy: Energy, starts: Tensor, settings: Settings, memory: Memory, regions: Sequence[Region] = (EVERYWHERE,)
+    energy: Energy, starts: Tensor, settings: Settings, memory: Memory, regions: Sequence[Region] = (UNBOUNDED,)
 ) -> Landscape:
-    """starts: [S, *], `energy` in units of its spread; mapped is the first of the regions that holds the minima.
+    """Find minima, basins and barriers of an energy.
+
+    Args:
+        energy: U in units of its spread, with points [B, *] -> [B].
+        starts: [S, *], where descents begin.
+        settings: all other arguments, by name.
+        memory: results of units of work, and the seed of their noise.
+        regions: candidates, the smallest first; the first one that holds the minima is mapped.
 
     Raises:
-        ValueError: no descent ended in a minimum, or too many of the minima lie on the edge of the last region.
+        ValueError: no descent ended in a minimum, or too many minima lie on the edge of the last region.
     """
+    # Descend from all starts, in the first region that holds the minima.
     near = settings.same_distance * _median_distance(starts)
     points = starts
     for region in regions:
@@ -92,9 +108,10 @@ def map_energy(
             f"expected at most {settings.max_on_edge:.0%} of {len(minima)} minima on the edge of the region "
             f"{region.name}, found {on_edge:.0%}: raise region_margin or region_doublings"
         )
-    minimum_of_start = np.full(len(starts), -1)
+    minimum_of_start = np.full(len(starts), -1)  # no minimum
     minimum_of_start[accepted.numpy()] = same.numpy()
 
+    # Choose the strength of magnetisation.
     reach = settings.reach * _median_distance(starts)
     walk = Walk(settings.noise, settings.temperature, reach, settings.patience, settings.walk_steps)
     place = minima.to(starts.device)
@@ -104,10 +121,13 @@ def map_energy(
         "stray", lambda g: stray(energy, place[_spaced(len(place), STRAYING)], walk, STRAY_STEPS, g, region)
     )
 
+    # Group minima into basins, and find the barriers between those that are drawn.
     basins = pairs.basins(alpha, settings.threshold)
     large = [members for members in basins if len(members) >= settings.min_members]
     kept = sorted(sorted(large, key=lambda members: (-len(members), members[0]))[: settings.max_basins])
     path_barrier, line_barrier = pairs.matrices([members[0] for members in kept], alpha)
+
+    # Group again at other magnetisations and thresholds.
     sensitivity = [
         {
             "alpha": factor * alpha,
@@ -160,7 +180,7 @@ def map_energy(
 def _descend(
     energy: Energy, starts: Tensor, near: float, settings: Settings, memory: Memory, region: Region
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Ends [S, *] of descents from all starts, their energies [S] and numbers of descents [S]; on the CPU."""
+    """The ends [S, *] of descents from all starts, their energies [S] and numbers of descents [S], on the CPU."""
     descent = Descent(
         settings.descent_steps,
         settings.gradient_samples,
@@ -193,7 +213,7 @@ def _spaced(n: int, count: int) -> Tensor:
 
 
 class _Pairs:
-    """Barriers between numbered minima, each pair tried once per alpha."""
+    """Barriers between numbered minima; each pair is tried once per alpha."""
 
     def __init__(self, energy: Energy, place: Tensor, walk: Walk, settings: Settings, memory: Memory, region: Region):
         self.energy, self.place, self.walk, self.settings = energy, place, walk, settings
@@ -206,7 +226,7 @@ class _Pairs:
         self.random = rows[chosen], columns[chosen]
 
     def barriers(self, kind: str, alpha: float, n: int, others: Sequence[int]) -> np.ndarray:
-        """The lower of path and line barriers between minimum n and others; those tried before are looked up."""
+        """[others]: the lower of path and line barrier between minimum n and each other; results are remembered."""
         missing = [m for m in others if (kind, alpha, n, m) not in self.tried]
         if missing:
             a, b = self.place[[n] * len(missing)], self.place[missing]
@@ -222,14 +242,14 @@ class _Pairs:
         return np.array([self.tried[kind, alpha, n, m] for m in others])
 
     def basins(self, alpha: float, threshold: float) -> list[list[int]]:
-        """Sequential grouping, then the trials between representatives again."""
+        """Groups minima one by one, then tries their representatives again and joins those that connect."""
         groups = grouping.group(self.energies, lambda n, others: self.barriers("group", alpha, n, others), threshold)
         return grouping.consolidate(
             groups, self.energies, lambda n, others: self.barriers("consolidate", alpha, n, others), threshold
         )
 
     def share(self, alpha: float, flat: bool = False) -> float:
-        """Share of random pairs that `alpha` connects. On a flat energy, with the same minima: by the pull alone."""
+        """Share of random pairs that `alpha` connects; with `flat`, on an energy of 0, by the pull alone."""
         if not len(self.random[0]):
             return 0.0
         a, b = (self.place[ends] for ends in self.random)
@@ -244,8 +264,8 @@ class _Pairs:
     def calibrate(self) -> tuple[float, float]:
         """(alpha, share): the weakest magnetisation met that connects the wanted share of random pairs, and the share.
 
-        Halved from the strongest useful one until it connects fewer, then bisected on a logarithmic scale. Where none
-        connects as many, the one that connects most.
+        Alpha is halved from the strongest useful one until it connects fewer pairs, then bisected on a logarithmic
+        scale. Where no alpha connects enough pairs, the one that connects most is taken.
         """
         wanted = self.settings.connected
         shares: dict[float, float] = {}
@@ -265,7 +285,7 @@ class _Pairs:
         return high, shares[high]
 
     def matrices(self, chosen: list[int], alpha: float) -> tuple[np.ndarray, np.ndarray]:
-        """Barriers between the chosen minima: by attraction-diffusion with falling alpha, and along straight lines."""
+        """Barriers [G, G] between the chosen minima: by attraction-diffusion with falling alpha, and along lines."""
         path_barrier, line_barrier = np.diag(self.energies[chosen]), np.diag(self.energies[chosen])
         search = barriers.Search(
             self.settings.trials,

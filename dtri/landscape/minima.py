@@ -1,11 +1,10 @@
-"""Local minima of an energy in a region: descent by gradient sampling, a random search that checks it, and what counts
-as the same minimum.
+"""Local minima of an energy in a region: descent by gradient sampling, and a random search that checks its ends.
 
-Networks with (leaky) rectifiers have piecewise smooth energies: at a minimum the gradient jumps and never vanishes, and
-steepest descent stalls at kinks that are no minima. Gradient sampling (Burke, Lewis & Overton, 2005, "A robust gradient
-sampling algorithm for nonsmooth, nonconvex optimization") draws gradients within a radius of a point. The shortest
-vector of their convex hull is the steepest direction that descends for all of them; it vanishes at Clarke stationary
-points alone. On a smooth energy and as the radius falls this is projected gradient descent with a line search.
+Networks with (leaky) rectifiers have piecewise smooth energies. At a minimum their gradient jumps and never vanishes,
+and steepest descent stalls at kinks that are no minima. Gradient sampling draws gradients within a radius of a point
+(Burke, Lewis & Overton, 2005, "A robust gradient sampling algorithm for nonsmooth, nonconvex optimization"). The
+shortest vector of their convex hull is the steepest direction that descends for all of them. It vanishes at Clarke
+stationary points alone. On a smooth energy, as the radius falls, this is projected gradient descent with a line search.
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dtri import finite
-from dtri.landscape.energy import EVERYWHERE, Energy, Region, distance, evaluate, with_gradient
+from dtri.landscape.energy import UNBOUNDED, Energy, Region, distance, evaluate, with_gradient
 
 ARMIJO = 1e-4  # share of the decrease that the gradient promises, which a step has to bring
 LENGTHS = tuple(2.0**k for k in range(-3, 6))  # of the steps tried, in radii
@@ -39,8 +38,8 @@ class Check:
 
     radius: float  # farthest point of a round from the lowest one so far
     rounds: int
-    points: int  # per round, at distances that are uniform in their logarithm, down to a thousandth of the radius
-    tolerance: float  # fall in energy that shows that a point is no minimum
+    points: int  # per round, at log-uniform distances between a thousandth of the radius and the radius
+    tolerance: float  # a fall in energy by more shows that a point is no minimum
     attempts: int  # most descents of a chain
 
 
@@ -50,12 +49,22 @@ def find(
     descent: Descent,
     check: Check,
     generator: torch.Generator,
-    region: Region = EVERYWHERE,
+    region: Region = UNBOUNDED,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """starts: [B, *] -> ends of descents [B, *], their energies [B], and the number of descents [B] that each took.
+    """Descend from every start until a random search finds nothing lower.
 
-    A descent ends a chain when it converged and a random search around its end found nothing lower by the tolerance.
-    Else the chain descends again, from the lowest point of the search. The number is 0 where no descent ended it.
+    A descent ends a chain when it converged and the search around its end found nothing lower by the tolerance. Else
+    the chain descends again, from the lowest point of the search.
+
+    Args:
+        energy: U, with points [B, *] -> [B].
+        starts: [B, *].
+        descent, check: arguments of the descents and of the search.
+        generator: source of all noise.
+        region: the set that descents do not leave.
+
+    Returns:
+        The ends [B, *], their energies [B], and the number of descents [B] of each chain; 0 where none ended it.
     """
     x, u = starts.clone(), torch.empty_like(starts.flatten(1)[:, 0])
     descents = torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -72,9 +81,13 @@ def find(
 
 
 def search(
-    energy: Energy, x: Tensor, check: Check, generator: torch.Generator, region: Region = EVERYWHERE
+    energy: Energy, x: Tensor, check: Check, generator: torch.Generator, region: Region = UNBOUNDED
 ) -> tuple[Tensor, Tensor]:
-    """x: [B, *] -> the lowest points [B, *] that random searches from each met, and their energies [B]."""
+    """Search at random around every point of x: [B, *], each round around the lowest point so far.
+
+    Returns:
+        The lowest points [B, *], and their energies [B].
+    """
     place, lowest = x.clone(), evaluate(energy, x)
     for _ in range(check.rounds):
         radius = check.radius * 1e-3 ** _uniform(generator, place, len(x), check.points)
@@ -87,11 +100,17 @@ def search(
 
 
 def descend(
-    energy: Energy, x: Tensor, descent: Descent, generator: torch.Generator, region: Region = EVERYWHERE
+    energy: Energy, x: Tensor, descent: Descent, generator: torch.Generator, region: Region = UNBOUNDED
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x: [B, *] -> the lowest points met [B, *], their energies [B], and whether each chain converged [B].
+    """Descend from every point of x: [B, *] by gradient sampling. No step goes up.
 
-    No step goes up. The radius falls when the best step of a chain brings less than the tolerance.
+    The radius of a chain falls when its best step brings less than the tolerance; below `smallest` it has converged.
+
+    Returns:
+        The lowest points [B, *], their energies [B], and whether each chain converged [B].
+
+    Raises:
+        NonFinite: the energy of a first point is not finite.
     """
     x = region.project(x.detach().clone())
     u = evaluate(energy, x)
@@ -126,11 +145,11 @@ def descend(
     return x, u, radius < descent.smallest
 
 
-def steepest(gradients: Tensor, x: Tensor, region: Region = EVERYWHERE) -> Tensor:
-    """gradients: [B, M, *] near the points x: [B, *] -> the shortest vector [B, *] of the hull of their negatives.
+def steepest(gradients: Tensor, x: Tensor, region: Region = UNBOUNDED) -> Tensor:
+    """The shortest vector [B, *] in the convex hull of -gradients: [B, M, *], taken near x: [B, *].
 
-    What leads out of the region does not count in a vector's length, and is removed from the result. Accelerated
-    projected gradient descent (Beck & Teboulle, 2009) on the weights of the hull.
+    The part of a vector that leads out of the region does not count, and is removed from the result. The weights of the
+    hull are found by accelerated projected gradient descent (Beck & Teboulle, 2009).
     """
     flat = gradients.flatten(2)
     bound = (flat @ flat.mT).flatten(1).norm(dim=1)[:, None].clamp(min=1e-30)  # of the curvature: Frobenius norm
@@ -173,8 +192,12 @@ def _wide(values: Tensor, x: Tensor) -> Tensor:
 
 
 def distinct(x: Tensor, u: Tensor, near: float, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Points x: [B, *] with energies u: [B] -> indices [N] of the distinct minima, the lowest energy first, and for
-    every point [B] the number of the minimum that it is: nearer than `near`, energies within `tolerance`.
+    """Tell which of the points x: [B, *] with energies u: [B] are one minimum.
+
+    A point duplicates a lower minimum that is nearer than `near` and whose energy differs by less than `tolerance`.
+
+    Returns:
+        Indices [N] of the distinct minima, the lowest energy first, and the number [B] of each point's minimum.
     """
     kept: list[int] = []
     same = torch.empty(len(x), dtype=torch.int64)

@@ -40,8 +40,8 @@ class Settings:
     same_energy: float = 0.02  # a check that falls by more has failed
 
     # Attraction-diffusion.
-    # Steps of noise^2 / 2 (|gradient| / temperature + alpha) have to be short beside the width of a pass. The lower the
-    # temperature, the stronger the pull that barriers resist, beyond d / reach, the pull that a flat energy resists.
+    # Steps of noise^2 / 2 (|gradient| / temperature + alpha) have to be short beside the width of a pass. A flat energy
+    # resists pulls up to d / reach; the lower the temperature, the stronger the pull that barriers resist.
     noise: float = 0.03  # standard deviation of one step in each coordinate
     temperature: float = 0.005
     reach: float = 0.05  # delta, as a share of the starts' median distance; minima nearer than it are not told apart
@@ -53,7 +53,7 @@ class Settings:
 
     # Grouping, and what is drawn.
     # tau: highest barrier above the higher minimum inside a basin. Thermal noise alone lifts a chain in 16 dimensions
-    # by 16 T / 2 = 0.04, its highest point by more: a tau below that joins no two minima, whatever lies between them.
+    # by 16 T / 2 = 0.04, and its highest point by more. A smaller tau joins no two minima.
     threshold: float = 0.4
     min_members: int = 3  # basins with fewer minima are dropped, and counted
     max_basins: int = 15  # of the largest basins that are kept; the others are counted

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dtri import files
 from dtri.images import to_float
+from dtri.messages import AGAIN, reading
 from dtri.seeding import derive
 
 FEATURES = 64  # n >= 20 * FEATURES samples keep the bias of a Frechet distance small
@@ -145,16 +146,13 @@ def load(path: Path) -> Classifier:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"expected a trained classifier, found no file (at {path})")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["classifier"])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    with (
+        reading(path, f"expected a classifier in safetensors with its header ({AGAIN}), found"),
+        safe_open(path, framework="pt") as file,
+    ):
+        header = json.loads((file.metadata() or {})["classifier"])
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
         classifier = Classifier(tuple(header["image_shape"]), header["n_classes"])
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"expected a classifier in safetensors with its header, found {error!r} (in {path}); delete it and give "
-            "the command that made it again"
-        ) from error
     expected = {name: tuple(tensor.shape) for name, tensor in classifier.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if found != expected:
@@ -163,10 +161,7 @@ def load(path: Path) -> Classifier:
         raise ValueError(f"the tensors do not fit a classifier of {classifier.image_shape}: {details} (in {path})")
     expected = header.get("sha256", found := _hash(state))  # a file of an older version has none
     if found != expected:
-        raise ValueError(
-            f"expected a classifier with sha256 {expected[:12]} in {path}, found {found[:12]}; delete it and give the "
-            "command that made it again"
-        )
+        raise ValueError(f"expected a classifier with sha256 {expected[:12]} in {path}, found {found[:12]}; {AGAIN}")
     classifier.load_state_dict(state)
     return classifier.eval()
 

@@ -1,6 +1,7 @@
-"""The feature networks behind FID, IS, KID, precision and recall: the 2015 Inception graph, or a domain classifier.
+"""The feature networks behind FID, IS, KID, precision and recall: the 2015 Inception graph, a domain classifier, or
+EfficientNet-Lite0 as ImageNet trained it.
 
-Values of the two are not comparable, and neither are those of two domain classifiers: a number carries its label.
+Values of the three are not comparable, and neither are those of two domain classifiers: a number carries its label.
 """
 
 import hashlib
@@ -17,8 +18,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from dtri import finite
 from dtri import images as conversions
+from dtri.files import digest
 from dtri.memory import in_batches
-from dtri.metrics import classifier
+from dtri.metrics import classifier, imagenet_lite
 
 CPU = torch.device("cpu")
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -53,6 +55,46 @@ class DomainExtractor(FeatureExtractorBase):
         return tuple(maps[name] for name in self.features_list)
 
 
+class ImagenetLiteExtractor(FeatureExtractorBase):
+    """EfficientNet-Lite0 as torch-fidelity sees one, for uint8 images [B, 3, H, W] of any size, which are not resized.
+
+    `block0` to `block15`: what a block gives, averaged over places; `block10` [B, 112] is the last block at a sixteenth
+    of the side. `head` [B, 1280] and `logits` [B, 1000]. The code is that of efficientnet-lite-pytorch; its own loader
+    unpickles, so it is not used. Pixels as in training, (x - 127) / 128 (tensorflow/tpu, efficientnet/lite).
+    """
+
+    def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str, **_: object):
+        super().__init__(name, features_list)
+        from efficientnet_lite_pytorch import EfficientNet  # an optional dependency
+
+        self.network = EfficientNet.from_name("efficientnet-lite0", image_size=None)  # pads as TensorFlow at any size
+        self.network.load_state_dict(torch.load(feature_extractor_weights_path, "cpu", weights_only=True))
+        self.requires_grad_(False)
+        self.eval()
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        return (*(f"block{k}" for k in range(16)), "head", "logits")
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        return "logits" if metric == "isc" else "block10"
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        return False
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        net, maps = self.network, {}
+        x = net._swish(net._bn0(net._conv_stem((images.float() - 127) / 128)))
+        for k, block in enumerate(net._blocks):
+            x = block(x)
+            maps[f"block{k}"] = x.mean((2, 3))
+        maps["head"] = net._swish(net._bn1(net._conv_head(x))).mean((2, 3))
+        maps["logits"] = net._fc(maps["head"])
+        return tuple(maps[name] for name in self.features_list)
+
+
 @dataclass(frozen=True)
 class Extractor:
     """A feature network, its identity (`hash` is the sha256 of its weights file), and how and where it computes:
@@ -79,10 +121,11 @@ class Extractor:
     @property
     def version(self) -> str:
         """Hash of the weights and of the code that turns images into features: what a cached feature depends on."""
-        digest = hashlib.sha256(f"{self.name} {self.hash} {self.precision} {torch_fidelity.__version__}".encode())
+        of_package = imagenet_lite.versions() if self.name == "imagenet_lite" else torch_fidelity.__version__
+        version = hashlib.sha256(f"{self.name} {self.hash} {self.precision} {of_package}".encode())
         for source in (__file__, classifier.__file__, conversions.__file__):
-            digest.update(Path(source).read_bytes())
-        return digest.hexdigest()
+            version.update(Path(source).read_bytes())
+        return version.hexdigest()
 
     def features(self, images: np.ndarray, batch_size: int) -> dict[str, Tensor]:
         """uint8 [N, C, H, W] -> float32 [N, d] on the CPU, by layer; every image once, last batch included.
@@ -93,7 +136,7 @@ class Extractor:
             raise ValueError(f"expected uint8 images [N, C, H, W] with N > 0, found {images.dtype} {images.shape}")
         where, names = self.device, self.network.features_list
         network = self.network.to(where, memory_format=torch.channels_last)
-        channels = 3 if self.name == "inception" else images.shape[1]
+        channels = images.shape[1] if self.name == "domain" else 3
         exact = torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False, fp32_precision="ieee"
         )
@@ -114,18 +157,23 @@ class Extractor:
         return features
 
 
-def extractor(name: str, weights: Path) -> Extractor:
-    """The feature network `inception` or `domain` with local weights. Opens no socket.
+def extractor(name: str, weights: Path | None = None) -> Extractor:
+    """The feature network `inception` or `domain` with these weights, or `imagenet_lite` with those of its package.
 
-    FileNotFoundError or ValueError where the weights are missing or are not what they should be.
+    Opens no socket. FileNotFoundError or ValueError where weights are missing or are not what they should be.
     """
+    if name == "imagenet_lite":
+        network = ImagenetLiteExtractor("dtri-imagenet-lite", ["block10", "logits"], str(imagenet_lite.weights()))
+        return Extractor(name, imagenet_lite.HASH, network)
+    if weights is None:
+        raise ValueError(f"expected a file of weights for the extractor {name}, found none")
     weights = Path(weights)
     if name == "inception":
         return Extractor(name, check_inception_weights(weights), inception_network(weights))
     if name == "domain":
         network = DomainExtractor("dtri-domain", ["penultimate", "logits"], str(weights))
-        return Extractor(name, file_hash(weights), network)
-    raise ValueError(f"expected extractor inception or domain, found {name!r}")
+        return Extractor(name, digest(weights, "sha256"), network)
+    raise ValueError(f"expected extractor inception, domain or imagenet_lite, found {name!r}")
 
 
 def check_inception_weights(weights: Path) -> str:
@@ -135,7 +183,7 @@ def check_inception_weights(weights: Path) -> str:
     hint = "nothing is downloaded by metric jobs: put the file there, from the v0.2.0 release of torch-fidelity"
     if not weights.is_file():
         raise FileNotFoundError(f"{expected}, found no file {weights.name}; {hint}")
-    found = file_hash(weights)
+    found = digest(weights, "sha256")
     if found != INCEPTION_HASH:
         size = weights.stat().st_size / 1e6
         raise ValueError(f"{expected}, found {weights.name} of {size:.1f} MB with sha256 {found[:12]}...; {hint}")
@@ -146,9 +194,3 @@ def inception_network(weights: Path) -> FeatureExtractorInceptionV3:
     """torch-fidelity's port of the TensorFlow graph: pool features [B, 2048] and logits without bias [B, 1008]."""
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # by itself it would run what a forged file says
     return FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], str(weights))
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file, in hex."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

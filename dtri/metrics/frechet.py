@@ -2,9 +2,9 @@
 
 d^2 = |mu_a - mu_b|^2 + tr(A) + tr(B) - 2 tr((A B)^(1/2))        Dowson & Landau (1982); Heusel et al. (2017)
 
-The eigenvalues of A B are those of the symmetric R^T B R with A = R R^T. The root of the reference is found once, and
-each distance from it takes one symmetric problem without vectors: several times faster than the general one, and its
-eigenvalues cannot turn complex or negative by more than rounding.
+The eigenvalues of A B are those of the symmetric R^T B R with A = R R^T. The root R of the reference is found once.
+Each distance from it takes one symmetric problem without vectors, which is several times faster than the general one.
+Its eigenvalues are real, and negative by rounding only.
 """
 
 from dataclasses import dataclass

@@ -1,11 +1,11 @@
 """Sample quality against a reference set: FID, Inception Score, KID, precision and recall.
 
-From one pass over each set of images. torch-fidelity computes all but the Frechet distance (dtri/metrics/frechet.py,
-the same formula by a faster route); distances are taken in float64 from float32 features, where torch-fidelity's own
-command keeps FID's mean in float32: the values differ from its by rounding only.
+All come from one pass over each set of images. torch-fidelity computes all but the Frechet distance, for which
+dtri/metrics/frechet.py has a faster route. Distances are taken in float64 from float32 features. torch-fidelity's own
+command keeps FID's mean in float32, so its values differ by rounding.
 
-The reference is read as a stream: mean and covariance of all its features, and a fixed random subset of them for KID,
-precision and recall where there are more than `KEPT` images.
+The reference is read as a stream. All its features enter mean and covariance. KID, precision and recall take a fixed
+random subset of them where there are more than `KEPT` images.
 """
 
 import hashlib
@@ -65,7 +65,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Reference:
-    """Features of a set of `n` images: their Gaussian, and those of all images or of `KEPT` (float32 [m, d])."""
+    """Features of a set of `n` images: their Gaussian, and float32 [m, d] of at most `KEPT` images."""
 
     n: int
     gaussian: frechet.Gaussian
@@ -98,11 +98,18 @@ def measure(
     batch_size: int = 64,
     seed: int = 2020,
 ) -> Generation:
-    """Compare uint8 samples [N, C, H, W] with a uint8 reference [M, C, H, W]; `seed` draws splits and subsets.
+    """Compare samples with a reference.
 
-    Features of the reference are kept below `cache_root`, named after the content of the images and of the extractor:
-    torch-fidelity's own names know neither, and its own files are pickles. ValueError where the shapes differ or there
-    are fewer than 10 images.
+    Args:
+        samples: uint8 [N, C, H, W].
+        reference: uint8 [M, C, H, W].
+        extractor: the feature network.
+        cache_root: folder for features of the reference, in files named by the images and the extractor.
+        batch_size: images that pass the network together.
+        seed: of splits and subsets.
+
+    Raises:
+        ValueError: the shapes differ, or there are fewer than 10 images of a kind.
     """
     return measure_each(samples, [(len(samples), reference)], extractor, cache_root, batch_size, seed)[0]
 
@@ -115,7 +122,10 @@ def measure_each(
     batch_size: int = 64,
     seed: int = 2020,
 ) -> list[Generation]:
-    """`measure` for each (n, reference): the first n samples against that reference. Features are extracted once."""
+    """`measure` for each (n, reference) of `comparisons`: the first n samples against that reference.
+
+    Features of the samples are extracted once. The other arguments and errors are those of `measure`.
+    """
     for n, reference in comparisons:
         if samples.shape[1:] != reference.shape[1:] or min(n, len(samples), len(reference)) < IS_SPLITS:
             raise ValueError(
@@ -159,7 +169,7 @@ def _joined(*warnings: str) -> str:
 
 
 def _repeated(what: str, images: np.ndarray) -> str:
-    """A warning where less than half of the images differ from all others; "" elsewhere."""
+    """A warning where fewer than half of the images are distinct; "" elsewhere."""
     distinct = len({hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest() for image in images})
     return f"only {distinct} distinct images among {len(images)} {what}" if 2 * distinct < len(images) else ""
 
@@ -190,9 +200,9 @@ def _reference(images: np.ndarray, extractor: Extractor, cache_root: Path | None
 
 
 def _cached(path: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays kept in a file: the sha256 of the rest, then an .npz.
+    """The arrays in a file, which holds the sha256 of the rest and then an .npz.
 
-    Made anew where it is missing or not as written. Arrays that cannot be kept are said to be so, and returned.
+    They are computed where the file is missing or damaged. Where they cannot be written a message says so.
     """
     with suppress(OSError), path.open("rb") as file:
         expected = file.read(hashlib.sha256().digest_size)
@@ -212,7 +222,7 @@ def _cached(path: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[st
 
 
 def fid(sampled: Tensor, reference: frechet.Gaussian, n_reference: int) -> Score:
-    """Frechet distance of features [N, d] from the Gaussian of the reference."""
+    """Frechet distance of features [N, d] from the Gaussian of a reference of `n_reference` images."""
     n, d = sampled.shape
     value = frechet.distance(frechet.Gaussian.of(sampled), reference)
     protocol = f"Frechet distance of {d}-d features, {n} samples against {n_reference} reference images, divisor N-1"
@@ -224,9 +234,9 @@ def fid(sampled: Tensor, reference: frechet.Gaussian, n_reference: int) -> Score
 
 
 def inception_score(logits: Tensor, seed: int) -> Score:
-    """exp of the mean KL(p(y|x) || p(y)) from logits [N, K], over 10 splits; between 1 and K.
+    """exp of the mean KL(p(y|x) || p(y)) from logits [N, K], averaged over 10 splits that `seed` draws.
 
-    It cannot exceed the number of images of a split either.
+    It lies between 1 and K, and cannot exceed the number of images of a split.
     """
     n, n_classes = logits.shape
     enough = max(FEW_PER_SPLIT, n_classes)
@@ -246,9 +256,13 @@ def inception_score(logits: Tensor, seed: int) -> Score:
 
 
 def kid(sampled: Tensor, reference: Tensor, seed: int, n_reference: int | None = None) -> Score:
-    """Unbiased squared MMD between features [N, d] and [M, d], kernel (x.y / d + 1)^3; may be slightly negative.
+    """Unbiased squared MMD with the kernel (x.y / d + 1)^3, averaged over subsets; it may be slightly negative.
 
-    `n_reference`: images that the M were drawn from.
+    Args:
+        sampled: features [N, d] of samples.
+        reference: features [M, d] of reference images.
+        seed: of the subsets.
+        n_reference: number of images that the M were drawn from.
     """
     n, m = len(sampled), len(reference)
     size = min(KID_SUBSET_SIZE, n // 2, m // 2)  # half of the smaller set at most, else the subsets are all the same
@@ -273,7 +287,11 @@ def _of(m: int, n: int | None) -> str:
 def precision(sampled: Tensor, reference: Tensor, seed: int, n_reference: int | None = None) -> Score:
     """Share of samples inside the reference's k-nearest-neighbour manifold, and the converse, recall (k = 3).
 
-    `n_reference`: images that the reference features were drawn from.
+    Args:
+        sampled: features [N, d] of samples.
+        reference: features [M, d] of reference images.
+        seed: of the images that are taken where a set has more than `PRC_LIMIT`.
+        n_reference: number of images that the M were drawn from.
     """
     rng = np.random.default_rng(seed)
     chosen = [_at_most(features, PRC_LIMIT, rng).double() for features in (sampled, reference)]

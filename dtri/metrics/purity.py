@@ -9,8 +9,10 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Purity:
-    """Shares in 0..1 of `n` labelled members. `chance` and `chance_high` are the mean and the 95 % quantile over
-    permutations of the labels, which keep the sizes of groups and classes; `largest_class` is the purity of one group.
+    """Shares in 0..1 of `n` labelled members.
+
+    `chance` and `chance_high` are the mean and the 95 % quantile over permutations of the labels. Permutations keep the
+    sizes of groups and classes. `largest_class` is the purity of one group that holds all members.
     """
 
     value: float
@@ -21,7 +23,15 @@ class Purity:
 
 
 def purity(groups: np.ndarray, labels: np.ndarray, seed: int) -> Purity:
-    """groups, labels: integers [n] -> share of members that have the commonest label of their group."""
+    """The share of members that have the commonest label of their group.
+
+    Args:
+        groups, labels: integers [n], one of each per member.
+        seed: of the permutations.
+
+    Raises:
+        ValueError: there is no member, or the lengths differ.
+    """
     groups, labels = np.unique(groups, return_inverse=True)[1], np.unique(labels, return_inverse=True)[1]
     if groups.shape != labels.shape or not len(labels):
         raise ValueError(f"expected as many labels as members, one at least, found {len(labels)} and {len(groups)}")

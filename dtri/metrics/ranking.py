@@ -20,12 +20,11 @@ FEW_IMAGES = 10  # of a class, below which the interval says little
 class Ranking:
     """One area under a curve and what is needed to read it.
 
-    `ci_low`, `ci_high`: 95 % bootstrap interval over images, each class resampled within itself; None where it was not
-    asked for, since it takes most of the time. `chance`: what a random ranking gets. `minimum`: what the worst ranking
-    without ties gets; a published value below it belongs to another test set. `unique_fraction`: distinct scores per
-    image. `tied_low`, `tied_high`: the value, were images of equal scores ranked worst and best; a `warning` where
-    these are apart, or where a class has few images. `average_precision` stands beside the trapezoid of an AUPRC and is
-    None for an AUROC.
+    `ci_low`, `ci_high`: 95 % bootstrap interval over images, each class resampled within itself; None where none was
+    asked for. `chance`: the value of a random ranking. `minimum`: the value of the worst ranking without ties; a
+    published value below it belongs to another test set. `unique_fraction`: distinct scores per image. `tied_low`,
+    `tied_high`: the value if images of equal scores were ranked worst and best. A `warning` says that these two are
+    apart, or that a class has few images. `average_precision`: of an AUPRC, which is a trapezoid; None for an AUROC.
     """
 
     value: float
@@ -45,9 +44,18 @@ class Ranking:
 def auroc(id_energy: np.ndarray, ood_energy: np.ndarray, seed: int = 0, interval: bool = True) -> Ranking:
     """P(energy of an in-distribution image < energy of an out-of-distribution one), ties counting half.
 
-    In-distribution images are the positives and -energy is their score, as in Hendrycks & Gimpel (2017) and Du &
-    Mordatch (2019); out-of-distribution positives with +energy give the same number. Energies are [N] and [M].
-    ValueError where a set is empty or holds scores that are not finite.
+    In-distribution images are the positives, and -energy is their score (Hendrycks & Gimpel, 2017; Du & Mordatch,
+    2019). Out-of-distribution positives with +energy give the same number.
+
+    Args:
+        id_energy: [N], of in-distribution images.
+        ood_energy: [M], of out-of-distribution images.
+        seed: of the bootstrap.
+        interval: whether to bootstrap an interval, which takes most of the time.
+
+    Raises:
+        ValueError: a set is empty.
+        NonFinite: a score is not finite.
     """
     positive = -_scores("in-distribution energies", id_energy)
     negative = -_scores("out-of-distribution energies", ood_energy)
@@ -58,10 +66,19 @@ def auroc(id_energy: np.ndarray, ood_energy: np.ndarray, seed: int = 0, interval
 
 
 def auprc(energy: np.ndarray, labels: np.ndarray, seed: int = 0, interval: bool = True) -> Ranking:
-    """Area under precision over recall, anomalies (label 1) positive and scored by their energy; both arrays are [N].
+    """Area under precision over recall by trapezoids, as in the code of EGBAD and MEG; anomalies are positive.
 
-    The trapezoid, as in the code of EGBAD and MEG; it is badly optimistic where many scores are equal, so average
-    precision stands beside it. ValueError where a class is missing or scores are not finite.
+    It is badly optimistic where many scores are equal, so average precision is reported too.
+
+    Args:
+        energy: [N], larger = stranger.
+        labels: [N], 1 for anomalies and 0 for normal images.
+        seed: of the bootstrap.
+        interval: whether to bootstrap an interval, which takes most of the time.
+
+    Raises:
+        ValueError: a class is missing, or a label is neither 0 nor 1.
+        NonFinite: a score is not finite.
     """
     scores, labels = _labelled(energy, labels)
     n_positive = int(labels.sum())
@@ -79,9 +96,9 @@ def auprc(energy: np.ndarray, labels: np.ndarray, seed: int = 0, interval: bool 
 
 
 def minimum_auprc(n_positive: int, n_negative: int) -> float:
-    """The trapezoid when every positive ranks below every negative, all scores distinct.
+    """The AUPRC when every positive ranks below every negative and all scores are distinct.
 
-    With many images at prevalence p it tends to 1 + (1 - p) ln(1 - p) / p (Boyd et al., 2012).
+    With many images it tends to 1 + (1 - p) ln(1 - p) / p at prevalence p (Boyd et al., 2012).
     """
     found = np.arange(n_positive + 1, dtype=np.float64)
     precision = found / (n_negative + found)

@@ -1,4 +1,4 @@
-"""Reconstruction error as in paper A Table 2 and paper B Table 2: the mean over all N*C*H*W elements, in [-1, 1].
+"""Reconstruction error of Table 2 of both papers: the mean over all N*C*H*W elements, in [-1, 1].
 
 RMSE is the root of that global mean: never a mean of roots, never a mean of batch means.
 """
@@ -58,7 +58,7 @@ def _check_range(name: str, images: np.ndarray) -> None:
 def mean_image_mse(images: np.ndarray, train: np.ndarray | None = None) -> float:
     """MSE in [-1, 1] of answering every image with the mean image (of `train`, else of `images` themselves).
 
-    Both are uint8 [N, C, H, W]. The anchor that any model must beat: it needs no code at all.
+    Both are uint8 [N, C, H, W]. A trivial baseline that every model must beat: it ignores the image.
     """
     source = images if train is None else train
     _check_stored(images)

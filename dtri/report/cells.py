@@ -1,10 +1,10 @@
 """What tables and figures ask for: published cells with the runs that answer them, and products to draw.
 
-Standard library only: the plan reads table and figure files while Snakemake parses.
+This module needs the standard library only: the plan reads table and figure files while Snakemake parses.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dtri.report.records import Record
@@ -14,16 +14,22 @@ from dtri.report.records import Record
 class Cell:
     """One published number and the measurement that answers it.
 
-    `dataset` and `model` are keys of the configuration (a system or dataset that does not exist yet renders as
-    missing); `metric` is a record name such as "fid", "rmse", "auroc", "auprc"; `against` is the second dataset of an
-    AUROC. `score` names a further number of the same record (in its extra["scores"], or extra itself), whose value is
-    shown in place of the record's, such as "recall" beside precision; "" for the record's. `published` is None where
-    the paper prints "-" or where the column is ours alone; `published_text` is the string as printed ("0.5" is not
-    "0.500"), "-" for a printed dash and "" where the paper has no such cell; `bold` as printed, never recomputed.
-    `tolerance` is the largest |mean - published| still called reproduced, written before any run. `direction` is
-    "lower" or "higher" (better). `row` and `column` place the cell in the rendered layout and carry the paper's own
-    names. `incomparable` says why no measurement of ours may be set beside the printed number; "" where the papers give
-    no reason.
+    Attributes:
+        paper: "A" or "B"; "" for a number that neither paper prints.
+        metric: name of a record, such as "fid", "rmse", "auroc", "auprc".
+        dataset, model: keys of the configuration. One that does not exist there renders as missing.
+        row, column: place in the rendered layout, in the paper's own words.
+        published: None where the paper prints "-" or has no such cell.
+        direction: which values are better, "lower" or "higher".
+        tolerance: largest |mean - published| that counts as reproduced, written before any run.
+        published_std: printed spread.
+        note: what is known of the printed number, or why there is none.
+        against: second dataset of an AUROC.
+        score: a further number of the same record, of its extra["scores"] or extra itself, that is shown in place of
+            the record's value, such as "recall" beside precision. "": the record's value.
+        published_text: the number digit by digit ("0.5" is not "0.500"), "-" for a dash, "" for no such cell.
+        bold: as printed, never recomputed.
+        incomparable: why no measurement of ours may be set beside the printed number. "": nothing speaks against it.
     """
 
     paper: str
@@ -46,10 +52,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class ReferenceColumn:
-    """A column of reference levels beside the cells of one metric, such as the chance level of an AUPRC.
+    """Reference levels beside the cells of one metric, for example the chance level of an AUPRC.
 
-    `measure` names the column of the tidy frame that holds the same level for the data really measured on;
-    `values` are (row, text) for the paper's data.
+    Attributes:
+        metric: whose cells they stand beside.
+        heading: of the column.
+        measure: column of the tidy frame that holds the level of the data really measured on.
+        values: (row, text) of the paper's data.
     """
 
     metric: str
@@ -77,12 +86,15 @@ class Table:
 class CellResult:
     """What is on disk for one cell and seed.
 
-    `stale` lists why the record was made by something other than this checkout (empty: current). `measured_on` is the
-    dataset really used, which differs from the cell's for a stand-in. `expected` is False where the system or dataset
-    does not exist in the configuration. `comparable` is False for presets other than paper, for stand-ins and for
-    domain features; `reason` says why it is False, or why it is not expected: several are parted by "; ". `accepted`
-    lists what differs from this checkout and was accepted all the same, with who, when and why. `seen_in_training` says
-    how many test images are training images too, "" for none.
+    Attributes:
+        record: None where nothing was measured.
+        stale: why this checkout would make another record. Empty: the record is current.
+        measured_on: dataset really used, which differs from the cell's for a stand-in.
+        expected: False where the system or dataset does not exist in the configuration.
+        comparable: False for presets other than paper, for stand-ins and for domain features.
+        reason: why not comparable, or why not expected. A "; " parts two reasons.
+        accepted: differences from this checkout that somebody accepted, with who, when and why.
+        seen_in_training: how many test images are training images too, in words. "": none.
     """
 
     record: Record | None
@@ -97,10 +109,13 @@ class CellResult:
 
 @dataclass(frozen=True)
 class FigureInput:
-    """One per-run product that a figure draws, in the papers' names; the plan resolves stand-ins and paths.
+    """One product that a figure draws, in the papers' names; the plan resolves stand-ins and paths.
 
-    `file` is relative to the run's folder, or "data:<file>" for the dataset's own images (then `model` is ""). Where
-    it holds "{against}", the plan replaces that by the dataset really used for the key `against`.
+    Attributes:
+        dataset, model: keys of the configuration; `model` is "" for images of the dataset itself.
+        file: relative to the run's folder, or "data:<file>" for a file of the dataset. The plan replaces "{against}" by
+            the dataset that is really used for `against`.
+        against: second dataset of a score.
     """
 
     dataset: str
@@ -111,9 +126,9 @@ class FigureInput:
 
 @dataclass(frozen=True)
 class Product:
-    """A wanted file that the plan resolved: the paper's keys, what was really used, and where the file lies.
+    """An input of a figure as the plan resolved it: the paper's keys, what was really used, and where the file lies.
 
-    `file` and `against` are those of the FigureInput; `measured_on` and `against_on` are the datasets really used.
+    `dataset`, `model`, `file`, `against` are the input's; `measured_on` and `against_on` are the datasets really used.
     """
 
     dataset: str
@@ -138,7 +153,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Missing:
-    """A want without a picture of its own, for figures that show gaps (`SHOWS_MISSING`), and why in words."""
+    """An input that has no picture, and why in words; figures with `SHOWS_MISSING` draw an empty panel for it."""
 
     dataset: str
     model: str
@@ -174,7 +189,7 @@ def stand_in(dataset: str, measured_on: str) -> str:
 
 
 def first_seeds(products: Sequence[Product]) -> list[Product]:
-    """One product per want, the one of the smallest seed, in the order of first appearance."""
+    """The product of the smallest seed for every input, in the order of first appearance."""
     best: dict[tuple[str, ...], Product] = {}
     for product in products:
         key = (product.dataset, product.model, product.file, product.against)
@@ -185,6 +200,23 @@ def first_seeds(products: Sequence[Product]) -> list[Product]:
 
 NOT_IN_PAPER = "not in the paper"
 DASH_IN_PAPER = "'-' in the paper"
+LABEL_FREE = "fid_imagenet_lite"
+LABEL_FREE_HEADING = "In neither paper: FID (ImageNet lite), by features of EfficientNet-Lite0 that need no labels"
+
+
+def with_label_free(table: Table) -> Table:
+    """`table` and, behind its blocks, one with the systems and datasets of its FID by features that need no labels."""
+    systems: dict[tuple[str, str], Cell] = {}
+    for cell in table.cells:
+        if cell.metric == "fid":
+            systems.setdefault((cell.dataset, cell.model), cell)
+    if not systems:
+        return table
+    ours = {"paper": "", "metric": LABEL_FREE, "published": None, "published_std": None, "published_text": ""}
+    ours |= {"note": NOT_IN_PAPER, "bold": False, "incomparable": ""}
+    cells = (replace(cell, **ours) for cell in systems.values())
+    headings = (*table.headings, ("", LABEL_FREE, LABEL_FREE_HEADING))
+    return replace(table, cells=(*table.cells, *cells), headings=headings)
 
 
 def printed(text: str) -> tuple[float | None, float | None]:

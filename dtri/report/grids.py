@@ -38,7 +38,7 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def heading(product: Product, images: np.ndarray, what: str = "") -> str:
-    """System and `what` is shown of it, above the place, the size of images [..., H, W] and the seed."""
+    """Title of a panel: the system and `what` of it is shown; below, the dataset, the image size and the seed."""
     size = "x".join(str(side) for side in images.shape[-2:])
     return f"{product.model_label}{what}\n{product.place}, {size}, seed {product.seed}"
 
@@ -51,7 +51,7 @@ def rmse(originals: np.ndarray, rebuilt: np.ndarray) -> str:
 
 
 def show(axes: "Axes", images: np.ndarray, columns: int, title: str = "") -> None:
-    """Draw a grid of uint8 [N, C, H, W] on `axes`, with a title and nothing else; of no images, why there are none."""
+    """Draw a grid of uint8 images [N, C, H, W] with a title; where N = 0, the axes say that the run diverged."""
     if len(images):
         axes.imshow(tile(images, columns), interpolation="antialiased")
     else:

@@ -13,11 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from dtri.report.cells import PAPER_NAMES, Cell, Table
+from dtri.report.cells import LABEL_FREE, PAPER_NAMES, Cell, Table
 
-DECIMALS = {"fid": 2, "is": 2, "kid": 3, "prc": 3, "rmse": 4, "mse": 4, "auroc": 3, "auprc": 3, "auprc_leaky": 3}
+DECIMALS = {"fid": 2, LABEL_FREE: 2, "is": 2, "kid": 3, "prc": 3, "rmse": 4, "mse": 4}
+DECIMALS |= {"auroc": 3, "auprc": 3, "auprc_leaky": 3}
 METRICS = {
     "fid": "FID",
+    LABEL_FREE: "FID (ImageNet lite)",
     "is": "Inception Score",
     "kid": "KID",
     "prc": "precision and recall",
@@ -199,14 +201,12 @@ def _block(
     rows = tuple(dict.fromkeys(cell.row for cell, _ in pairs))
     columns = tuple(dict.fromkeys(cell.column for cell, _ in pairs))
     cells = {(cell.row, cell.column): _rendered(cell, row, notes, reasons, shared) for cell, row in pairs}
-    references = tuple(
-        ReferenceLevel(
-            column.heading,
-            {row: (dict(column.values).get(row, ""), _level(pairs, row, column.measure)) for row in rows},
-        )
+    levels = {
+        column.heading: {row: (dict(column.values).get(row, ""), _level(pairs, row, column.measure)) for row in rows}
         for column in table.references
-        if column.metric == first.metric and first.paper
-    )
+        if column.metric == first.metric
+    }
+    references = tuple(ReferenceLevel(*level) for level in levels.items() if any(map(any, level[1].values())))
     turned = len(columns) > len(rows)  # more rows than columns fit a page
     if turned:
         rows, columns, cells = columns, rows, {(column, row): cell for (row, column), cell in cells.items()}

@@ -103,7 +103,7 @@ def save(fig: "Figure", stem: Path) -> tuple[Path, Path]:
 
 
 def _small_png(fig: "Figure") -> bytes:
-    """Somewhat fewer dots where that is enough, else 256 colours and as many dots as fit."""
+    """All colours where that fits at `LEAST_DPI` or more; else 256 colours, at the most dots that fit."""
     picture = _encoded(fig, "png", DPI, {"Software": None})
     if len(picture) < PNG_LIMIT:
         return picture

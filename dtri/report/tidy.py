@@ -24,7 +24,7 @@ class Row:
 
     table: str = column("table of this project")
     paper: str = column("paper that the cell is of, A or B; empty: neither prints such a number")
-    metric: str = column("fid, is, kid, prc (precision), rmse, mse, auroc, auprc or auprc_leaky")
+    metric: str = column("fid, fid_imagenet_lite, is, kid, prc (precision), rmse, mse, auroc, auprc or auprc_leaky")
     dataset: str = column("dataset of the paper, a key of datasets.yaml")
     model: str = column("system, a key of models.yaml")
     published: float | None = column("printed number")
@@ -94,10 +94,16 @@ Lookup = Callable[[Cell, int], CellResult]
 
 
 def tidy(table: Table, preset: str, seeds: Sequence[int], lookup: Lookup) -> pd.DataFrame:
-    """One row per cell of `table`, in its order, with exactly `COLUMNS`; an empty float is NaN, an empty text "".
+    """One row per cell of `table`, in its order; columns are the fields of `Row`, an empty number is NaN.
 
-    A row uses the records that belong to this checkout; only where there is none does it show stale ones, as stale.
-    Behind the cells follow the same quantities by other protocols, one row per cell and `variant`, without a verdict.
+    A row uses the records that belong to this checkout. It shows stale records only where no other exists. Behind the
+    cells follow the same quantities by other protocols, one row per cell and `variant`, without a verdict.
+
+    Args:
+        table: what the papers print.
+        preset: its name.
+        seeds: of the preset.
+        lookup: finds what is on disk for a cell and a seed.
     """
     rows, further = [], []
     for cell in table.cells:
@@ -116,7 +122,7 @@ def _variants(found: Sequence[CellResult]) -> list[str]:
 
 
 def _varied(found: CellResult, name: str) -> CellResult:
-    """The record of the same quantity by another protocol; one that lacks it counts as none."""
+    """The record of the same quantity by another protocol; no record where that was not measured."""
     record = found.record
     if record is None or name not in record.extra.get("variants", {}):
         return replace(found, record=None)
@@ -127,7 +133,7 @@ def _varied(found: CellResult, name: str) -> CellResult:
 
 
 def _scored(found: CellResult, score: str) -> CellResult:
-    """The record with the named score's value in place of the energy's; one that lacks the score counts as none."""
+    """The record with a further number in place of its value; no record where that number was not measured."""
     record = found.record
     if not score or record is None or _diverged(record):
         return found

@@ -1,7 +1,6 @@
 """Train the domain extractor of a dataset: a small classifier on its training labels."""
 
 import argparse
-import hashlib
 import math
 import sys
 import time
@@ -11,6 +10,7 @@ import torch
 
 from dtri.data import store
 from dtri.device import describe_device
+from dtri.files import digest
 from dtri.metrics import classifier
 from dtri.sealed import write_sealed
 from dtri.seeding import derive
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         "steps": steps,
         "n_train": len(train),
         "n_test": dataset.meta["sizes"]["test"],
-        "sha256": hashlib.sha256(arguments.out.read_bytes()).hexdigest(),
+        "sha256": digest(arguments.out, "sha256"),
         "versions": versions("torch", "numpy"),
         "provenance": provenance(),
         "device": describe_device(torch.device("cpu")),

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dtri.data import download, image_folder, rawfiles
+from dtri.data import archives, download, image_folder, rawfiles
 from dtri.files import digest
 from dtri.sealed import write_sealed
 from workflow.commands.cli import run
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     module = dataset_module(args.module)
-    provide(args.raw, module, args.offline)
+    download_missing(args.raw, module, args.offline)
     record = rawfiles.verify_raw(args.raw, module.FILES)
     for name, file in module.FILES.items():
         path = rawfiles.find_raw(args.raw, name, file)
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def provide(raw: Path, module: ModuleType, offline: bool) -> None:
+def download_missing(raw: Path, module: ModuleType, offline: bool) -> None:
     """Download the files that are missing; a file that is there is left alone, right or wrong.
 
     FileNotFoundError for the first that cannot be had: what was tried, and which others are missing.
@@ -68,7 +68,7 @@ def provide(raw: Path, module: ModuleType, offline: bool) -> None:
         except FileNotFoundError as error:
             absent[name] = error
     for name, missing in list(absent.items()):
-        tried = _bring(raw, name, module, offline)
+        tried = _download_one(raw, name, module, offline)
         if tried:
             others = [other for other in absent if other != name]
             also = f"; also missing there: {', '.join(others)}" if others else ""
@@ -76,7 +76,7 @@ def provide(raw: Path, module: ModuleType, offline: bool) -> None:
         del absent[name]
 
 
-def _bring(raw: Path, name: str, module: ModuleType, offline: bool) -> str:
+def _download_one(raw: Path, name: str, module: ModuleType, offline: bool) -> str:
     """Download one file; "" on success, or why there is none."""
     if offline:
         return "--offline: not downloaded"
@@ -89,10 +89,10 @@ def _bring(raw: Path, name: str, module: ModuleType, offline: bool) -> str:
 
 def archive_record(raw: Path, name: str | None, sha256: str | None, module: ModuleType) -> dict[str, Any]:
     """{name: described} of the user's archive, or of the part of it that the module reads."""
-    archive = image_folder.inside(raw, name, "archive")
+    archive = archives.inside(raw, name, "archive")
     if hasattr(module, "database"):
         archive = module.database(archive)
-    return {name: described(raw, archive, image_folder.check_archive(archive, sha256))}
+    return {name: described(raw, archive, archives.check_archive(archive, sha256))}
 
 
 def described(raw: Path, path: Path, sha256: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Draw one figure from the products there are: a PDF and a PNG."""
+"""Draw one figure from the products that exist: a PDF and a PNG."""
 
 import argparse
 import importlib

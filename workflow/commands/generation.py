@@ -12,9 +12,10 @@ import torch
 
 from dtri.arrays import read_arrays
 from dtri.data import store
-from dtri.device import describe_device, hold_device
+from dtri.device import describe_device
 from dtri.messages import AGAIN
-from dtri.metrics import features, generation
+from dtri.metrics import features, generation, imagenet_lite
+from dtri.numerics import hold_device
 from dtri.sealed import read_sealed
 from workflow.commands.cli import run
 from workflow.commands.measuring import BATCH_NORM, Measurement, variant
@@ -32,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         "--spec", required=True, help='JSON {"comparisons": [{"n_samples", "reference", "n_reference"}], "sampler"}'
     )
     parser.add_argument("--code", required=True)
-    parser.add_argument("--extractor", required=True, choices=("inception", "domain"))
-    parser.add_argument("--weights", required=True, type=Path, help="of the feature network")
+    parser.add_argument("--extractor", required=True, choices=("inception", "domain", "imagenet_lite"))
+    parser.add_argument("--weights", type=Path, help="of the feature network; the package's for imagenet_lite")
     parser.add_argument("--summary", type=Path, help="classifier.json of a domain extractor")
     parser.add_argument("--cache", required=True, type=Path, help="folder for features of the reference")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the feature network")
@@ -51,17 +52,19 @@ def _measure(arguments: argparse.Namespace, device: torch.device) -> int:
     dataset = store.load(arguments.data)
     network = features.extractor(arguments.extractor, arguments.weights)
     extractor = replace(network, precision=arguments.precision, device=device)
-    ways = spec["comparisons"]
-    references = [np.asarray(dataset.images(way["reference"])[: way["n_reference"]]) for way in ways]
-    job = Measurement(arguments.train, arguments.code, {}, describe_device(device), "torch", "torch-fidelity", "numpy")
-    identity = {"extractor_sha256": extractor.hash, "comparisons": ways}
+    comparisons = spec["comparisons"]
+    references = [np.asarray(dataset.images(one["reference"])[: one["n_reference"]]) for one in comparisons]
+    packages = ["torch", "torch-fidelity", "numpy"]
+    packages += imagenet_lite.PACKAGES if extractor.name == "imagenet_lite" else ()
+    job = Measurement(arguments.train, arguments.code, {}, describe_device(device), *packages)
+    identity = {"extractor_sha256": extractor.hash, "comparisons": comparisons}
     if spec["sampler"]:
         identity["sampler"] = spec["sampler"]
     drawn = {
         "standing": read_arrays(arguments.samples),
         **(read_arrays(arguments.variants) if arguments.variants else {}),
     }
-    asked = max(way["n_samples"] for way in ways)
+    asked = max(one["n_samples"] for one in comparisons)
     if len(drawn["standing"]) < asked:  # what is not finite is no image
         job.diverge(f"{asked - len(drawn['standing'])} of {asked} samples are not finite")
     if job.diverged:
@@ -70,7 +73,7 @@ def _measure(arguments: argparse.Namespace, device: torch.device) -> int:
             path = arguments.out / f"{name}_{extractor.name}.json"
             job.record(path, name, None, protocol="not measured", extractor=extractor.label, extra=identity, **sizes)
         return 0
-    first = ways[0]["n_samples"]
+    first = comparisons[0]["n_samples"]
     fewer = {  # rules of batch norm by which too few samples are finite -> in words
         rule: f"{first - len(samples)} of {first} samples are not finite"
         for rule, samples in drawn.items()
@@ -78,10 +81,11 @@ def _measure(arguments: argparse.Namespace, device: torch.device) -> int:
     }
     found = []  # (comparison, rule of batch norm, measurements): all by the tables' rule, the tables' one by all rules
     for rule, samples in drawn.items():
-        chosen = [way for way in ways[: len(ways) if rule == "standing" else 1] if way["n_samples"] <= len(samples)]
-        comparisons = [(way["n_samples"], reference) for way, reference in zip(chosen, references)]
-        results = generation.measure_each(samples, comparisons, extractor, arguments.cache) if chosen else []
-        found += [(way, rule, result) for way, result in zip(chosen, results)]
+        asked_of = comparisons if rule == "standing" else comparisons[:1]
+        measured = [one for one in asked_of if one["n_samples"] <= len(samples)]
+        pairs = [(one["n_samples"], reference) for one, reference in zip(measured, references)]
+        results = generation.measure_each(samples, pairs, extractor, arguments.cache) if pairs else []
+        found += [(one, rule, result) for one, result in zip(measured, results)]
     trained = read_sealed(arguments.summary, "the summary of a classifier") if arguments.summary else {}
     if trained:
         if trained["sha256"] != extractor.hash:
@@ -91,15 +95,15 @@ def _measure(arguments: argparse.Namespace, device: torch.device) -> int:
             )
         identity["extractor_test_accuracy"] = trained["test_accuracy"]
     for name, attribute in METRICS.items():
-        scores = [(way, rule, getattr(result, attribute)) for way, rule, result in found]
-        way, rule, score = scores[0]
+        scores = [(one, rule, getattr(result, attribute)) for one, rule, result in found]
+        comparison, rule, score = scores[0]
         job.record(
             arguments.out / f"{name}_{extractor.name}.json",
             name,
             score.value,
             n_samples=score.n_samples,
             n_reference=score.n_reference,
-            protocol=_protocol(name, way, rule, score, dataset.name),
+            protocol=_protocol(name, comparison, rule, score, dataset.name),
             extractor=extractor.label,
             extra={
                 **score.extra,
@@ -117,23 +121,23 @@ def _measure(arguments: argparse.Namespace, device: torch.device) -> int:
     return 0
 
 
-def _protocol(name: str, way: dict[str, Any], rule: str, score: generation.Score, dataset: str) -> str:
-    against = "" if name == "is" else f" ({way['reference']} images of {dataset})"
+def _protocol(name: str, comparison: dict[str, Any], rule: str, score: generation.Score, dataset: str) -> str:
+    against = "" if name == "is" else f" ({comparison['reference']} images of {dataset})"
     return f"{score.protocol}{against}; {BATCH_NORM[rule][0]}"
 
 
 def _variants(
     name: str, scores: list[tuple[dict[str, Any], str, generation.Score]], dataset: str
 ) -> dict[str, dict[str, Any]]:
-    """The same metric measured otherwise than for the tables, by a name of the difference."""
+    """The same metric under the other protocols; the key says how each differs from the table's."""
     found: dict[str, dict[str, Any]] = {}
-    for k, (way, rule, score) in enumerate(scores):
-        against = "" if name == "is" else f" against {score.n_reference} {way['reference']} images"
+    for k, (comparison, rule, score) in enumerate(scores):
+        against = "" if name == "is" else f" against {score.n_reference} {comparison['reference']} images"
         label = f"{score.n_samples} samples{against}" if rule == scores[0][1] else BATCH_NORM[rule][1]
         if k > 0:
-            protocol = _protocol(name, way, rule, score, dataset)
+            protocol = _protocol(name, comparison, rule, score, dataset)
             found.setdefault(label, variant(score.value, score.n_samples, score.n_reference, protocol, score.warning))
-        if name == "is" and way == scores[0][0]:  # as the official code of paper B takes it
+        if name == "is" and comparison == scores[0][0]:  # as the official code of paper B takes it
             protocol = f"one split of {score.n_samples} samples; {BATCH_NORM[rule][0]}"
             one_split = variant(score.extra["one_split"], score.n_samples, 0, protocol, score.warning)
             found["one split" if k == 0 else f"{label}, one split"] = one_split

@@ -18,9 +18,9 @@ from torch.nn.functional import interpolate
 
 from dtri import evaluation, images, trained
 from dtri.data import store
-from dtri.device import hold_device
 from dtri.files import write_atomic
 from dtri.finite import NonFinite
+from dtri.numerics import hold_device
 from dtri.seeding import derive
 from dtri.weights import snapshot_path
 from workflow.commands.cli import run

@@ -106,7 +106,7 @@ def _peak(model: Model, t: int, batch_size: int) -> int:
         model.zero_grad(set_to_none=True)
         with Ledger() as ledger:
             model.begin(i)
-            x = torch.empty(batch_size, *model.image_shape).contiguous(memory_format=torch.channels_last)
+            x = torch.empty(batch_size, *model.image_shape).contiguous(memory_format=model.memory_format)
             model.step(x, i)
     return ledger.peak
 

@@ -14,10 +14,10 @@ import numpy as np
 from dtri import evaluation, trained
 from dtri.arrays import write_array
 from dtri.data import store
-from dtri.device import hold_device
 from dtri.files import write_atomic
 from dtri.finite import NonFinite
 from dtri.model import has
+from dtri.numerics import hold_device
 from dtri.seeding import derive
 from workflow.commands.cli import run
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dtri import checkpoint, evaluation, finite, images, trained
 from dtri.data import checks, store
-from dtri.device import describe_device, hold_device
+from dtri.device import describe_device
 from dtri.experiment import canonical_json, text_hash
 from dtri.files import digest, write_bytes, write_text
 from dtri.landscape import energy, mapping, tree
@@ -28,6 +28,7 @@ from dtri.landscape.settings import Settings
 from dtri.metrics import classifier as domain_classifier
 from dtri.metrics.purity import purity
 from dtri.model import Model
+from dtri.numerics import hold_device
 from dtri.seeding import derive
 from workflow.commands.cli import run
 from workflow.commands.measuring import Measurement, variant

@@ -1,4 +1,4 @@
-"""Write the landing page of a preset: the status of every cell, cost, and findings, from the records there are.
+"""Write the landing page of a preset: the status of every cell, cost, and findings, from the records that exist.
 
 python -m workflow.commands.overview --preset demo --out results/demo/overview.html
 """
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     preset = configuration.preset(arguments.preset)
-    tables = [plan.table(table) for table in plan.TABLES]
+    tables = [plan.preset_table(preset, name) for name in plan.TABLES]
     write_text(arguments.out, overview([(table, status.frame(preset, table)) for table in tables], preset.label))
     return 0
 

@@ -59,10 +59,11 @@ def _finite(job: Measurement, rank: Callable[[], Any]) -> Any:
         return None
 
 
-def _others(scores, rank: Callable[[str], list[Ranking]]) -> dict[str, dict[str, Any]]:
-    """By name of the scores beside the energy: mean over sets of weights, None where not finite, and what goes with it.
+def _other_scores(scores, rank: Callable[[str], list[Ranking]]) -> dict[str, dict[str, Any]]:
+    """The same measurement by every score but the energy: values, warnings and, of an AUPRC, average precisions.
 
-    Each has a value; a warning, "" for none; of an AUPRC the average precision.
+    Each is a mapping from the score's name. A value is the mean over sets of weights, None where one is not finite. A
+    warning is "" where there is none.
     """
     found: dict[str, dict[str, Any]] = {"scores": {}, "score_warnings": {}, "score_precisions": {}}
     for name in (name for name in scores.files if name != "energy" and "@" not in name):
@@ -97,7 +98,7 @@ def _auroc(scores, arguments: argparse.Namespace) -> None:
     if result is None:
         job.record(path, metric, None, protocol=protocol, **sizes)
         return
-    extra = _others(scores, lambda name: [ranking.auroc(scores[name], other[name], interval=False)])
+    extra = _other_scores(scores, lambda name: [ranking.auroc(scores[name], other[name], interval=False)])
     extra["scores"]["reversed"] = 1.0 - result.value
     extra["score_warnings"]["reversed"] = result.warning
     extra |= {**asdict(result), "chance": 0.5, "against": against.name}
@@ -123,7 +124,7 @@ def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None
         return
     each = [asdict(one) for one in ranked]
     averaged = {key: mean(one[key] for one in each) for key in ("value", "ci_low", "ci_high", "average_precision")}
-    others = _others(
+    other_scores = _other_scores(
         scores, lambda name: [ranking.auprc(scores[one], labels, interval=False) for one in _all(name, late)]
     )
     variants = {}
@@ -135,7 +136,7 @@ def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None
     extra = {
         **each[-1],
         **averaged,
-        **others,
+        **other_scores,
         "warning": _warning(ranked),
         "late": [one["value"] for one in each],
         "late_std": stdev(one["value"] for one in each) if late else None,

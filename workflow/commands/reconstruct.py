@@ -9,11 +9,12 @@ import numpy as np
 from dtri import evaluation, trained
 from dtri.arrays import write_array
 from dtri.data import store
-from dtri.device import describe_device, hold_device
+from dtri.device import describe_device
 from dtri.files import write_atomic
 from dtri.finite import Count
 from dtri.metrics.reconstruction import SquaredError, mean_image_mse, random_pairs_mse
 from dtri.model import Model
+from dtri.numerics import hold_device
 from dtri.seeding import derive
 from workflow.commands.cli import run
 from workflow.commands.measuring import BATCH_NORM, Measurement, variant

@@ -1,4 +1,4 @@
-"""Put the tables and figures there are into one self-contained report, at any moment.
+"""Put the tables and figures that exist into one self-contained report, at any moment.
 
     python -m workflow.commands.report --preset demo --out report.html
 

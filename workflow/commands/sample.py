@@ -24,9 +24,9 @@ from torch import from_numpy
 
 from dtri import evaluation, experiment, trained
 from dtri.arrays import write_array
-from dtri.device import hold_device
 from dtri.files import write_atomic
 from dtri.finite import NonFinite
+from dtri.numerics import hold_device
 from dtri.seeding import derive
 from workflow.commands.cli import run
 

@@ -16,10 +16,10 @@ import torch
 
 from dtri import anomaly, trained
 from dtri.data import store
-from dtri.device import hold_device
 from dtri.experiment import TrainSpec
 from dtri.files import write_bytes
 from dtri.model import Model
+from dtri.numerics import hold_device
 from dtri.weights import snapshot_path
 from workflow.commands.cli import run
 

@@ -1,4 +1,4 @@
-"""Render one table from the records there are.
+"""Render one table from the records that exist.
 
     python -m workflow.commands.table table1 --preset paper --partial     to the terminal, at any moment
     python -m workflow.commands.table table1 --preset demo --out results/demo
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
             f"expected {len(missing)} more records, found none at {missing[0]} "
             f"(run `snakemake results/{arguments.preset}/{arguments.table}.csv`, or render with --partial)"
         )
-    table = plan.table(arguments.table)
+    table = plan.preset_table(preset, arguments.table)
     frame = status.frame(preset, table)
     if arguments.out is None:
         print(render(table, frame, preset.label, "md"))

@@ -8,8 +8,6 @@ same arguments (dtri/process_group.py); torchrun exits 1 whatever the processes 
 """
 
 import argparse
-import csv
-import io
 import os
 import resource
 import signal
@@ -22,10 +20,11 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from dtri import distributed, engine, experiment, recording
+from dtri import curve, distributed, engine, experiment, recording
 from dtri.data import store
-from dtri.device import check_gpu, choose_device, describe_device, hold_gpus, process_group_backend, set_numerics
+from dtri.device import check_gpu, choose_device, describe_device, hold_gpus, process_group_backend
 from dtri.files import digest, write_text
+from dtri.numerics import set_numerics
 from dtri.sealed import write_sealed
 from dtri.snapshots import SnapshotFiles
 from dtri.weights import save_weights
@@ -150,7 +149,7 @@ def _train(
         return 0
     snapshots.remove_others()
     save_weights(arguments.out / "model.safetensors", outcome.weights, spec)
-    write_text(arguments.out / "train.csv", _csv(outcome.curve))
+    write_text(arguments.out / "train.csv", curve.to_csv(outcome.curve))
     made = [arguments.out / "model.safetensors", arguments.out / "train.csv", *snapshots.files()]
     summary = {
         "preset": arguments.preset,
@@ -185,14 +184,6 @@ def _train(
     if outcome.status == "diverged":
         print(f"{arguments.out}: diverged at iteration {outcome.bad_step} ({outcome.term}), weights of {outcome.step}")
     return 0
-
-
-def _csv(curve: list[dict[str, float]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(curve[0]) if curve else ["step"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(curve)
-    return text.getvalue()
 
 
 if __name__ == "__main__":

@@ -175,7 +175,8 @@ def _table(path: Path) -> Finding:
     """Rendered again from the records, those of this directory's results."""
     from dtri.report.render import render
 
-    table, preset = plan.table(path.stem), configuration.preset(path.parent.name)
+    preset = configuration.preset(path.parent.name)
+    table = plan.preset_table(preset, path.stem)
     try:
         frame = status.frame(preset, table)
     except ValueError as error:

@@ -45,7 +45,7 @@ def draw(products: Sequence[Product]) -> "Figure":
 
 
 def names(places: list[str]) -> str:
-    """The stand-ins; many are counted."""
+    """Names of the stand-ins; from three on, the first name and the number of the others."""
     return ", ".join(places) if len(places) < 3 else f"{places[0]} and {len(places) - 1} other stand-ins"
 
 

