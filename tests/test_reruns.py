@@ -20,9 +20,10 @@ import pytest
 from dtri.experiment import TrainSpec
 from dtri.sealed import write_sealed
 from tests.test_browser import BROWSER, FLAGS
-from workflow import plan
+from workflow import configuration, costs, plan, reasons
 from workflow.commands import explain
-from workflow.commands.explain import Job, Speed
+from workflow.commands.explain import Job
+from workflow.costs import Speed
 from workflow.fingerprint import closure
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +34,7 @@ SMALL = f"""  width: 0.05
   max_steps: {{default: 2, holdout: 2}}
   max_samples: 32
   extractor: domain
-  stand_ins: {json.dumps(plan.presets()["demo"].stand_ins)}
+  stand_ins: {json.dumps(configuration.presets()["demo"].stand_ins)}
 """
 PRESETS = f"""
 demo:
@@ -59,18 +60,18 @@ from dataclasses import asdict
 from pathlib import Path
 from dtri.report.records import Record
 from dtri.sealed import write_sealed
-from workflow import plan
+from workflow import configuration, costs, plan, reasons
 from workflow.commands import explain, provenance
 
 def record(run, path):
     metric = "auroc" if path.stem.startswith("auroc") else re.sub("_domain$", "", path.stem)
     data = [run.dataset, *([path.stem.removeprefix("auroc_")] if metric == "auroc" else [])]
     extra = {}
-    if metric in plan.GENERATION_METRICS:
+    if metric in configuration.GENERATION_METRICS:
         extra["comparisons"] = [one.model_dump() for one in plan.comparisons(run)]
         extra |= {"extractor_sha256": "network", "sampler": plan.sampler(run)}
     if metric == "landscape_purity":
-        extra["settings"] = asdict(plan.preset(run.preset).landscape)
+        extra["settings"] = asdict(configuration.preset(run.preset).landscape)
     return Record(
         **asdict(run), metric=metric, value=0.5, status="done", n_samples=9, n_reference=9, protocol="p", extractor="",
         spec=plan.train_spec(run).hash, train_code=plan.model_code("train", run.model),
@@ -102,9 +103,9 @@ for job in explain.dry_run(sys.argv[1:]):
 # Runs in the copy: what is stale by what products say of their making.
 STALE = """
 from pathlib import Path
-from workflow import plan
+from workflow import configuration, plan, status
 for path in sorted(Path("results").rglob("*.json")):
-    if plan.judged(path, plan.differences(path))[0]:
+    if status.judged(path, status.differences(path))[0]:
         print(path)
 """
 
@@ -182,7 +183,7 @@ def swap(old: str, new: str, count: int = -1) -> Callable[[str], str]:
 
 def reaches(model: str, module: str) -> bool:
     """Whether a configured system's code reaches a module."""
-    return model in plan.models() and module in closure([plan.model(model).entry.partition(":")[0]])
+    return model in configuration.models() and module in closure([configuration.model(model).entry.partition(":")[0]])
 
 
 def rules(jobs: list[Job]) -> set[str]:
@@ -193,7 +194,7 @@ def values(jobs: list[Job], wildcard: str, rule: str = "") -> set[str]:
     return {job.wildcards[wildcard] for job in jobs if wildcard in job.wildcards and rule in ("", job.rule)}
 
 
-MODELS = {run.model for run in plan.runs("demo")}
+MODELS = {run.model for run in plan.runs(configuration.preset("demo"))}
 REPORTS = {"table", "figure", "overview"}
 MEASURING = {"sample", "grid", "interpolate", "reconstruct", "score", "landscape", "generation", "auroc", "auprc"}
 DATA = {"fetch", "prepare", "prepare_holdout", "prepare_ood", "classifier"}
@@ -330,7 +331,7 @@ def test_a_preset_touches_no_other(copy: Path) -> None:
         jobs = jobs_after(copy)
     assert values(jobs, "preset") == {"demo"}
     assert values(jobs, "dataset", "train") == {"digits", "digits_32"}  # hold-outs have a limit of their own
-    trained = {run.model for run in plan.runs("demo") if run.dataset in ("digits", "digits_32")}
+    trained = {run.model for run in plan.runs(configuration.preset("demo")) if run.dataset in ("digits", "digits_32")}
     assert values(jobs, "model", "train") == trained
 
 
@@ -630,7 +631,7 @@ def test_hours_come_from_the_nearest_runs(
         Speed(SPEC, 300.0, "cpu (b)"),
         Speed(replace(SPEC, image_shape=(3, 32, 32), hparams={}), 2000.0, "GPU"),
     ]
-    found = explain.estimate(spec, on_gpu, measured)
+    found = costs.estimate(spec, on_gpu, measured)
     assert found.hours == (None if hours is None else pytest.approx(hours))
     assert found.unit == unit
     assert found.source.startswith(source)
@@ -638,9 +639,9 @@ def test_hours_come_from_the_nearest_runs(
 
 def test_a_run_of_another_checkout_is_not_compared() -> None:
     made = {"code": "0" * 16, "provenance": {"commit": "1" * 40, "dirty": False}}
-    assert explain._changed_modules(("baselines.vae",), made) == "changed modules unknown, no commit 1111111 here"
+    assert reasons._changed_modules(("baselines.vae",), made) == "changed modules unknown, no commit 1111111 here"
     made["provenance"] = {"commit": None, "dirty": None}
-    assert explain._changed_modules(("baselines.vae",), made).endswith("made outside a git checkout")
+    assert reasons._changed_modules(("baselines.vae",), made).endswith("made outside a git checkout")
 
 
 def test_what_measuring_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -649,7 +650,7 @@ def test_what_measuring_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for seed, values in enumerate(({"seconds": 4.0}, {"seconds": 20.0}, {"seconds": 60.0}, {})):
         write_sealed(Path(f"results/demo/digits/vae/seed{seed}/metrics/prc_domain.json"), values)
     jobs = [Job("generation"), Job("generation"), Job("auprc"), Job("train")]
-    assert list(explain.measuring(jobs)) == [
+    assert list(costs.measuring(job.rule for job in jobs)) == [
         "      2 x 20 s  generation, median of 3 jobs",
         "      1 x unknown  auprc, none was measured yet",
     ]
