@@ -28,10 +28,10 @@ from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
 from dtri.data import store
-from dtri.device import set_numerics
 from dtri.metrics import classifier, imagenet_lite
 from dtri.metrics.features import ImagenetLiteExtractor
 from dtri.metrics.frechet import Gaussian, distance
+from dtri.numerics import set_numerics
 from dtri.seeding import derive
 from workflow.commands.cli import run
 
