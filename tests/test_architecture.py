@@ -72,6 +72,10 @@ MAY_IMPORT = {
     **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},
     "dtri.costs": (),
     "workflow.counted": ("dtri.costs", "dtri.experiment"),
+    "workflow.costs": (
+        *("dtri.costs", "dtri.counting", "dtri.experiment", "dtri.sealed"),
+        *("workflow.counted", "workflow.plan"),
+    ),
     "bench": ("dtri", "baselines", "bench", "workflow.plan", "workflow.counted", "workflow.commands.cli"),
 }
 
