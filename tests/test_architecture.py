@@ -73,7 +73,6 @@ MAY_IMPORT = {
         ),
         *("workflow.configuration", "workflow.plan"),
     ),
-    "workflow.costs": ("dtri.experiment", "dtri.sealed", "workflow.plan"),
     "workflow.reasons": (
         *("dtri.sealed", "workflow.fingerprint", "workflow.plan", "workflow.status"),
         "workflow.commands.provenance",
@@ -102,6 +101,10 @@ MAY_IMPORT = {
     "bench": (
         *("dtri", "baselines", "bench", "workflow.configuration", "workflow.plan", "workflow.counted"),
         "workflow.commands.cli",
+    ),
+    "workflow.costs": (
+        *("dtri.costs", "dtri.counting", "dtri.experiment", "dtri.sealed"),
+        *("workflow.counted", "workflow.plan"),
     ),
 }
 
