@@ -26,7 +26,7 @@ MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 
 # Commands that read the plan; jobs get what they need as arguments.
-REPORTERS = ("table", "figure", "explain", "findings", "columns", "overview", "verify", "accept", "report")
+REPORTERS = ("table", "claims", "figure", "explain", "findings", "columns", "overview", "verify", "accept", "report")
 READERS = (*REPORTERS, "growth_memory")
 
 # room -> what its modules may import; the longest room that fits a module's name counts.
@@ -55,7 +55,13 @@ MAY_IMPORT = {
     "dtri.report": ("dtri.report", *FILES_ROOM),
     "workflow.fingerprint": (),
     "workflow.plan": (
-        *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells", "dtri.report.records"),
+        *(
+            "dtri.experiment",
+            "dtri.landscape.settings",
+            "dtri.report.cells",
+            "dtri.report.claims",
+            "dtri.report.records",
+        ),
         *("dtri.data.rawfiles", "dtri.metrics.imagenet_lite", "dtri.sealed"),
         *("workflow.fingerprint", "workflow.settings_file"),
     ),
@@ -67,6 +73,7 @@ MAY_IMPORT = {
     "workflow.clock": (),
     "workflow.warm": (),
     "workflow.tables": ("dtri.report.cells",),
+    "workflow.claims": ("dtri.report.cells", "dtri.report.claims", "workflow.tables"),
     "workflow.figures": ("dtri.report", "dtri.arrays", "workflow.tables"),
     "workflow.commands": ("dtri", "workflow.commands"),
     **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},

@@ -13,7 +13,7 @@ import shlex
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +46,7 @@ from dtri.report.cells import (
     stand_in,
     with_label_free,
 )
+from dtri.report.claims import Book, Claim, book
 from dtri.report.records import Record
 from dtri.sealed import read_sealed
 from workflow import settings_file
@@ -53,6 +54,8 @@ from workflow.fingerprint import ROOT, fingerprint, imports, path_of
 
 CONFIG = Path(__file__).parent / "config"
 TABLES = ("table1", "table2", "table3", "table4")
+CLAIMS = ("paper_a", "paper_b", "printed")
+CLAIM_FORMATS = ("csv", "md", "tex", "html", "png", "pdf")
 LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
 FIGURES = (
     *(
@@ -155,6 +158,7 @@ class MaxSteps(Strict):
 
 class PresetConfig(Strict):
     label: str
+    caveat: str = ""
     seeds: tuple[int, ...] = Field(min_length=1)
     width: PositiveFloat = 1.0
     max_steps: MaxSteps | None = None
@@ -277,6 +281,7 @@ def check_configuration() -> None:
     for entries, check in zip(read, (_check_dataset, _check_model, _check_preset), strict=True):
         for name, entry in entries.items():
             check(name, entry)
+    _check_claims()
 
 
 @contextmanager
@@ -286,6 +291,20 @@ def _at(file: str, *keys: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{settings_file.read(CONFIG / file).where(*keys)}: {error}") from error
+
+
+def _check_claims() -> None:
+    """ValueError naming the claim that is about a cell, system or dataset that does not exist."""
+    claim_book()
+    for claim in claims():
+        for one in claim.quantities:
+            try:
+                model(one.model)
+                for name in (one.dataset, one.against):
+                    if name and name not in datasets():
+                        dataset(name)
+            except ValueError as error:
+                raise ValueError(f"claim {claim.id}: {error}") from error
 
 
 def _check_dataset(name: str, data: DatasetConfig) -> None:
@@ -574,6 +593,7 @@ COMMAND = {
     "auprc": "workflow.commands.ranking",
     "table": "workflow.commands.table",
     "overview": "workflow.commands.overview",
+    "claims": "workflow.commands.claims",
     "figure": "workflow.commands.figure",
 }
 
@@ -684,6 +704,11 @@ def table_records(preset_name: str, name: str) -> list[str]:
         for cell in preset_table(preset_name, name).cells
         for s in preset(preset_name).seeds
     )
+    return _obtainable(paths)
+
+
+def _obtainable(paths: Iterable[str | None]) -> list[str]:
+    """Records that can be made here, each once: none whose feature network is not here."""
     found = dict.fromkeys(path for path in paths if path is not None)
     return [path for path in found if not (path.endswith("_imagenet_lite.json") and imagenet_lite.problem())]
 
@@ -772,13 +797,18 @@ def _seen_in_training(name: str, metric: str) -> str:
     return f"{n} of the {meta['sizes']['test']} test images of {name} are training images" if n else ""
 
 
+def own_network(preset_name: str, cell: Cell) -> str:
+    """The feature network of a cell in words, where the papers used another; "" where they used the same or none."""
+    return UNPUBLISHED.get(_cell_extractor(preset_name, cell), "")
+
+
 def _comparable(preset_name: str, cell: Cell, run: Run) -> tuple[bool, str]:
     """Whether a measurement may stand beside the published number, and why not."""
     reasons = []
     if run.dataset != cell.dataset:
         reasons.append("measured on a stand-in")
-    if (used := _cell_extractor(preset_name, cell)) in UNPUBLISHED:
-        reasons.append(f"features of {UNPUBLISHED[used]}, not of the 2015 Inception network")
+    if network := own_network(preset_name, cell):
+        reasons.append(f"features of {network}, not of the 2015 Inception network")
     if preset_name != "paper":
         reasons.append(f"preset {preset_name}: reduced steps and widths")
     return not reasons, "; ".join(reasons)
@@ -991,7 +1021,7 @@ def _sources_of(records: list[str]) -> list[str]:
 
 def expected_products(preset_name: str) -> list[str]:
     """Everything that a preset's tables and figures are and are made of, but for temporary files."""
-    of_tables = [path for name in TABLES for path in table_records(preset_name, name)]
+    of_tables = [path for name in TABLES for path in table_records(preset_name, name)] + claim_records(preset_name)
     drawn = [SimpleNamespace(preset=preset_name, figure=name) for name in FIGURES]
     of_figures = [path for figure in drawn for path in (*figure_inputs(figure), *figure_sources(figure))]
     return list(dict.fromkeys([*preset_products(preset_name), *of_tables, *_sources_of(of_tables), *of_figures]))
@@ -1052,11 +1082,38 @@ def runs(preset_name: str) -> Iterator[Run]:
     yield from dict.fromkeys((*cells, *drawn))
 
 
+def claims() -> list[Claim]:
+    """What the papers claim, and every order that they print."""
+    return [claim for name in CLAIMS for claim in importlib.import_module(f"workflow.claims.{name}").CLAIMS]
+
+
+@cache
+def claim_book() -> Book:
+    """The cell of every quantity that a claim is about; ValueError naming the claim where there is none such."""
+    further = importlib.import_module("workflow.claims.paper_b").FURTHER
+    return book(claims(), [table(name) for name in TABLES], further)
+
+
+def claim_cell(preset_name: str, cell: Cell) -> Cell:
+    """The cell that answers a claim: for a dataset without labels, FID by features that need none."""
+    labelled = cell.metric != "fid" or cell_record(preset_name, cell, preset(preset_name).seeds[0]) is not None
+    if labelled or preset(preset_name).label_free_extractor is None:
+        return cell
+    return replace(cell, metric=LABEL_FREE)
+
+
+def claim_records(preset_name: str) -> list[str]:
+    """Every record that claims ask for, each once; none whose feature network is not here."""
+    cells = dict.fromkeys(claim_cell(preset_name, one.cell) for one in claim_book().values())
+    return _obtainable(cell_record(preset_name, cell, seed) for cell in cells for seed in preset(preset_name).seeds)
+
+
 def preset_products(preset_name: str) -> list[str]:
-    """Every table and figure of a preset in all its formats, and the page over all of them."""
+    """Every table and figure of a preset in all its formats, its claims, and the page over all of them."""
     tables = [f"results/{preset_name}/{name}.{ending}" for name in TABLES for ending in ("csv", "md", "tex", "html")]
     figures = [f"results/{preset_name}/figures/{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")]
-    return [*tables, *figures, f"results/{preset_name}/overview.html"]
+    judged = [f"results/{preset_name}/claims.{ending}" for ending in CLAIM_FORMATS]
+    return [*tables, *figures, *judged, f"results/{preset_name}/overview.html"]
 
 
 def check_target(target: str) -> None:
@@ -1383,6 +1440,30 @@ def table_code(wildcards: Any) -> str:
 
 def table_labels(wildcards: Any) -> dict[str, str]:
     return {"table": table(wildcards.table).title, "preset": wildcards.preset}
+
+
+def claim_inputs(wildcards: Any) -> list[str]:
+    return claim_records(wildcards.preset)
+
+
+def claim_sources(wildcards: Any) -> list[str]:
+    return _sources_of(claim_inputs(wildcards))
+
+
+def claim_absent(wildcards: Any) -> str:
+    return _absent(f"results/{wildcards.preset}/claims.csv", claim_inputs(wildcards))
+
+
+def claim_spec(wildcards: Any) -> str:
+    return canonical_json([table_spec(wildcards), preset(wildcards.preset).caveat])
+
+
+def claim_code(wildcards: Any) -> str:
+    return code("claims")
+
+
+def claim_labels(wildcards: Any) -> dict[str, str]:
+    return {"page": "what the papers claim, and what holds", "preset": wildcards.preset}
 
 
 def overview_inputs(wildcards: Any) -> list[str]:

@@ -52,6 +52,40 @@ rule overview:
         "python -m workflow.warm overview --preset {wildcards.preset} --out {output.html} > {log} 2>&1"
 
 
+rule claims:
+    input:
+        plan.claim_inputs,
+        sources=ancient(plan.claim_sources),
+    output:
+        csv="results/{preset}/claims.csv",
+        md="results/{preset}/claims.md",
+        tex="results/{preset}/claims.tex",
+        pdf="results/{preset}/claims.pdf",
+        html=report(
+            "results/{preset}/claims.html",
+            caption="../report/claims.rst",
+            category="Claims",
+            subcategory="{preset}",
+            labels=plan.claim_labels,
+        ),
+        png=report(
+            "results/{preset}/claims.png",
+            caption="../report/claims.rst",
+            category="Claims",
+            subcategory="{preset}",
+            labels=plan.claim_labels,
+        ),
+    log:
+        "results/{preset}/logs/claims.log",
+    localrule: True
+    params:
+        spec=plan.claim_spec,
+        code=plan.claim_code,
+        absent=plan.claim_absent,
+    shell:
+        "python -m workflow.warm claims --preset {wildcards.preset} --out results/{wildcards.preset} > {log} 2>&1"
+
+
 rule figure:
     input:
         plan.figure_inputs,
@@ -94,6 +128,18 @@ rule publish_table:
     localrule: True
     shell:
         "cp {input.csv} {input.md} {input.tex} {input.html} results/ > {log} 2>&1"
+
+
+rule publish_claims:
+    input:
+        [f"results/paper/claims.{ending}" for ending in plan.CLAIM_FORMATS],
+    output:
+        [f"results/claims.{ending}" for ending in plan.CLAIM_FORMATS],
+    log:
+        "results/logs/claims.log",
+    localrule: True
+    shell:
+        "cp {input} results/ > {log} 2>&1"
 
 
 rule publish_figure:
