@@ -33,6 +33,7 @@ from workflow.fingerprint import fingerprint
 TABLES = ("table1", "table2", "table3", "table4")
 CLAIMS = ("paper_a", "paper_b", "printed")
 CLAIM_FORMATS = ("csv", "md", "tex", "html", "png", "pdf")
+TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex", "html"), ("png", "pdf")
 LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
 FIGURES = (
     *(
@@ -604,10 +605,17 @@ def claim_records(preset: Preset) -> list[str]:
 
 def preset_products(preset: Preset) -> list[str]:
     """Every table and figure of a preset in all its formats, its claims, and the page over all of them."""
-    tables = [f"results/{preset.name}/{name}.{ending}" for name in TABLES for ending in ("csv", "md", "tex", "html")]
-    figures = [f"results/{preset.name}/figures/{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")]
+    tables = [f"results/{preset.name}/{name}.{ending}" for name in TABLES for ending in TABLE_FORMATS]
+    figures = [f"results/{preset.name}/figures/{name}.{ending}" for name in FIGURES for ending in FIGURE_FORMATS]
     judged = [f"results/{preset.name}/claims.{ending}" for ending in CLAIM_FORMATS]
     return [*tables, *figures, *judged, f"results/{preset.name}/overview.html"]
+
+
+def originals(copy: str) -> list[str]:
+    """Files of preset paper that those of a table, figure or page of claims below results/ copy; no ending given."""
+    of_claims = CLAIM_FORMATS if copy == "results/claims" else TABLE_FORMATS
+    formats = FIGURE_FORMATS if copy.startswith("results/figures/") else of_claims
+    return [f"results/paper/{copy.removeprefix('results/')}.{ending}" for ending in formats]
 
 
 def check_configuration() -> None:

@@ -126,6 +126,8 @@ rule publish_table:
     log:
         "results/logs/{table}.log",
     localrule: True
+    params:
+        absent=params.published_table_absent,
     shell:
         "cp {input.csv} {input.md} {input.tex} {input.html} results/ > {log} 2>&1"
 
@@ -138,6 +140,8 @@ rule publish_claims:
     log:
         "results/logs/claims.log",
     localrule: True
+    params:
+        absent=params.published_claims_absent,
     shell:
         "cp {input} results/ > {log} 2>&1"
 
@@ -152,5 +156,7 @@ rule publish_figure:
     log:
         "results/logs/figure_{figure}.log",
     localrule: True
+    params:
+        absent=params.published_figure_absent,
     shell:
         "cp {input.pdf} {input.png} results/figures/ > {log} 2>&1"
