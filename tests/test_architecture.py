@@ -33,8 +33,8 @@ READERS = (*REPORTERS, "growth_memory")
 MAY_IMPORT = {
     "dtri.finite": (),
     "dtri.images": (),
-    "dtri.seeding": (),
     "dtri.memory": (),
+    "dtri.seeding": (),
     "dtri.networks": (*LEAVES, "dtri.networks"),
     "dtri.objectives": (*LEAVES, "dtri.objectives"),
     "dtri.sampling": (*LEAVES, "dtri.sampling"),
@@ -54,24 +54,43 @@ MAY_IMPORT = {
     "dtri.landscape": (*PARTS, "dtri.model", "dtri.landscape"),
     "dtri.report": ("dtri.report", *FILES_ROOM),
     "workflow.fingerprint": (),
-    "workflow.plan": (
-        *(
-            "dtri.experiment",
-            "dtri.landscape.settings",
-            "dtri.report.cells",
-            "dtri.report.claims",
-            "dtri.report.records",
-        ),
-        *("dtri.data.rawfiles", "dtri.metrics.imagenet_lite", "dtri.sealed"),
+    "workflow.configuration": (
+        *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells"),
         *("workflow.fingerprint", "workflow.settings_file"),
     ),
+    "workflow.plan": (
+        *("dtri.experiment", "dtri.report.cells", "dtri.report.claims", "dtri.metrics.imagenet_lite"),
+        *("workflow.configuration", "workflow.fingerprint"),
+    ),
+    "workflow.status": (
+        *(
+            "dtri.experiment",
+            "dtri.metrics.imagenet_lite",
+            "dtri.sealed",
+            "dtri.report.cells",
+            "dtri.report.records",
+            "dtri.report.tidy",
+        ),
+        *("workflow.configuration", "workflow.plan"),
+    ),
+    "workflow.reasons": (
+        *("dtri.sealed", "workflow.fingerprint", "workflow.plan", "workflow.status"),
+        "workflow.commands.provenance",
+    ),
+    "workflow.reruns": (),
+    "workflow.session": ("workflow.configuration", "workflow.fingerprint"),
+    "workflow.params": (
+        *("dtri.experiment", "dtri.data.rawfiles"),
+        *("workflow.configuration", "workflow.plan", "workflow.session"),
+    ),
     "workflow.checks": (
-        *("dtri.experiment", "dtri.data.contents", "workflow.plan", "workflow.settings_file", "workflow.fingerprint"),
+        *("dtri.experiment", "dtri.data.contents", "workflow.configuration", "workflow.plan"),
+        *("workflow.settings_file", "workflow.fingerprint"),
     ),
     "workflow.memory": ("dtri.sealed", "workflow.checks", "workflow.plan"),
     "workflow.settings_file": (),
     "workflow.clock": (),
-    "workflow.warm": (),
+    "workflow.forkserver": (),
     "workflow.tables": ("dtri.report.cells",),
     "workflow.claims": ("dtri.report.cells", "dtri.report.claims", "workflow.tables"),
     "workflow.figures": ("dtri.report", "dtri.arrays", "workflow.tables"),
@@ -79,7 +98,14 @@ MAY_IMPORT = {
     **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},
     "dtri.costs": (),
     "workflow.counted": ("dtri.costs", "dtri.experiment"),
-    "bench": ("dtri", "baselines", "bench", "workflow.plan", "workflow.counted", "workflow.commands.cli"),
+    "bench": (
+        *("dtri", "baselines", "bench", "workflow.configuration", "workflow.plan", "workflow.counted"),
+        "workflow.commands.cli",
+    ),
+    "workflow.costs": (
+        *("dtri.costs", "dtri.counting", "dtri.experiment", "dtri.sealed"),
+        *("workflow.counted", "workflow.plan"),
+    ),
 }
 
 
@@ -170,7 +196,14 @@ def test_no_method_reaches_another(method: str) -> None:
 def test_no_job_reaches_the_plan_or_a_method(job: str) -> None:
     """Else every edit of a table, a figure or a baseline would run it again."""
     reached = closure([job])
-    rooms = ("workflow.plan", "workflow.fingerprint", "workflow.tables", "workflow.figures", *MODELS)
+    rooms = (
+        "workflow.configuration",
+        "workflow.plan",
+        "workflow.fingerprint",
+        "workflow.tables",
+        "workflow.figures",
+        *MODELS,
+    )
     assert [module for module in reached if any(inside(module, room) for room in rooms)] == []
     assert [m for m in reached if inside(m, "dtri.report")] in ([], ["dtri.report.records"])
 
@@ -211,7 +244,9 @@ def test_the_device_module_alone_asks_for_gpus(module: str) -> None:
         if isinstance(node, ast.Constant) and node.value in ("cuda:0", "DTRI_DEVICE"):
             found.append(node.value)
     assert (
-        found == [] or module in ("dtri.device", "bench.gpu") or (module, found) == ("workflow.plan", ["DTRI_DEVICE"])
+        found == []
+        or module in ("dtri.device", "bench.gpu")
+        or (module, found) == ("workflow.session", ["DTRI_DEVICE"])
     )
 
 
@@ -219,8 +254,9 @@ BY_NAME = {
     "dtri.distributed",  # the code of several processes
     "dtri.experiment",
     "workflow.plan",
+    "workflow.params",
+    "workflow.forkserver",  # runs commands, and imports libraries of others
     "workflow.checks",  # asks dataset modules, of which no code hash depends on it
-    "workflow.warm",  # runs commands, and imports libraries of others
     "workflow.commands.prepare",
     "workflow.commands.figure",
 }
@@ -241,7 +277,7 @@ def test_rules_import_the_plan_only(path: Path) -> None:
     assert set(found) <= {
         "import sys",
         "from snakemake.utils import min_version",
-        "from workflow import checks, clock, memory, plan, warm",
+        "from workflow import checks, clock, configuration, forkserver, memory, params, plan, reruns, session",
     }
     assert not re.search(r"^[ \t]*def\b|\blambda\b", path.read_text("utf-8"), re.M)
 
@@ -255,11 +291,11 @@ def loaded(code: str) -> set[str]:
 
 
 PLANNING = """
-from workflow import plan
+from workflow import configuration, plan
 for name in plan.TABLES:
-    plan.table_records("paper", name)
+    plan.table_records(configuration.preset("paper"), name)
 for name in plan.FIGURES:
-    plan.figure_products("paper", name)
+    plan.figure_products(configuration.preset("paper"), name)
 """
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "seaborn", "sklearn", "scipy", "torch_fidelity", "PIL"}
 

@@ -13,7 +13,7 @@ from dtri.files import digest
 from dtri.report.records import Record
 from dtri.sealed import read_sealed, write_sealed
 from tests.toys import noise_images
-from workflow import plan
+from workflow import configuration, plan, status
 from workflow.commands import accept, table, verify
 from workflow.commands.cli import run
 
@@ -87,8 +87,8 @@ def test_all_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
     expected.add(str(RMSE.with_name("mse.json")))
     assert {line.split()[1] for line in lines[:-2]} == expected
     assert verified(capsys, "results")[1] == lines[-2:]
-    n_expected = len(plan.expected_products("demo"))
-    found = sum(Path(path).exists() for path in plan.expected_products("demo"))
+    n_expected = len(plan.expected_products(configuration.preset("demo")))
+    found = sum(Path(path).exists() for path in plan.expected_products(configuration.preset("demo")))
     assert lines[-2] == f"demo: {n_expected - found} of the {n_expected} products that the plan expects are not there"
     assert verified(capsys, str(FOLDER))[1] == ["6 ok, 0 changed, 0 missing, 0 stale"]
 
@@ -188,7 +188,7 @@ def test_an_accepted_difference_is_shown(capsys: pytest.CaptureFixture[str], mon
     with monkeypatch.context() as changed:
         changed.setattr(plan, "model_code", lambda kind, name: "1" * 16)
         for path in (FOLDER / "train.json", RMSE, RMSE.with_name("mse.json")):
-            accept.note(path, plan.differences(path), "me", "renamed")
+            accept.note(path, status.differences(path), "me", "renamed")
         code, lines = verified(capsys, str(FOLDER))
         assert (code, lines[-1]) == (0, "4 ok, 3 accepted, 0 changed, 0 missing, 0 stale")
         old = json.loads(RMSE.read_text())["train_code"]
@@ -199,7 +199,7 @@ def test_an_accepted_difference_is_shown(capsys: pytest.CaptureFixture[str], mon
         changed.setattr(plan, "model_code", lambda kind, name: "2" * 16)
         assert verified(capsys, str(FOLDER))[1][-1] == "4 ok, 0 changed, 0 missing, 3 stale"
     assert verified(capsys, str(FOLDER))[1] == ["7 ok, 0 changed, 0 missing, 0 stale"]
-    noted = FOLDER / plan.ACCEPTED
+    noted = FOLDER / status.ACCEPTED
     noted.write_text(noted.read_text().replace("renamed", "checked"))
     code, lines = verified(capsys, str(FOLDER))
     assert (code, lines[0][:10]) == (1, "changed   ")
@@ -224,8 +224,8 @@ def test_images_that_both_splits_share_are_told(capsys: pytest.CaptureFixture[st
 def test_what_was_accepted_of_a_training_holds_for_records_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """They copy its code, which is then older than this checkout's; code of their own is not accepted with it."""
     monkeypatch.setattr(plan, "model_code", lambda kind, name: "1" * 16)
-    accept.note(FOLDER / "train.json", plan.differences(FOLDER / "train.json"), "me", "renamed")
-    stale, accepted = plan.judged(RMSE, plan.differences(RMSE))
+    accept.note(FOLDER / "train.json", status.differences(FOLDER / "train.json"), "me", "renamed")
+    stale, accepted = status.judged(RMSE)
     assert stale == ("measuring code",)
     assert accepted[0].startswith("training code ")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dtri.report import style
 from dtri.report.cells import Missing, Product
-from workflow import plan
+from workflow import configuration, plan
 from workflow.commands.cli import run
 
 if TYPE_CHECKING:
@@ -40,9 +40,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="folder")
     arguments = parser.parse_args(argv)
 
-    products = [p for p in plan.figure_products(arguments.preset, arguments.figure) if Path(p.path).exists()]
-    missing = plan.figure_missing(arguments.preset, arguments.figure)
-    fig = compose(arguments.figure, products, missing, plan.preset(arguments.preset).label)
+    preset = configuration.preset(arguments.preset)
+    products = [p for p in plan.figure_products(preset, arguments.figure) if Path(p.path).exists()]
+    missing = plan.figure_missing(preset, arguments.figure)
+    fig = compose(arguments.figure, products, missing, preset.label)
     style.save(fig, arguments.out / arguments.figure)
     return 0
 

@@ -11,18 +11,18 @@ rule sample:
         variants=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples_variants.npz"),
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/sample.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=240,
     params:
-        n=plan.sample_count,
-        sampler=plan.sampler_text,
-        code=plan.sample_code,
+        n=params.n_samples,
+        sampler=params.sampler,
+        code=params.code_of("sample"),
     shell:
-        "python -m workflow.warm sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
+        "python -m workflow.forkserver sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
         " --device {resources.device} --threads {threads} --out {output.samples} --variants {output.variants}"
         " > {log} 2>&1"
 
@@ -34,17 +34,17 @@ rule grid:
         grid="results/{preset}/{dataset}/{model}/seed{seed}/grid.npy",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/grid.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        sampler=plan.sampler_text,
-        code=plan.sample_code,
+        sampler=params.sampler,
+        code=params.code_of("sample"),
     shell:
-        "python -m workflow.warm sample --grid --model {input.model} --n 64 --sampler {params.sampler:q}"
+        "python -m workflow.forkserver sample --grid --model {input.model} --n 64 --sampler {params.sampler:q}"
         " --device {resources.device} --threads {threads} --out {output.grid} > {log} 2>&1"
 
 
@@ -58,19 +58,17 @@ rule interpolate:
         prior="results/{preset}/{dataset}/{model}/seed{seed}/interpolation_prior.npy",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/interpolate.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        folder=plan.data_folder,
-        code=plan.interpolate_code,
+        code=params.code_of("interpolate"),
     shell:
-        "python -m workflow.warm interpolate --model {input.model} --data {params.folder}"
-        " --device {resources.device} --threads {threads}"
-        " --out {output.frames} --prior {output.prior} > {log} 2>&1"
+        "python -m workflow.forkserver interpolate --model {input.model} --data results/data/{wildcards.dataset}"
+        " --device {resources.device} --threads {threads} --out {output.frames} --prior {output.prior} > {log} 2>&1"
 
 
 rule growth:
@@ -82,19 +80,17 @@ rule growth:
         levels="results/{preset}/{dataset}/{model}/seed{seed}/growth.npz",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/growth.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        folder=plan.data_folder,
-        code=plan.growth_code,
+        code=params.code_of("growth"),
     shell:
-        "python -m workflow.warm growth --model {input.model} --data {params.folder}"
-        " --device {resources.device} --threads {threads}"
-        " --out {output.levels} > {log} 2>&1"
+        "python -m workflow.forkserver growth --model {input.model} --data results/data/{wildcards.dataset}"
+        " --device {resources.device} --threads {threads} --out {output.levels} > {log} 2>&1"
 
 
 rule reconstruct:
@@ -110,17 +106,16 @@ rule reconstruct:
         pairs="results/{preset}/{dataset}/{model}/seed{seed}/reconstructions.npy",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/reconstruct.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        folder=plan.data_folder,
-        code=plan.reconstruct_code,
+        code=params.code_of("reconstruct"),
     shell:
-        "python -m workflow.warm reconstruct --model {input.model} --train {input.summary} --data {params.folder}"
+        "python -m workflow.forkserver reconstruct --model {input.model} --train {input.summary} --data results/data/{wildcards.dataset}"
         " --code {params.code}"
         " --device {resources.device} --threads {threads} --rmse {output.rmse} --mse {output.mse} --pairs {output.pairs}"
         " > {log} 2>&1"
@@ -136,20 +131,19 @@ rule score:
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/score_{scored}__{split}.log",
     wildcard_constraints:
-        scored=plan.dataset_pattern("trainable", "ood"),
-    threads: plan.threads
+        scored=params.dataset_pattern("trainable", "ood"),
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        arguments=plan.score_arguments,
-        code=plan.score_code,
+        images=params.scored_images,
+        code=params.code_of("score"),
     shell:
-        "python -m workflow.warm score --model {input.model} {params.arguments}"
-        " --device {resources.device} --threads {threads}"
-        " --out {output.scores} > {log} 2>&1"
+        "python -m workflow.forkserver score --model {input.model} {params.images}"
+        " --device {resources.device} --threads {threads} --out {output.scores} > {log} 2>&1"
 
 
 rule score_holdout:
@@ -164,18 +158,17 @@ rule score_holdout:
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/score_holdout.log",
     wildcard_constraints:
-        dataset=plan.dataset_pattern("holdout"),
-    threads: plan.threads
+        dataset=params.dataset_pattern("holdout"),
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        folder=plan.data_folder,
-        code=plan.score_code,
+        code=params.code_of("score"),
     shell:
-        "python -m workflow.warm score --model {input.model} --snapshots --data {params.folder} --split test test_leaky"
+        "python -m workflow.forkserver score --model {input.model} --snapshots --data results/data/{wildcards.dataset} --split test test_leaky"
         " --device {resources.device} --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
 
 
@@ -187,27 +180,26 @@ rule landscape:
         test="results/data/{dataset}/test.npy",
         index="results/data/{dataset}/index.npz",
         meta="results/data/{dataset}/meta.json",
-        classifier=plan.landscape_inputs,
+        classifier=params.landscape_classifier,
     output:
         arrays="results/{preset}/{dataset}/{model}/seed{seed}/landscape.npz",
         sensitivity="results/{preset}/{dataset}/{model}/seed{seed}/landscape.csv",
         record="results/{preset}/{dataset}/{model}/seed{seed}/metrics/landscape_purity.json",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/landscape.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=1440,
     params:
-        folder=plan.data_folder,
-        run=plan.run_folder,
-        spec=plan.landscape_text,
-        code=plan.landscape_code,
+        folder=params.folder,
+        spec=params.landscape_spec,
+        code=params.code_of("landscape"),
     shell:
-        "python -m workflow.warm landscape --model {input.model} --train {input.summary} --data {params.folder}"
+        "python -m workflow.forkserver landscape --model {input.model} --train {input.summary} --data results/data/{wildcards.dataset}"
         " --classifier {input.classifier} --spec {params.spec:q} --code {params.code}"
         " --device {resources.device} --threads {threads}"
-        " --state {params.run}/landscape.pt --out {output.arrays} --sensitivity {output.sensitivity}"
+        " --state {params.folder}/landscape.pt --out {output.arrays} --sensitivity {output.sensitivity}"
         " --record {output.record} > {log} 2>&1"
