@@ -20,7 +20,7 @@ import pytest
 from dtri.experiment import TrainSpec
 from dtri.sealed import write_sealed
 from tests.test_browser import BROWSER, FLAGS
-from workflow import configuration, costs, plan, reasons
+from workflow import configuration, costs, plan, reasons, reruns
 from workflow.commands import explain
 from workflow.commands.explain import Job
 from workflow.costs import Speed
@@ -60,7 +60,7 @@ from dataclasses import asdict
 from pathlib import Path
 from dtri.report.records import Record
 from dtri.sealed import write_sealed
-from workflow import configuration, costs, plan, reasons
+from workflow import configuration, plan
 from workflow.commands import explain, provenance
 
 def record(run, path):
@@ -237,6 +237,28 @@ def test_nothing_runs_again_where_only_the_products_came_along(copy: Path) -> No
     finally:
         shutil.rmtree(copy / ".snakemake", ignore_errors=True)
         (copy / "kept").rename(copy / ".snakemake")
+
+
+def test_nothing_runs_again_for_the_wording_of_rules(copy: Path) -> None:
+    """Options in another order, a param less, an empty one more; but a number that stands in a command counts."""
+    reworded = {
+        "workflow/rules/sample.smk": swap(
+            "--device {resources.device} --threads {threads}", "--threads {threads} --device {resources.device}"
+        ),
+        "workflow/rules/report.smk": swap("        caption=params.figure_caption,\n", "        nothing='',\n"),
+    }
+    with edited(copy, reworded):
+        assert jobs_after(copy) == []
+    with edited(copy, {"workflow/rules/sample.smk": swap("--n 64", "--n 36")}):
+        assert rules(jobs_after(copy)) == {"grid", "figure"}
+
+
+def test_literals_of_a_command() -> None:
+    text = (
+        "python -m x --grid --n 64 --model {input.model} --late --split test leaky --out a/{wildcards.b} > {log} 2>&1"
+    )
+    assert reruns.literals(text) == [["--grid"], ["--late"], ["--n", "64"], ["--split", "test", "leaky"]]
+    assert reruns.literals("cp {input.csv} results/ > {log} 2>&1") == []
 
 
 def test_a_figure_is_drawn_again_alone(copy: Path) -> None:

@@ -296,6 +296,15 @@ def figure_labels(wildcards: Any) -> dict[str, str]:
     return {"figure": f"{module.TITLE} ({module.PAPER})", "preset": wildcards.preset}
 
 
+def published_table_absent(wildcards: Any) -> str:
+    return _absent(f"results/{wildcards.table}.csv", [], plan.originals(f"results/{wildcards.table}"))
+
+
+def published_figure_absent(wildcards: Any) -> str:
+    made = f"results/figures/{wildcards.figure}"
+    return _absent(f"{made}.png", [], plan.originals(made))
+
+
 def _absent(made: str, inputs: list[str], sources: list[str] = ()) -> str:
     """What was deleted of the products behind one that is there: "" in all other cases.
 

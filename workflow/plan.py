@@ -30,6 +30,7 @@ from workflow.configuration import (
 from workflow.fingerprint import fingerprint
 
 TABLES = ("table1", "table2", "table3", "table4")
+TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex", "html"), ("png", "pdf")
 LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
 FIGURES = (
     *(
@@ -564,9 +565,15 @@ def runs(preset: Preset) -> Iterator[Run]:
 
 def preset_products(preset: Preset) -> list[str]:
     """Every table and figure of a preset in all its formats, and the page over all of them."""
-    tables = [f"results/{preset.name}/{name}.{ending}" for name in TABLES for ending in ("csv", "md", "tex", "html")]
-    figures = [f"results/{preset.name}/figures/{name}.{ending}" for name in FIGURES for ending in ("png", "pdf")]
+    tables = [f"results/{preset.name}/{name}.{ending}" for name in TABLES for ending in TABLE_FORMATS]
+    figures = [f"results/{preset.name}/figures/{name}.{ending}" for name in FIGURES for ending in FIGURE_FORMATS]
     return [*tables, *figures, f"results/{preset.name}/overview.html"]
+
+
+def originals(copy: str) -> list[str]:
+    """Files of preset paper that the files of a table or figure right below results/ are copies of; no ending given."""
+    formats = FIGURE_FORMATS if copy.startswith("results/figures/") else TABLE_FORMATS
+    return [f"results/paper/{copy.removeprefix('results/')}.{ending}" for ending in formats]
 
 
 def check_configuration() -> None:

@@ -92,6 +92,8 @@ rule publish_table:
     log:
         "results/logs/{table}.log",
     localrule: True
+    params:
+        absent=params.published_table_absent,
     shell:
         "cp {input.csv} {input.md} {input.tex} {input.html} results/ > {log} 2>&1"
 
@@ -106,5 +108,7 @@ rule publish_figure:
     log:
         "results/logs/figure_{figure}.log",
     localrule: True
+    params:
+        absent=params.published_figure_absent,
     shell:
         "cp {input.pdf} {input.png} results/figures/ > {log} 2>&1"
