@@ -1,8 +1,8 @@
 """dtri: two papers on generative models, reproduced beside their baselines.
 
-    dtri run results/demo/table1.csv        make a table, a figure, a run or a whole preset
-    dtri plan results/table1.csv            what that would run, why, and what it costs
-    dtri COMMAND --help                     what a command takes
+dtri run results/demo/table1.csv        make a table, a figure, a run or a whole preset
+dtri plan results/table1.csv            what that would run, why, and what it costs
+dtri COMMAND --help                     what a command takes
 """
 
 import importlib
@@ -52,7 +52,7 @@ def text() -> str:
     """The help: every public command, and the names of the others."""
     width = max(map(len, COMMANDS)) + 2
     lines = [f"    {name:{width}}{what}" for name, (_, what) in COMMANDS.items()]
-    lines += [f"    {'completion':{width}}names of commands for the shell: eval \"$(dtri completion bash)\", or zsh"]
+    lines += [f'    {"completion":{width}}names of commands for the shell: eval "$(dtri completion bash)", or zsh']
     apart = f"Called by rules and maintainers, as python -m workflow.commands.NAME:\n    {', '.join(INTERNAL)}"
     return "\n".join([__doc__.strip(), "", "Commands:", *lines, "", apart])
 
