@@ -26,8 +26,8 @@ COMMANDS = {  # name -> (module:function of workflow.commands, what it does)
 }
 # Called by the rules, or by those who maintain the project.
 INTERNAL = (
-    *("classifier", "columns", "findings", "generation", "growth", "growth_memory", "inception", "interpolate"),
-    *("landscape", "overview", "ranking", "train"),
+    *("classifier", "columns", "fetch", "findings", "generation", "growth", "growth_memory", "inception"),
+    *("interpolate", "landscape", "overview", "prepare", "ranking", "reconstruct", "train"),
 )
 SHELLS = {
     "bash": """\

@@ -4,8 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from workflow import configuration, plan
-from workflow.configuration import GENERATION_METRICS
+from workflow import checks, configuration, plan
 from workflow.fingerprint import path_of
 
 
@@ -14,7 +13,7 @@ def expand(word: str) -> list[str]:
 
     ValueError naming what is known, where a part of a path below results/ is unknown.
     """
-    plan.check_target(word)
+    checks.check_target(word)
     match Path(word).parts:
         case ("results", "data", name):
             return plan.dataset(name).files
@@ -30,18 +29,18 @@ def expand(word: str) -> list[str]:
 
 def metrics(run: plan.Run) -> list[str]:
     """The records of a run: what tables ask for, and what the maps of its system give, on the sets that tables use."""
-    configuration.model(run.model)
-    preset = configuration.preset(run.preset)
-    asked = (path for name in plan.TABLES for path in plan.table_records(preset, name))
+    asked = (path for name in plan.TABLES for path in plan.table_records(configuration.preset(run.preset), name))
     names = [path for path in asked if path.startswith(f"{run.folder}/")]
-    names += [f"{run.folder}/metrics/{name}.json" for name in _possible(run, preset)]
+    names += [f"{run.folder}/metrics/{name}.json" for name in possible(run)]
     return list(dict.fromkeys(names))
 
 
-def _possible(run: plan.Run, preset: configuration.Preset) -> Iterator[str]:
-    has, data = maps(configuration.model(run.model).entry), plan.dataset(run.dataset)
+def possible(run: plan.Run) -> Iterator[str]:
+    """Names of the records that the maps of a run's system give, on the sets that tables use."""
+    preset, data = configuration.preset(run.preset), plan.dataset(run.dataset)
+    has = maps(configuration.model(run.model).entry)
     if has & {"generate", "sample"} and (preset.extractor != "domain" or data.classes_of):
-        yield from (f"{metric}_{preset.extractor}" for metric in GENERATION_METRICS)
+        yield from (f"{metric}_{preset.extractor}" for metric in configuration.GENERATION_METRICS)
     if has >= {"generate", "infer"}:
         yield from ("rmse", "mse")
     if "energy" in has and data.digit is not None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from torch import from_numpy
 
 from dtri import evaluation, trained
 from dtri.arrays import write_array
@@ -54,15 +55,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _save_png(pairs: np.ndarray, path: Path) -> None:
     """Rows of images, each above the row of their reconstructions."""
-    from PIL import Image  # slow to import, and only pictures need them
-
-    from dtri.report.grids import tile
+    from torchvision.utils import save_image  # slow to import, and only pictures need it
 
     columns = math.ceil(math.sqrt(pairs.shape[1]))
-    rows = [part for k in range(0, pairs.shape[1], columns) for part in pairs[:, k : k + columns]]
     blank = np.full((columns, *pairs.shape[2:]), 255, np.uint8)
-    sheet = tile(np.concatenate([np.concatenate([row, blank[len(row) :]]) for row in rows]), columns)
-    write_atomic(path, lambda file: Image.fromarray(sheet).save(file, "png"))
+    rows = [part for k in range(0, pairs.shape[1], columns) for part in pairs[:, k : k + columns]]
+    sheet = np.concatenate([np.concatenate([row, blank[len(row) :]]) for row in rows])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_image(from_numpy(sheet).float() / 255, path, nrow=columns, padding=2)
 
 
 if __name__ == "__main__":
