@@ -18,8 +18,20 @@ MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 
 # Commands that read the plan; jobs get what they need as arguments.
-REPORTERS = ("table", "claims", "figure", "explain", "findings", "columns", "overview", "verify", "accept", "report")
-READERS = (*REPORTERS, "growth_memory")
+REPORTERS = (
+    "table",
+    "claims",
+    "measured",
+    "figure",
+    "explain",
+    "findings",
+    "columns",
+    "overview",
+    "verify",
+    "accept",
+    "report",
+)
+READERS = (*REPORTERS, "growth_memory", "run", "new")
 
 # room -> what its modules may import; the longest room that fits a module's name counts.
 MAY_IMPORT = {
@@ -83,6 +95,8 @@ MAY_IMPORT = {
         *("dtri.experiment", "dtri.data.contents", "workflow.configuration", "workflow.plan"),
         *("workflow.settings_file", "workflow.fingerprint"),
     ),
+    "workflow.targets": ("workflow.checks", "workflow.configuration", "workflow.plan", "workflow.fingerprint"),
+    "workflow.cli": ("workflow.commands.cli",),
     "workflow.memory": ("dtri.sealed", "workflow.checks", "workflow.plan"),
     "workflow.settings_file": (),
     "workflow.clock": (),
@@ -146,6 +160,8 @@ WHY = {
     "workflow.session": "settings of one start of Snakemake: where jobs run, never what they compute",
     "workflow.params": "values for the rules; commands do not reach it",
     "workflow.checks": "entries that meet each other, refused while planning",
+    "workflow.targets": "what a folder stands for on the command line",
+    "workflow.cli": "the command `dtri`; it imports a command when it is asked for, so that help is light",
     "workflow.memory": "memory that jobs ask for",
     "workflow.settings_file": "YAML with line numbers",
     "workflow.clock": "inputs from the future",

@@ -169,6 +169,7 @@ BY_NAME = {
     "dtri.experiment",
     "workflow.plan",
     "workflow.params",
+    "workflow.cli",  # runs commands
     "workflow.forkserver",  # runs commands, and imports libraries of others
     "workflow.checks",  # asks dataset modules, of which no code hash depends on it
     "workflow.commands.prepare",

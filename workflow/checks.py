@@ -62,10 +62,20 @@ def check_target(target: str) -> None:
             "seed"
         ):
             check_run(plan.Run(preset, data, system, 0))
+            if rest[:1] == ["metrics"] and len(rest) == 2:
+                _check_metric(rest[1].removesuffix(".json"))
             if against := re.search(r"(?:^scores/|^metrics/auroc_)(\w+?)(?:__\w+)?\.", "/".join(rest)):
                 check_dataset(against[1])
             if target.endswith("_domain.json"):
                 _check_extractor(data)
+
+
+def _check_metric(name: str) -> None:
+    networks = ("inception", *plan.UNPUBLISHED)
+    known = [f"{metric}_{network}" for metric in configuration.GENERATION_METRICS for network in networks]
+    known += [metric for metric in plan.WRITERS if metric != "auroc"]
+    if name not in known and not name.startswith("auroc_"):
+        raise ValueError(f"unknown metric {name!r} (known: {', '.join([*known, 'auroc_<dataset>'])})")
 
 
 def check_dataset(name: str) -> None:

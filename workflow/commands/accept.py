@@ -1,6 +1,6 @@
 """Accept existing results after a change that is known to be harmless, such as a refactoring.
 
-    python -m workflow.commands.accept results/demo/table2.csv --reason "variables renamed, same bytes in a test"
+    dtri accept results/demo/table2.csv --reason "variables renamed, same bytes in a test"
 
 Of every product behind the targets that is there and would be made again, what differs is noted in an `accepted.json`
 beside it: old and new hash, who, when, why. Tables and `verify` then show it as accepted, and Snakemake as up to date.
@@ -20,7 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from dtri.sealed import read_sealed, write_sealed
-from workflow import params, plan, session, status
+from workflow import params, plan, session, status, targets
 from workflow.commands.cli import run
 from workflow.commands.explain import dry_run
 from workflow.fingerprint import ROOT
@@ -62,13 +62,14 @@ def signer() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("targets", nargs="+", metavar="TARGET", help="a file or rule, as for snakemake")
+    parser.add_argument(
+        "targets", nargs="+", metavar="TARGET", help="as for dtri run: a file, a rule, a folder below results/"
+    )
     parser.add_argument("--reason", required=True, help="why the change is harmless")
     parser.add_argument("--who", default="", help="default: the user's name on this machine")
-    parser.add_argument(
-        "--downloads", default="downloads", help="drop folder of raw files, as snakemake's --config has"
-    )
+    parser.add_argument("--downloads", default="downloads", help="drop folder of raw files")
     arguments = parser.parse_args(argv)
+    arguments.targets = [path for word in arguments.targets for path in targets.expand(word)]
     if not arguments.reason.strip():
         raise ValueError("expected a reason for --reason, found none")
 

@@ -1,7 +1,8 @@
 """Say before anything starts what would run, why, and what the training would cost.
 
-    python -m workflow.commands.explain demo
-    python -m workflow.commands.explain results/paper/table1.csv results/paper/table2.csv
+    dtri plan demo
+    dtri plan results/paper/table1.csv results/paper/table2.csv
+    dtri plan results/demo/digits/vae/seed0
 
 Which jobs would run is Snakemake's answer. Changed modules are found by comparing this checkout with the commit that a
 record names; hours by the images per second of the training runs there are below results/.
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-from workflow import costs, params, plan, reasons, status
+from workflow import costs, params, plan, reasons, status, targets
 from workflow.commands.cli import run
 from workflow.fingerprint import ROOT
 
@@ -151,11 +152,12 @@ def differing(jobs: list[Job]) -> Iterator[str]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("targets", nargs="+", metavar="TARGET", help="a file or rule, as for snakemake")
     parser.add_argument(
-        "--downloads", default="downloads", help="drop folder of raw files, as snakemake's --config has"
+        "targets", nargs="+", metavar="TARGET", help="as for dtri run: a file, a rule, a folder below results/"
     )
+    parser.add_argument("--downloads", default="downloads", help="drop folder of raw files")
     arguments = parser.parse_args(argv)
+    arguments.targets = [path for word in arguments.targets for path in targets.expand(word)]
 
     configured = ("--config", f"downloads={arguments.downloads}")
     jobs = dry_run(arguments.targets, *configured)

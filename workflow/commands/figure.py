@@ -35,10 +35,11 @@ def compose(name: str, products: Sequence[Product], missing: Sequence[Missing], 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("figure", choices=plan.FIGURES)
+    parser.add_argument("figure", help=f"one of {', '.join(plan.FIGURES)}")
     parser.add_argument("--preset", required=True)
     parser.add_argument("--out", required=True, type=Path, help="folder")
     arguments = parser.parse_args(argv)
+    configuration.check_known("figure", arguments.figure, plan.FIGURES)
 
     preset = configuration.preset(arguments.preset)
     products = [p for p in plan.figure_products(preset, arguments.figure) if Path(p.path).exists()]

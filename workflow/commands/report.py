@@ -1,6 +1,6 @@
 """Put the tables and figures that exist into one self-contained report, at any moment.
 
-    python -m workflow.commands.report --preset demo --out report.html
+    dtri report --preset demo --out report.html
 
 What is not there is named and left out. `snakemake demo --report report.html` itself wants all of it.
 """

@@ -1,7 +1,7 @@
 """Render one table from the records that exist.
 
-    python -m workflow.commands.table table1 --preset paper --partial     to the terminal, at any moment
-    python -m workflow.commands.table table1 --preset demo --out results/demo
+    dtri table table1 --preset paper --partial     to the terminal, at any moment
+    dtri table table1 --preset demo --out results/demo
 
 Without --partial every record that the configuration can make must be there.
 """
@@ -20,11 +20,12 @@ FORMATS = ("csv", "md", "tex", "html")
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=plan.TABLES)
+    parser.add_argument("table", help=f"one of {', '.join(plan.TABLES)}")
     parser.add_argument("--preset", required=True)
     parser.add_argument("--partial", action="store_true", help="render what exists, missing and stale cells marked")
     parser.add_argument("--out", type=Path, help="folder for csv, md, tex and html; default: markdown to the terminal")
     arguments = parser.parse_args(argv)
+    configuration.check_known("table", arguments.table, plan.TABLES)
 
     preset = configuration.preset(arguments.preset)
     missing = [path for path in plan.table_records(preset, arguments.table) if not Path(path).exists()]

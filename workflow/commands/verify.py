@@ -1,14 +1,14 @@
 """Hash products again, and compare what they say of their making with this checkout.
 
-    python -m workflow.commands.verify results
-    python -m workflow.commands.verify results/demo/digits/vae results/data/mnist
+    dtri verify results
+    dtri verify results/demo/digits/vae results/data/mnist
 
 Every file that another one vouches for is hashed again: prepared arrays (meta.json), raw files that are still in the
 drop folder (fetch.json), weights and curves of training runs (train.json), classifiers. Records and summaries carry a
 seal of their own. Tables are rendered again from the records. Exit code 1 unless all is ok:
 
     ok        as it was made, by this checkout's code, data and configuration
-    accepted  unchanged, and what this checkout would make otherwise was accepted (workflow.commands.accept)
+    accepted  unchanged, and what this checkout would make otherwise was accepted (dtri accept)
     changed   not what was written
     missing   another product was made of it or vouches for it, and it is not there
     stale     unchanged, but this checkout would make another
