@@ -20,8 +20,8 @@ METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 # Commands that read the plan; jobs get what they need as arguments.
 REPORTERS = (
     "table",
-    "claims",
     "measured",
+    "claims",
     "figure",
     "explain",
     "findings",

@@ -293,3 +293,21 @@ def test_interrupted_equals_uninterrupted(name, shape, tmp_path):
     if has(trained, "sample"):
         loaded.sampler = trained.sampler
     assert np.array_equal(evaluation.sample(trained.eval(), 7, seed=2), evaluation.sample(loaded, 7, seed=2))
+
+
+@every_model
+def test_step_on_another_device(name):
+    """The meta device computes nothing, and refuses what a step makes on the CPU as a GPU would."""
+    shape = SHAPES[0]
+    model = build(name, shape).to("meta")
+    for t in iterations(model)[:6]:
+        model.begin(t)
+        losses = model.step(torch.empty(BATCH, *shape, device="meta"), t)
+        assert {value.device.type for value in losses.values()} == {"meta"}
+
+
+def test_the_other_device_notices_a_tensor_of_the_cpu():
+    model = build("dcgan", SHAPES[0]).to("meta")
+    x = torch.empty(BATCH, *SHAPES[0], device="meta")
+    with pytest.raises((RuntimeError, ValueError), match="meta"):
+        model.discriminator(model.generate(torch.randn(BATCH, model.z_dim))) + model.discriminator(x)

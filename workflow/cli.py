@@ -15,7 +15,7 @@ COMMANDS = {  # name -> (module:function of workflow.commands, what it does)
     "plan": ("explain:main", "what a run of TARGET... would make, why, and what it costs"),
     "table": ("table:main", "render one table, also of a part of its records"),
     "figure": ("figure:main", "draw one figure"),
-    "claims": ("claims:main", "what the papers claim, and what holds by the records there are"),
+    "claims": ("claims:main", "judge what the papers claim by what was measured"),
     "measured": ("measured:main", "everything measured in a preset, with or without a cell in a table"),
     "report": ("report:main", "all tables and figures of a preset in one file"),
     "sample": ("sample:main", "draw samples from trained weights"),

@@ -1,7 +1,7 @@
 """Judge what the papers claim by the records there are.
 
-    python -m workflow.commands.claims --preset paper --partial     to the terminal, at any moment
-    python -m workflow.commands.claims --preset demo --out results/demo
+    dtri claims --preset paper --partial     to the terminal, at any moment
+    dtri claims --preset demo --out results/demo
 
 Without --partial every record that the configuration can make must be there.
 """
