@@ -24,6 +24,8 @@ rule table:
         spec=params.table_spec,
         code=params.table_code,
         absent=params.table_absent,
+    message:
+        "write {wildcards.table} of {wildcards.preset}"
     shell:
         "python -m workflow.forkserver table {wildcards.table} --preset {wildcards.preset}"
         " --out results/{wildcards.preset} > {log} 2>&1"
@@ -48,6 +50,8 @@ rule overview:
         spec=params.table_spec,
         code=params.overview_code,
         absent=params.overview_absent,
+    message:
+        "write the overview of {wildcards.preset}"
     shell:
         "python -m workflow.forkserver overview --preset {wildcards.preset} --out {output.html} > {log} 2>&1"
 
@@ -73,6 +77,8 @@ rule figure:
         code=params.figure_code,
         absent=params.figure_absent,
         caption=params.figure_caption,
+    message:
+        "draw {wildcards.figure} of {wildcards.preset}"
     shell:
         "python -m workflow.forkserver figure {wildcards.figure} --preset {wildcards.preset}"
         " --out results/{wildcards.preset}/figures > {log} 2>&1"
@@ -92,6 +98,8 @@ rule publish_table:
     log:
         "results/logs/{table}.log",
     localrule: True
+    message:
+        "publish {wildcards.table}"
     shell:
         "cp {input.csv} {input.md} {input.tex} {input.html} results/ > {log} 2>&1"
 
@@ -106,5 +114,7 @@ rule publish_figure:
     log:
         "results/logs/figure_{figure}.log",
     localrule: True
+    message:
+        "publish {wildcards.figure}"
     shell:
         "cp {input.pdf} {input.png} results/figures/ > {log} 2>&1"
