@@ -11,98 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture import MAY_IMPORT, MODELS, PAGE, READERS, REPORTERS, WHY, page
 from workflow.fingerprint import FIRST_PARTY, closure, imports, path_of
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = ("dtri.finite", "dtri.images", "dtri.memory", "dtri.seeding")
-PARTS = (*LEAVES, "dtri.networks", "dtri.objectives", "dtri.sampling")
-MACHINERY = (
-    *("dtri.engine", "dtri.batches", "dtri.ema", "dtri.stepper", "dtri.recording", "dtri.proof"),
-    *("dtri.progress", "dtri.distributed", "dtri.process_group", "dtri.checkpoint", "dtri.snapshots", "dtri.weights"),
-    *("dtri.experiment", "dtri.device", "dtri.numerics", "dtri.slots", "dtri.counting", "dtri.costs"),
-)
-FILES_ROOM = ("dtri.files", "dtri.messages", "dtri.curve", "dtri.sealed", "dtri.arrays")
-MODELS = ("dtri.models", "baselines")
-METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
-
-# Commands that read the plan; jobs get what they need as arguments.
-REPORTERS = ("table", "figure", "explain", "findings", "columns", "overview", "verify", "accept", "report")
-READERS = (*REPORTERS, "growth_memory")
-
-# room -> what its modules may import; the longest room that fits a module's name counts.
-MAY_IMPORT = {
-    "dtri.finite": (),
-    "dtri.images": (),
-    "dtri.memory": (),
-    "dtri.seeding": (),
-    "dtri.networks": (*LEAVES, "dtri.networks"),
-    "dtri.objectives": (*LEAVES, "dtri.objectives"),
-    "dtri.sampling": (*LEAVES, "dtri.sampling"),
-    "dtri.model": PARTS,
-    "dtri.models": METHOD,
-    "baselines": METHOD,
-    **dict.fromkeys(FILES_ROOM, FILES_ROOM),
-    "dtri.files": (),
-    "dtri.messages": (),
-    "dtri.curve": (),
-    **dict.fromkeys(MACHINERY, (*LEAVES, *MACHINERY, "dtri.model", "dtri.files", "dtri.curve")),
-    "dtri.evaluation": (*PARTS, "dtri.model"),
-    "dtri.anomaly": (*PARTS, "dtri.model", "dtri.evaluation"),
-    "dtri.trained": (*PARTS, "dtri.model", "dtri.evaluation", "dtri.experiment", "dtri.weights"),
-    "dtri.data": (*LEAVES, "dtri.data", *FILES_ROOM),
-    "dtri.metrics": (*LEAVES, "dtri.metrics", *FILES_ROOM),
-    "dtri.landscape": (*PARTS, "dtri.model", "dtri.landscape"),
-    "dtri.report": ("dtri.report", *FILES_ROOM),
-    "workflow.fingerprint": (),
-    "workflow.configuration": (
-        *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells"),
-        *("workflow.fingerprint", "workflow.settings_file"),
-    ),
-    "workflow.plan": (
-        *("dtri.experiment", "dtri.report.cells", "dtri.metrics.imagenet_lite"),
-        *("workflow.configuration", "workflow.fingerprint"),
-    ),
-    "workflow.status": (
-        *(
-            "dtri.experiment",
-            "dtri.metrics.imagenet_lite",
-            "dtri.sealed",
-            "dtri.report.cells",
-            "dtri.report.records",
-            "dtri.report.tidy",
-        ),
-        *("workflow.configuration", "workflow.plan"),
-    ),
-    "workflow.costs": ("dtri.experiment", "dtri.sealed", "workflow.plan"),
-    "workflow.reasons": (
-        *("dtri.sealed", "workflow.fingerprint", "workflow.plan", "workflow.status"),
-        "workflow.commands.provenance",
-    ),
-    "workflow.reruns": (),
-    "workflow.session": ("workflow.configuration", "workflow.fingerprint"),
-    "workflow.params": (
-        *("dtri.experiment", "dtri.data.rawfiles"),
-        *("workflow.configuration", "workflow.plan", "workflow.session"),
-    ),
-    "workflow.checks": (
-        *("dtri.experiment", "dtri.data.contents", "workflow.configuration", "workflow.plan"),
-        *("workflow.settings_file", "workflow.fingerprint"),
-    ),
-    "workflow.memory": ("dtri.sealed", "workflow.checks", "workflow.plan"),
-    "workflow.settings_file": (),
-    "workflow.clock": (),
-    "workflow.forkserver": (),
-    "workflow.tables": ("dtri.report.cells",),
-    "workflow.figures": ("dtri.report", "dtri.arrays", "workflow.tables"),
-    "workflow.commands": ("dtri", "workflow.commands"),
-    **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},
-    "dtri.costs": (),
-    "workflow.counted": ("dtri.costs", "dtri.experiment"),
-    "bench": (
-        *("dtri", "baselines", "bench", "workflow.configuration", "workflow.plan", "workflow.counted"),
-        "workflow.commands.cli",
-    ),
-}
 
 
 def named(path: Path) -> str:
@@ -167,6 +79,12 @@ def test_arrows(module: str) -> None:
 )
 def test_the_table_refuses(module: str, imported: str) -> None:
     assert forbidden(module, frozenset({imported})) == [imported]
+
+
+def test_the_page_is_current() -> None:
+    """`python -m tests.architecture` writes it anew."""
+    assert set(WHY) == set(MAY_IMPORT)
+    assert (ROOT / PAGE).read_text("utf-8") == page()
 
 
 def test_every_module_stands_in_a_room() -> None:

@@ -205,6 +205,7 @@ def test_the_demo_is_narrow_and_capped() -> None:
     [
         ("demo", "cifar10", None, "digits"),
         ("demo", "mnist_holdout4", None, "digits_holdout4"),
+        ("demo", "mnist_holdout1", None, None),
         ("demo", "svhn", "digits", "photos_1x28x28"),
         ("demo", "uniform", "digits", "uniform_1x28x28"),
         ("demo", "imagenet32", None, "digits"),
@@ -559,7 +560,8 @@ def test_large_datasets_double_the_channels() -> None:
 
 def test_targets_of_a_preset() -> None:
     assert plan.preset_products(configuration.preset("demo"))[0] == "results/demo/table1.csv"
-    assert len(plan.preset_products(configuration.preset("demo"))) == 4 * len(plan.TABLES) + 2 * len(plan.FIGURES) + 1
+    n_tables, n_figures, n_claims = 4 * len(plan.TABLES), 2 * len(plan.FIGURES), len(plan.CLAIM_FORMATS)
+    assert len(plan.preset_products(configuration.preset("demo"))) == n_tables + n_figures + n_claims + 1
     rules = (ROOT / "workflow" / "rules" / "report.smk").read_text()
     for made in re.findall(r'"(results/{preset}/.*?)"', rules):
         names = {"table": plan.TABLES[0], "figure": plan.FIGURES[0]}

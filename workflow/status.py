@@ -227,6 +227,15 @@ def unaccepted(path: Path) -> list[Difference]:
     return [one for one in differences(path) if acceptance(path, one) is None]
 
 
+def lost(path: Path) -> list[Path]:
+    """Weights that a training kept before its end, for which its train.json vouches, and that are not there.
+
+    Snakemake does not know them. Jobs that read them fail and say so; they are made anew with train.json.
+    """
+    files = [path.parent / name for name in read_sealed(path, "a training summary").get("files", {})]
+    return [file for file in files if file.parent != path.parent and not file.exists()]
+
+
 def judged(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(why the product is stale, what was accepted of it), in words."""
     stale, accepted = [], []

@@ -108,16 +108,28 @@ def differences(job: Job) -> Iterator[str]:
         yield from re.findall(r"before: .*? now: [^;]*", job.reason)
 
 
-def unknown_to_snakemake(targets: list[str], jobs: list[Job], *options: str) -> list[Path]:
-    """Products of the targets that are stale by what they say of their making, and that Snakemake would not make again.
+def kept(targets: list[str], jobs: list[Job], *options: str) -> list[Path]:
+    """Summaries and records of the targets that exist and that Snakemake would not make again."""
+    planned = {path for job in jobs for path in job.output}
+    products = (Path(path) for job in dry_run(targets, "--forceall", *options) for path in job.output)
+    return [path for path in products if path.suffix == ".json" and str(path) not in planned and path.exists()]
+
+
+def unknown_to_snakemake(paths: list[Path]) -> Iterator[str]:
+    """What is wrong with products that Snakemake takes for current.
 
     It knows of changes by notes of its own: those are elsewhere for products that came along, and forged by `--touch`.
+    Weights that a training keeps before its end are no outputs of a rule.
     """
-    planned = {path for job in jobs for path in job.output}
-    paths = (
-        Path(path) for job in dry_run(targets, "--forceall", *options) for path in job.output if path not in planned
-    )
-    return [path for path in paths if path.suffix == ".json" and path.exists() and status.unaccepted(path)]
+    if stale := [path for path in paths if status.unaccepted(path)]:
+        yield (
+            f"{len(stale)} products are stale, and Snakemake does not know: {stale[0]} "
+            f"({status.unaccepted(stale[0])[0]}) and so on; delete them to make them anew, or accept them "
+            "(workflow.commands.accept)"
+        )
+    for path in paths:
+        if path.name == "train.json" and (gone := status.lost(path)):
+            yield f"{gone[0]} and {len(gone) - 1} more weights of {path} are gone; delete {path} to train anew"
 
 
 def summary(jobs: list[Job]) -> Iterator[str]:
@@ -147,21 +159,17 @@ def main(argv: list[str] | None = None) -> int:
 
     configured = ("--config", f"downloads={arguments.downloads}")
     jobs = dry_run(arguments.targets, *configured)
-    if stale := unknown_to_snakemake(arguments.targets, jobs, *configured):
-        first = status.unaccepted(stale[0])[0]
-        print(
-            f"{len(stale)} products are stale, and Snakemake does not know: {stale[0]} ({first}) "
-            "and so on; delete them to make them anew, or accept them (workflow.commands.accept)"
-        )
+    unknown = list(unknown_to_snakemake(kept(arguments.targets, jobs, *configured)))
+    print(*unknown, sep="\n", end="\n" if unknown else "")
     if not jobs:
-        print(f"nothing would run{'' if stale else ': everything is up to date'}")
+        print(f"nothing would run{'' if unknown else ': everything is up to date'}")
         return 0
     print(f"{len(jobs)} jobs would run", *summary(jobs), sep="\n")
     if lines := list(differing(jobs)):
         print("what differs from the products on disk", *lines, sep="\n")
     trained = [(job.run, bool(params.gpus(SimpleNamespace(**job.wildcards)))) for job in jobs if job.rule == "train"]
     if trained:
-        print("cost of training: steps x batch size / images per second", *costs.training(trained), sep="\n")
+        print("cost of training", *costs.training(trained), sep="\n")
     if lines := list(costs.measuring(job.rule for job in jobs)):
         print("cost of measuring", *lines, sep="\n")
     return 0

@@ -26,7 +26,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dtri.sealed import read_sealed
-from workflow import configuration, costs, params, plan, status
+from workflow import checks, configuration, costs, params, plan, status
 from workflow.commands.cli import run
 
 STATES = ("running", "failed", "stopped", "waiting", "diverged", "done")  # as they are listed
@@ -56,7 +56,7 @@ def runs_of(word: str) -> list[plan.Run]:
     presets = configuration.presets()
     if word in presets or word == "all":
         return list(plan.runs(presets.get(word, presets["paper"])))
-    plan.check_target(word)
+    checks.check_target(word)
     match Path(word).parts:
         case ("results", name, data, system, seed, *_) if name in presets and seed.removeprefix("seed").isdecimal():
             return [plan.Run(name, data, system, int(seed.removeprefix("seed")))]
@@ -218,26 +218,24 @@ def _whole(states: dict[plan.Run, State]) -> Iterator[str]:
     unfinished = {one: state for one, state in states.items() if state.name not in ("done", "diverged")}
     if not unfinished:
         return
-    estimated = {one: _estimated(one) for one, state in unfinished.items() if state.left is None}
-    seconds = [state.left for state in unfinished.values() if state.left is not None]
-    seconds += [left for left in estimated.values() if left is not None]
+    known = [state.left for state in unfinished.values() if state.left is not None]
+    estimated = [_estimated(one) for one, state in unfinished.items() if state.left is None]
     at_a_time = max(1, sum(state.name == "running" for state in states.values()))
-    known = [f"an estimate for {n} of {len(unfinished)} runs"] if (n := sum(map(bool, estimated.values()))) else []
-    unknown = [f"{n} more runs of unknown length"] if (n := sum(left is None for left in estimated.values())) else []
-    text = f"about {duration(max(sum(seconds) / at_a_time, max(seconds)))}" if seconds else "unknown"
-    yield f"training left: {'; '.join([f'{text}, {at_a_time} at a time', *known, *unknown])}"
+    seconds = max(sum([*known, *estimated]) / at_a_time, *known, *estimated)
+    told = f"; an estimate for {len(estimated)} of {len(unfinished)} runs" if estimated else ""
+    yield f"training left: about {duration(seconds)}, {at_a_time} at a time{told}"
 
 
-def _estimated(one: plan.Run) -> float | None:
-    """Seconds of a run that has not begun, by the speeds of others or by the cost model; None where neither tells."""
+def _estimated(one: plan.Run) -> float:
+    """Seconds of a run that has not begun, by the speeds of others or by the cost model."""
     return _estimated_alike(one.preset, one.dataset, one.model)
 
 
 @cache
-def _estimated_alike(preset: str, dataset: str, model: str) -> float | None:
+def _estimated_alike(preset: str, dataset: str, model: str) -> float:
     spec = plan.train_spec(plan.Run(preset, dataset, model, 0))
     cost = costs.estimate(spec, bool(params.gpus(SimpleNamespace(preset=preset))), _speeds())
-    return None if cost.hours is None else 3600 * cost.hours / spec.processes
+    return 3600 * cost.hours[0][1] / spec.processes  # of the first card, where they are a guess for several
 
 
 @cache

@@ -67,6 +67,9 @@ def _findings(folder: Path, downloads: Path) -> Iterator[Finding]:
             yield from _sealed(path, lambda made: {})
         elif path.parent.name == "metrics":
             yield from _record(path)
+    for path in [*sorted(folder.glob("table*")), *sorted(folder.glob("figures/*"))]:
+        if folder.name == "results":
+            yield from _copy(path, folder)
     for path in sorted(folder.rglob("table*.csv")):
         if path.parent.parent.name == "results" and path.parent.name in configuration.presets():
             yield _table(path)
@@ -169,6 +172,17 @@ def _record(path: Path) -> Iterator[Finding]:
         return
     yield _judged(path)
     yield from _sources(path, plan.record_sources(path))
+
+
+def _copy(path: Path, results: Path) -> Iterator[Finding]:
+    """A table or figure right below results/, which is a copy of that of preset paper."""
+    original = results / "paper" / path.relative_to(results)
+    if not original.exists():
+        yield Finding("missing", original, f"{path} is a copy of it")
+    elif path.read_bytes() != original.read_bytes():
+        yield Finding("stale", path, f"expected a copy of {original}, found another")
+    else:
+        yield Finding("ok", path)
 
 
 def _table(path: Path) -> Finding:
