@@ -36,6 +36,9 @@ demo: $(DTRI)
 	    snakemake demo --report results/demo/.report.html && mv results/demo/.report.html $(REPORT); \
 	fi
 	@echo
+	@python -m workflow.commands.status demo | grep -E '^([0-9]|no )'
+	@echo
+	@echo "start     results/demo/overview.html"
 	@echo "tables    results/demo/table{1,2,3,4}.{csv,md,html}"
 	@echo "figures   results/demo/figures/"
 	@echo "report    $(REPORT)"

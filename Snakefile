@@ -9,7 +9,7 @@ import sys
 
 from snakemake.utils import min_version
 
-from workflow import checks, clock, configuration, forkserver, memory, params, plan, reruns, session
+from workflow import checks, clock, configuration, console, forkserver, memory, params, plan, reruns, session
 
 min_version("9.20")
 
@@ -27,6 +27,7 @@ shell.prefix(session.shell_prefix(sys.executable))
 session.ignore_sigusr1_under_slurm()
 clock.forgive()
 reruns.by_values()
+console.full_jobs()
 
 
 # Used only on request (--software-deployment-method apptainer); dtri.def says how to build it.
@@ -79,3 +80,4 @@ rule lite:
 onstart:
     session.lock_run()
     forkserver.start()
+    console.one_line_a_job(len(workflow.dag))

@@ -22,6 +22,8 @@ rule prepare:
         options=params.options,
         raw=params.raw,
         code=params.prepare_code,
+    message:
+        "prepare {wildcards.dataset}"
     shell:
         "python -m workflow.commands.prepare --module {params.module} --image-shape {params.image_shape}"
         ' --options {params.options:q} --raw "$DTRI_DOWNLOADS/{params.raw}"'
@@ -60,6 +62,8 @@ rule prepare_holdout:
         source=params.holdout_of,
         digit=params.digit,
         code=params.prepare_code,
+    message:
+        "prepare {wildcards.dataset}"
     shell:
         "python -m workflow.commands.prepare --holdout-of {params.source} --digit {params.digit}"
         " --name {wildcards.dataset} --code {params.code} --out results/data/{wildcards.dataset} > {log} 2>&1"
@@ -81,6 +85,8 @@ rule classifier:
         runtime=60,
     params:
         code=plan.code("classifier"),
+    message:
+        "train the classifier of {wildcards.dataset}"
     shell:
         "python -m workflow.forkserver classifier --data results/data/{wildcards.dataset} --code {params.code} --out {output.weights}"
         " --summary {output.summary} > {log} 2>&1"

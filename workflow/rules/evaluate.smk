@@ -30,6 +30,8 @@ rule generation:
         network=params.network,
         folder=params.folder,
         code=params.code_of("generation"),
+    message:
+        "measure generation of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed} by {wildcards.extractor}"
     shell:
         "python -m workflow.forkserver generation --samples {input.samples} --variants {input.variants} --train {input.summary}"
         " --spec {params.spec:q} --code {params.code} --extractor {wildcards.extractor} {params.network}"
@@ -52,6 +54,8 @@ rule auroc:
         runtime=30,
     params:
         code=params.code_of("auroc"),
+    message:
+        "measure AUROC against {wildcards.against} of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "python -m workflow.forkserver ranking --train {input.summary} --code {params.code} --scores {input.scores}"
         " --against {input.against} --against-data results/data/{wildcards.against} --out {output.record} > {log} 2>&1"
@@ -74,6 +78,8 @@ rule auprc:
         runtime=30,
     params:
         code=params.code_of("auprc"),
+    message:
+        "measure AUPRC of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "python -m workflow.forkserver ranking --train {input.summary} --code {params.code} --labels-of results/data/{wildcards.dataset}"
         " --scores {input.test} {input.leaky} --split test test_leaky --out {output.test} {output.leaky}"

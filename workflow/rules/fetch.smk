@@ -11,6 +11,8 @@ rule fetch:
         arguments=params.fetch_arguments,
         replaced=params.replaced_raw,
         code=params.fetch_code,
+    message:
+        "fetch the raw files of {wildcards.dataset}"
     shell:
         "python -m workflow.commands.fetch {params.arguments} --replaced '{params.replaced}'"
         " --out {output.record} > {log} 2>&1"
@@ -25,5 +27,7 @@ rule inception:
     params:
         weights=params.INCEPTION_WEIGHTS,
         code=plan.code("inception"),
+    message:
+        "fetch the Inception network"
     shell:
         'python -m workflow.commands.inception --weights "$DTRI_DOWNLOADS/{params.weights}" --out {output} > {log} 2>&1'

@@ -24,6 +24,8 @@ rule table:
         spec=params.table_spec,
         code=params.table_code,
         absent=params.table_absent,
+    message:
+        "write {wildcards.table} of {wildcards.preset}"
     shell:
         "python -m workflow.forkserver table {wildcards.table} --preset {wildcards.preset}"
         " --out results/{wildcards.preset} > {log} 2>&1"
@@ -48,6 +50,8 @@ rule overview:
         spec=params.table_spec,
         code=params.overview_code,
         absent=params.overview_absent,
+    message:
+        "write the overview of {wildcards.preset}"
     shell:
         "python -m workflow.forkserver overview --preset {wildcards.preset} --out {output.html} > {log} 2>&1"
 
@@ -82,6 +86,8 @@ rule claims:
         spec=params.claim_spec,
         code=params.claim_code,
         absent=params.claim_absent,
+    message:
+        "judge the claims of {wildcards.preset}"
     shell:
         "python -m workflow.forkserver claims --preset {wildcards.preset} --out results/{wildcards.preset} > {log} 2>&1"
 
@@ -107,6 +113,8 @@ rule figure:
         code=params.figure_code,
         absent=params.figure_absent,
         caption=params.figure_caption,
+    message:
+        "draw {wildcards.figure} of {wildcards.preset}"
     shell:
         "python -m workflow.forkserver figure {wildcards.figure} --preset {wildcards.preset}"
         " --out results/{wildcards.preset}/figures > {log} 2>&1"
@@ -128,6 +136,8 @@ rule publish_table:
     localrule: True
     params:
         absent=params.published_table_absent,
+    message:
+        "publish {wildcards.table}"
     shell:
         "cp {input.csv} {input.md} {input.tex} {input.html} results/ > {log} 2>&1"
 
@@ -142,6 +152,8 @@ rule publish_claims:
     localrule: True
     params:
         absent=params.published_claims_absent,
+    message:
+        "publish the claims"
     shell:
         "cp {input} results/ > {log} 2>&1"
 
@@ -158,5 +170,7 @@ rule publish_figure:
     localrule: True
     params:
         absent=params.published_figure_absent,
+    message:
+        "publish {wildcards.figure}"
     shell:
         "cp {input.pdf} {input.png} results/figures/ > {log} 2>&1"

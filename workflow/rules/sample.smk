@@ -21,6 +21,8 @@ rule sample:
         n=params.n_samples,
         sampler=params.sampler,
         code=params.code_of("sample"),
+    message:
+        "draw samples of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "python -m workflow.forkserver sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
         " --device {resources.device} --threads {threads} --out {output.samples} --variants {output.variants}"
@@ -43,6 +45,8 @@ rule grid:
     params:
         sampler=params.sampler,
         code=params.code_of("sample"),
+    message:
+        "draw a grid of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "python -m workflow.forkserver sample --grid --model {input.model} --n 64 --sampler {params.sampler:q}"
         " --device {resources.device} --threads {threads} --out {output.grid} > {log} 2>&1"
@@ -66,6 +70,8 @@ rule interpolate:
         runtime=60,
     params:
         code=params.code_of("interpolate"),
+    message:
+        "interpolate by {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "python -m workflow.forkserver interpolate --model {input.model} --data results/data/{wildcards.dataset}"
         " --device {resources.device} --threads {threads} --out {output.frames} --prior {output.prior} > {log} 2>&1"
@@ -88,6 +94,8 @@ rule growth:
         runtime=60,
     params:
         code=params.code_of("growth"),
+    message:
+        "draw every level of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "python -m workflow.forkserver growth --model {input.model} --data results/data/{wildcards.dataset}"
         " --device {resources.device} --threads {threads} --out {output.levels} > {log} 2>&1"
@@ -114,6 +122,8 @@ rule reconstruct:
         runtime=60,
     params:
         code=params.code_of("reconstruct"),
+    message:
+        "reconstruct by {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "python -m workflow.forkserver reconstruct --model {input.model} --train {input.summary} --data results/data/{wildcards.dataset}"
         " --code {params.code}"
@@ -141,6 +151,8 @@ rule score:
     params:
         images=params.scored_images,
         code=params.code_of("score"),
+    message:
+        "score {wildcards.scored} ({wildcards.split}) by {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "python -m workflow.forkserver score --model {input.model} {params.images}"
         " --device {resources.device} --threads {threads} --out {output.scores} > {log} 2>&1"
@@ -167,6 +179,8 @@ rule score_holdout:
         runtime=60,
     params:
         code=params.code_of("score"),
+    message:
+        "score by {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "python -m workflow.forkserver score --model {input.model} --snapshots --data results/data/{wildcards.dataset} --split test test_leaky"
         " --device {resources.device} --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
@@ -197,6 +211,8 @@ rule landscape:
         folder=params.folder,
         spec=params.landscape_spec,
         code=params.code_of("landscape"),
+    message:
+        "map the landscape of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "python -m workflow.forkserver landscape --model {input.model} --train {input.summary} --data results/data/{wildcards.dataset}"
         " --classifier {input.classifier} --spec {params.spec:q} --code {params.code}"

@@ -24,6 +24,8 @@ rule train:
         code=params.train_code,
         launcher=params.train_launcher,
         folder=params.folder,
+    message:
+        "train {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "exec {params.launcher} --spec {params.spec:q} --code {params.code} --data results/data/{wildcards.dataset}"
         " --preset {wildcards.preset} --device {resources.device} --out {params.folder} > {log} 2>&1"
