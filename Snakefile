@@ -62,6 +62,7 @@ rule all:
     input:
         expand("results/{table}.{ending}", table=plan.TABLES, ending=["csv", "md", "tex", "html"]),
         expand("results/figures/{figure}.{ending}", figure=plan.FIGURES, ending=["png", "pdf"]),
+        expand("results/claims.{ending}", ending=plan.CLAIM_FORMATS),
         plan.preset_products(configuration.preset("paper")),
 
 

@@ -18,7 +18,7 @@ MODELS = ("dtri.models", "baselines")
 METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 
 # Commands that read the plan; jobs get what they need as arguments.
-REPORTERS = ("table", "figure", "explain", "findings", "columns", "overview", "verify", "accept", "report")
+REPORTERS = ("table", "claims", "figure", "explain", "findings", "columns", "overview", "verify", "accept", "report")
 READERS = (*REPORTERS, "growth_memory")
 
 # room -> what its modules may import; the longest room that fits a module's name counts.
@@ -51,7 +51,7 @@ MAY_IMPORT = {
         *("workflow.fingerprint", "workflow.settings_file"),
     ),
     "workflow.plan": (
-        *("dtri.experiment", "dtri.report.cells", "dtri.metrics.imagenet_lite"),
+        *("dtri.experiment", "dtri.report.cells", "dtri.report.claims", "dtri.metrics.imagenet_lite"),
         *("workflow.configuration", "workflow.fingerprint"),
     ),
     "workflow.status": (
@@ -85,6 +85,7 @@ MAY_IMPORT = {
     "workflow.clock": (),
     "workflow.forkserver": (),
     "workflow.tables": ("dtri.report.cells",),
+    "workflow.claims": ("dtri.report.cells", "dtri.report.claims", "workflow.tables"),
     "workflow.figures": ("dtri.report", "dtri.arrays", "workflow.tables"),
     "workflow.commands": ("dtri", "workflow.commands"),
     **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},
@@ -147,6 +148,7 @@ WHY = {
     "workflow.clock": "inputs from the future",
     "workflow.forkserver": "forks jobs from one process; it imports libraries of others alone",
     "workflow.tables": "what the papers print",
+    "workflow.claims": "what the papers claim, as data",
     "workflow.figures": "draws; a figure may show a table's systems",
     "workflow.commands": "jobs get arguments: one that read the plan would run again after edits of a table",
     "dtri.costs": "operations and speeds of devices, as arithmetic",

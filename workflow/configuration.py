@@ -110,6 +110,7 @@ class PresetConfig(Strict):
     stand_ins: dict[str, str | None] = Field(default_factory=dict)
     extractor: Literal["inception", "domain", "imagenet_lite"]
     label_free_extractor: Literal["imagenet_lite"] | None = None
+    caveat: str = ""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "gpu"] = "auto"
     threads: PositiveInt = 1

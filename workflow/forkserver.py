@@ -48,6 +48,7 @@ LIBRARIES = {
     "figure": PLOTS,
     "table": PLOTS[:1],
     "overview": PLOTS[:1],
+    "claims": PLOTS,
 }
 REQUEST_BYTES = 1 << 20
 DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)

@@ -5,8 +5,8 @@ Read while Snakemake parses: no torch, no pandas.
 
 import importlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from dtri.experiment import N_SNAPSHOTS, TrainSpec, canonical_json, check_sampler, text_hash
 from dtri.metrics import imagenet_lite
 from dtri.report.cells import LABEL_FREE, Cell, FigureInput, Missing, Product, Table, stand_in, with_label_free
+from dtri.report.claims import Book, Claim, book
 from workflow import configuration
 from workflow.configuration import (
     GENERATION_METRICS,
@@ -30,6 +31,8 @@ from workflow.configuration import (
 from workflow.fingerprint import fingerprint
 
 TABLES = ("table1", "table2", "table3", "table4")
+CLAIMS = ("paper_a", "paper_b", "printed")
+CLAIM_FORMATS = ("csv", "md", "tex", "html", "png", "pdf")
 TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex", "html"), ("png", "pdf")
 LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
 FIGURES = (
@@ -243,6 +246,7 @@ COMMAND = {
     "auprc": "workflow.commands.ranking",
     "table": "workflow.commands.table",
     "overview": "workflow.commands.overview",
+    "claims": "workflow.commands.claims",
     "figure": "workflow.commands.figure",
 }
 BUILDS_MODEL = ("train", "sample", "grid", "interpolate", "growth", "reconstruct", "score", "landscape")
@@ -367,8 +371,8 @@ def target(preset: Preset, cell: Cell, seed: int) -> Target:
         if used == "domain" and not dataset(on).classes_of:
             return Target(run, None, False, f"{on} has no labels to train a domain extractor on")
         name = f"{cell.metric.removesuffix(f'_{used}')}_{used}"
-        if used in UNPUBLISHED:
-            reasons.append(f"features of {UNPUBLISHED[used]}, not of the 2015 Inception network")
+        if network := own_network(preset, cell):
+            reasons.append(f"features of {network}, not of the 2015 Inception network")
     if preset.name != "paper":
         reasons.append(f"preset {preset.name}: reduced steps and widths")
     return Target(run, Path(f"{run.folder}/metrics/{name}.json"), not reasons, "; ".join(reasons))
@@ -379,6 +383,11 @@ def _cell_extractor(preset: Preset, cell: Cell) -> str:
     if cell.metric == LABEL_FREE:
         return preset.label_free_extractor or ""
     return preset.extractor if cell.metric in GENERATION_METRICS else ""
+
+
+def own_network(preset: Preset, cell: Cell) -> str:
+    """The feature network of a cell in words, where the papers used another; "" where they used the same or none."""
+    return UNPUBLISHED.get(_cell_extractor(preset, cell), "")
 
 
 def targets(preset: Preset, name: str) -> Iterator[Target]:
@@ -393,8 +402,39 @@ def network_problem(path: str | Path) -> str:
 
 def table_records(preset: Preset, name: str) -> list[str]:
     """Every record that a table asks for, each once, in the table's order; none whose feature network is not here."""
-    found = dict.fromkeys(str(one.path) for one in targets(preset, name) if one.path is not None)
+    return _obtainable(targets(preset, name))
+
+
+def _obtainable(wanted: Iterable[Target]) -> list[str]:
+    """Records that can be made here, each once: none whose feature network is not here."""
+    found = dict.fromkeys(str(one.path) for one in wanted if one.path is not None)
     return [path for path in found if not network_problem(path)]
+
+
+def claims() -> list[Claim]:
+    """What the papers claim, and every order that they print."""
+    return [claim for name in CLAIMS for claim in importlib.import_module(f"workflow.claims.{name}").CLAIMS]
+
+
+@cache
+def claim_book() -> Book:
+    """The cell of every quantity that a claim is about; ValueError naming the claim where there is none such."""
+    further = importlib.import_module("workflow.claims.paper_b").FURTHER
+    return book(claims(), [table(name) for name in TABLES], further)
+
+
+def claim_cell(preset: Preset, cell: Cell) -> Cell:
+    """The cell that answers a claim: for a dataset without labels, FID by features that need none."""
+    if cell.metric != "fid" or preset.label_free_extractor is None:
+        return cell
+    labelled = target(preset, cell, preset.seeds[0]).path is not None
+    return cell if labelled else replace(cell, metric=LABEL_FREE)
+
+
+def claim_records(preset: Preset) -> list[str]:
+    """Every record that claims ask for, each once; none whose feature network is not here."""
+    cells = dict.fromkeys(claim_cell(preset, one.cell) for one in claim_book().values())
+    return _obtainable(target(preset, cell, seed) for cell in cells for seed in preset.seeds)
 
 
 def figure_products(preset: Preset, name: str) -> list[Product]:
@@ -542,7 +582,7 @@ def figure_sources(preset: Preset, name: str) -> list[str]:
 
 def expected_products(preset: Preset) -> list[str]:
     """Everything that a preset's tables and figures are and are made of, but for temporary files."""
-    of_tables = [path for name in TABLES for path in table_records(preset, name)]
+    of_tables = [path for name in TABLES for path in table_records(preset, name)] + claim_records(preset)
     of_figures = [
         path
         for name in FIGURES
@@ -564,15 +604,15 @@ def runs(preset: Preset) -> Iterator[Run]:
 
 
 def preset_products(preset: Preset) -> list[str]:
-    """Every table and figure of a preset in all its formats, and the page over all of them."""
+    """Every table and figure of a preset in all its formats, its claims, and the page over all of them."""
     tables = [f"results/{preset.name}/{name}.{ending}" for name in TABLES for ending in TABLE_FORMATS]
     figures = [f"results/{preset.name}/figures/{name}.{ending}" for name in FIGURES for ending in FIGURE_FORMATS]
-    return [*tables, *figures, f"results/{preset.name}/overview.html"]
+    judged = [f"results/{preset.name}/claims.{ending}" for ending in CLAIM_FORMATS]
+    return [*tables, *figures, *judged, f"results/{preset.name}/overview.html"]
 
 
-def originals(copy: str) -> list[str]:
-    """Files of preset paper that the files of a table or figure right below results/ are copies of; no ending given."""
-    formats = FIGURE_FORMATS if copy.startswith("results/figures/") else TABLE_FORMATS
+def originals(copy: str, formats: tuple[str, ...]) -> list[str]:
+    """Files of preset paper that those of a table, figure or of the claims right below results/ are copies of."""
     return [f"results/paper/{copy.removeprefix('results/')}.{ending}" for ending in formats]
 
 
@@ -590,6 +630,21 @@ def check_configuration() -> None:
             on, keys = family or plain, (name, "datasets", family) if family else (name,)
             with configuration.at("models.yaml", *keys):
                 _spec(Run(first, f"{on}0" if datasets()[on].holdout_of else on, name, 0))
+    _check_claims()
+
+
+def _check_claims() -> None:
+    """ValueError naming the claim that is about a cell, system or dataset that does not exist."""
+    claim_book()
+    for claim in claims():
+        for one in claim.quantities:
+            try:
+                configuration.model(one.model)
+                for name in (one.dataset, one.against):
+                    if name and name not in datasets():
+                        dataset(name)
+            except ValueError as error:
+                raise ValueError(f"claim {claim.id}: {error}") from error
 
 
 def check_target(target: str) -> None:

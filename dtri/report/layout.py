@@ -28,6 +28,7 @@ METRICS = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
     "auprc_leaky": "AUPRC (leaky split)",
+    "landscape_purity": "label purity of basins",
 }
 COUNTS = {  # metric -> what `n_samples` and `n_reference` count
     "is": "n = {n} samples",

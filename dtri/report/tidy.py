@@ -107,7 +107,7 @@ def tidy(table: Table, preset: str, seeds: Sequence[int], lookup: Lookup) -> pd.
     """
     rows, further = [], []
     for cell in table.cells:
-        found = [_scored(lookup(cell, seed), cell.score) for seed in seeds]
+        found = [scored(lookup(cell, seed), cell.score) for seed in seeds]
         rows.append(_row(table, preset, cell, found, seeds))
         for name in [] if cell.score else _variants(found):
             varied = [_varied(one, name) for one in found]
@@ -132,10 +132,10 @@ def _varied(found: CellResult, name: str) -> CellResult:
     return replace(found, record=varied, comparable=False, reason=f"another protocol: {name}")
 
 
-def _scored(found: CellResult, score: str) -> CellResult:
+def scored(found: CellResult, score: str) -> CellResult:
     """The record with a further number in place of its value; no record where that number was not measured."""
     record = found.record
-    if not score or record is None or _diverged(record):
+    if not score or record is None or is_diverged(record):
         return found
     extra = record.extra
     if "scores" not in extra:
@@ -155,7 +155,7 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[CellResult], see
     current = [f for f in found if f.record is not None and not f.stale]
     shown = current or [f for f in found if f.record is not None]
     records = [f.record for f in shown]
-    valued = [(seed, f.record) for seed, f in zip(seeds, found) if f in shown and not _diverged(f.record)]
+    valued = [(seed, f.record) for seed, f in zip(seeds, found) if f in shown and not is_diverged(f.record)]
     values = [record.value for _, record in valued]
     status = _status(current, shown, len(seeds))
     average = mean(values) if values else None
@@ -236,7 +236,7 @@ def _status(current: list[CellResult], shown: list[CellResult], n_seeds: int) ->
         return "missing"
     if not current:
         return "stale"
-    diverged = sum(_diverged(f.record) for f in current)
+    diverged = sum(is_diverged(f.record) for f in current)
     words = [f"diverged {diverged}/{n_seeds}"] * bool(diverged) + ["partial"] * (len(current) < n_seeds)
     return ", ".join(words) or "measured"
 
@@ -256,7 +256,7 @@ def _reasons(found: Sequence[CellResult], shown: list[CellResult], seeds: Sequen
     return [part for part in parts if part]
 
 
-def _diverged(record: Record) -> bool:
+def is_diverged(record: Record) -> bool:
     return record.value is None or record.status == "diverged"
 
 

@@ -52,6 +52,40 @@ rule overview:
         "python -m workflow.forkserver overview --preset {wildcards.preset} --out {output.html} > {log} 2>&1"
 
 
+rule claims:
+    input:
+        params.claim_records,
+        sources=ancient(params.claim_sources),
+    output:
+        csv="results/{preset}/claims.csv",
+        md="results/{preset}/claims.md",
+        tex="results/{preset}/claims.tex",
+        pdf="results/{preset}/claims.pdf",
+        html=report(
+            "results/{preset}/claims.html",
+            caption="../report/claims.rst",
+            category="Claims",
+            subcategory="{preset}",
+            labels=params.claim_labels,
+        ),
+        png=report(
+            "results/{preset}/claims.png",
+            caption="../report/claims.rst",
+            category="Claims",
+            subcategory="{preset}",
+            labels=params.claim_labels,
+        ),
+    log:
+        "results/{preset}/logs/claims.log",
+    localrule: True
+    params:
+        spec=params.claim_spec,
+        code=params.claim_code,
+        absent=params.claim_absent,
+    shell:
+        "python -m workflow.forkserver claims --preset {wildcards.preset} --out results/{wildcards.preset} > {log} 2>&1"
+
+
 rule figure:
     input:
         params.figure_products,
@@ -96,6 +130,20 @@ rule publish_table:
         absent=params.published_table_absent,
     shell:
         "cp {input.csv} {input.md} {input.tex} {input.html} results/ > {log} 2>&1"
+
+
+rule publish_claims:
+    input:
+        [f"results/paper/claims.{ending}" for ending in plan.CLAIM_FORMATS],
+    output:
+        [f"results/claims.{ending}" for ending in plan.CLAIM_FORMATS],
+    log:
+        "results/logs/claims.log",
+    localrule: True
+    params:
+        absent=params.published_claims_absent,
+    shell:
+        "cp {input} results/ > {log} 2>&1"
 
 
 rule publish_figure:

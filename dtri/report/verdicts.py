@@ -1,0 +1,221 @@
+"""Measured values to verdicts on claims.
+
+*holds*: the 95 % interval of every effect that is needed lies in the range claimed. *fails*: an interval lies outside,
+so that the claim is lost. *undecided*: neither, or too few seeds. *not measured*: a quantity has no value.
+
+A claim of k conditions that needs all of them holds when each 95 % interval says so: no correction is due, since the
+weakest decides (intersection-union test, Berger 1982). It fails when one interval says so, and a claim that needs fewer
+than all may profit from the luckiest; there every interval has the level 1 - 0.05 / k (Bonferroni).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from dtri.report.cells import CellResult
+from dtri.report.claims import Book, Claim, Condition, Quantity, printed_effect, sign
+from dtri.report.contrasts import estimate, seeds_to_decide
+from dtri.report.intervals import LEVEL
+from dtri.report.records import Record
+from dtri.report.tidy import is_diverged
+
+VERDICTS = ("holds", "fails", "undecided", "not measured")
+FEWEST_SEEDS = 3  # no statement about a system from fewer
+MOST_SEEDS = 100  # beyond which a claim is called out of reach
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Values of one quantity, one per seed that has one, and how many other seeds gave none, and why.
+
+    `doubtful` counts values that their own record warns of. `seconds` is the cost of one seed, training and
+    measurement; None where unknown. `reason` says why there is no value. `scale` says how long and how wide the system
+    was trained and on which data, "" for the paper's own. `comparable`: the values may stand beside the printed number.
+    """
+
+    values: tuple[float, ...] = ()
+    diverged: int = 0
+    doubtful: int = 0
+    missing: int = 0
+    seconds: float | None = None
+    reason: str = ""
+    scale: str = ""
+    comparable: bool = False
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+
+Measurements = Mapping[Quantity, Measured]
+
+
+def measured(found: Sequence[CellResult], above: str = "", scale: str = "") -> Measured:
+    """What the records of one cell, a seed each, say; those that this checkout would not make count as missing.
+
+    Args:
+        found: per seed, with the score that is asked for as the record's value.
+        above: level of the record that is subtracted, "" for none.
+        scale: as of `Measured`.
+    """
+    current = [one.record for one in found if one.record is not None and not one.stale]
+    sound = [record for record in current if not is_diverged(record)]
+    certain = [r for r in sound if not r.extra.get("warning") and _level(r, above) is not None]
+    costs = [r.seconds + r.train_seconds for r in current if r.train_seconds is not None]
+    reasons = [f"stale: {', '.join(one.stale)}" for one in found if one.stale]
+    reasons += [one.reason for one in found if not one.expected]
+    reasons += [r.extra.get("warning") or f"no {above} in the record" for r in sound if r not in certain]
+    reasons += ["every seed diverged"] if current and not sound else []
+    return Measured(
+        values=tuple(r.value - _level(r, above) for r in certain),
+        diverged=len(current) - len(sound),
+        doubtful=len(sound) - len(certain),
+        missing=len(found) - len(current),
+        seconds=sum(costs) / len(costs) if costs else None,
+        reason="" if certain else "; ".join(_distinct(reasons)) or "not run",
+        scale=scale,
+        comparable=bool(certain) and all(one.comparable for one in found if one.record is not None and not one.stale),
+    )
+
+
+def _level(record: Record, above: str) -> float | None:
+    """The level `above` of a record, with a dot for one inside another; 0 for none asked for, None for none known."""
+    level = record.extra
+    for key in above.split("."):
+        level = 0.0 if not key else (level or {}).get(key)
+    return level
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One condition: the effect printed and measured, with its 95 % interval, None from a single seed.
+
+    `seeds` are those behind each quantity. `more` says, of an undecided effect, how many further seeds of each would
+    decide it at the spread seen; None where no number up to MOST_SEEDS would.
+    """
+
+    condition: Condition
+    verdict: str
+    printed: float | None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seeds: tuple[int, ...] = ()
+    more: tuple[int, ...] | None = None
+    reason: str = ""
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        return tuple(one for one in (self.condition.quantity, self.condition.than) if one is not None)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim with its verdict and why.
+
+    `more` gives, of an undecided claim, the further seeds per quantity that would decide every undecided effect, and
+    `hours` their cost; None where no number of seeds would, or the cost is unknown. `scales` says at which scale the
+    claim was measured.
+    """
+
+    claim: Claim
+    verdict: str
+    reason: str
+    effects: tuple[Effect, ...] = ()
+    more: tuple[tuple[Quantity, int], ...] | None = None
+    hours: float | None = None
+    scales: tuple[str, ...] = ()
+
+
+def judge(claim: Claim, known: Book, found: Measurements) -> Judgement:
+    """The verdict on a claim.
+
+    Args:
+        claim: of which every quantity is in `known`.
+        known: the printed numbers.
+        found: by quantity; one that lacks counts as not run.
+    """
+    if claim.unmeasured:
+        return Judgement(claim, "not measured", claim.unmeasured)
+    k, needed = len(claim.conditions), claim.required
+    strict = 1 - (1 - LEVEL) / k
+    effects = tuple(_effect(one, known, found, LEVEL if needed == k else strict, strict) for one in claim.conditions)
+    counts = Counter(effect.verdict for effect in effects)
+    if k - counts["fails"] < needed:
+        verdict = "fails"
+    elif counts["holds"] >= needed:
+        verdict = "holds"
+    else:
+        verdict = "not measured" if counts["not measured"] else "undecided"
+    more = _more_of(effects) if verdict == "undecided" else None
+    scales = _distinct(found[one].scale for one in claim.quantities if one in found and found[one].n)
+    reason = _reason(claim, verdict, effects, found)
+    return Judgement(claim, verdict, reason, effects, more, _hours(more, found), scales)
+
+
+def _effect(condition: Condition, known: Book, found: Measurements, hold: float, fail: float) -> Effect:
+    """`hold` and `fail` are the levels of the intervals that say so."""
+    quantities = [one for one in (condition.quantity, condition.than) if one is not None]
+    of = [found.get(one, Measured(reason="not run")) for one in quantities]
+    printed, seeds = printed_effect(condition, known), tuple(one.n for one in of)
+    if not all(seeds):
+        reason = "; ".join(_distinct(one.reason for one in of if not one.n))
+        return Effect(condition, "not measured", printed, seeds=seeds, reason=reason)
+    turn = 1 if condition.than is None else sign(known[condition.quantity].cell)
+    first, second = ([turn * x for x in one.values] for one in (of[0], of[1] if len(of) > 1 else Measured()))
+    if min(seeds) < FEWEST_SEEDS:
+        value = mean(first) - (condition.factor * mean(second) if second else 0.0)
+        low, high = (None, None) if min(seeds) == 1 else estimate(first, second, condition.factor).interval()
+        more = tuple(max(0, FEWEST_SEEDS - n) for n in seeds)
+        reason = f"{min(seeds)} of at least {FEWEST_SEEDS} seeds"
+        return Effect(condition, "undecided", printed, value, low, high, seeds, more, reason)
+    effect = estimate(first, second, condition.factor)
+    low, high = effect.interval(hold)
+    if condition.low < low and high < condition.high:
+        verdict = "holds"
+    else:
+        low, high = effect.interval(fail)
+        verdict = "fails" if high < condition.low or condition.high < low else "undecided"
+    more = None
+    if verdict == "undecided":
+        inside = condition.low < effect.value < condition.high
+        distance = min(abs(effect.value - condition.low), abs(condition.high - effect.value))
+        level = hold if inside else fail
+        total = seeds_to_decide(first, second, distance, condition.factor, level, MOST_SEEDS)
+        more = None if total is None else tuple(max(0, total - n) for n in seeds)
+    return Effect(condition, verdict, printed, effect.value, *effect.interval(), seeds, more)
+
+
+def _more_of(effects: Sequence[Effect]) -> tuple[tuple[Quantity, int], ...] | None:
+    """Further seeds per quantity; None where one of the undecided effects is out of reach."""
+    more: dict[Quantity, int] = {}
+    for effect in (one for one in effects if one.verdict == "undecided"):
+        if effect.more is None:
+            return None
+        for one, n in zip(effect.quantities, effect.more, strict=True):
+            more[one] = max(n, more.get(one, 0))
+    return tuple((one, n) for one, n in more.items() if n)
+
+
+def _hours(more: tuple[tuple[Quantity, int], ...] | None, found: Measurements) -> float | None:
+    if more is None or any(found[one].seconds is None for one, _ in more):
+        return None
+    return sum(n * found[one].seconds for one, n in more) / 3600
+
+
+def _reason(claim: Claim, verdict: str, effects: Sequence[Effect], found: Measurements) -> str:
+    """Why there is no verdict, and the seeds that gave no value: they stand beside every verdict."""
+    parts = [effect.reason for effect in effects if effect.reason and effect.verdict == verdict]
+    if verdict == "undecided" and not parts:
+        parts.append("the interval reaches beyond the range claimed, and into it")
+    for one in claim.quantities:
+        if one in found and found[one].n:
+            for word in ("diverged", "doubtful", "missing"):
+                n = getattr(found[one], word)
+                parts += [f"{one.model}: {n} seed{'s' * (n > 1)} {word}"] * bool(n)
+    return "; ".join(_distinct(parts))
+
+
+def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for text in texts if text))
