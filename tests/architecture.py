@@ -65,7 +65,10 @@ MAY_IMPORT = {
         ),
         *("workflow.configuration", "workflow.plan"),
     ),
-    "workflow.costs": ("dtri.experiment", "dtri.sealed", "workflow.plan"),
+    "workflow.costs": (
+        *("dtri.costs", "dtri.counting", "dtri.experiment", "dtri.sealed"),
+        *("workflow.counted", "workflow.plan"),
+    ),
     "workflow.reasons": (
         *("dtri.sealed", "workflow.fingerprint", "workflow.plan", "workflow.status"),
         "workflow.commands.provenance",

@@ -19,6 +19,7 @@ from tests.test_report import make_cell, make_record
 from workflow import configuration, plan, status
 from workflow.claims import paper_a, paper_b, printed
 from workflow.commands.claims import main
+from workflow.configuration import Preset
 from workflow.tables.table1 import TABLE as TABLE1
 
 OURS, VAE, GAN = (make_cell(metric="fid", model=name, column=name, row="CIFAR-10") for name in ("ours", "vae", "gan"))
@@ -571,7 +572,7 @@ def test_the_command_judges_what_is_there(monkeypatch, tmp_path):
     values = {"joint_vae_ebm": 30.0, "vae": 110.0}
     seeds = configuration.preset("demo").model_copy(update={"seeds": (0, 1, 2)})
 
-    def planted(preset: configuration.Preset, cell: Cell, seed: int) -> CellResult:
+    def planted(preset: Preset, cell: Cell, seed: int) -> CellResult:
         if cell.metric != "fid" or cell.model not in values:
             return CellResult(None)
         return CellResult(make_record(values[cell.model] + seed, seed=seed, train_seconds=60.0))

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,6 @@ from tests.test_browser import BROWSER, FLAGS
 from workflow import configuration, costs, plan, reasons, reruns
 from workflow.commands import explain
 from workflow.commands.explain import Job
-from workflow.costs import Speed
 from workflow.fingerprint import closure
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -570,7 +568,7 @@ def test_explain_names_modules_keys_and_costs(copy: Path) -> None:
         text = call(copy, sys.executable, "-m", "workflow.commands.explain", "results/demo/table2.csv")
     commit = git(copy, "rev-parse", "HEAD")[:7]
     head, _, rest = text.partition("what differs from the products on disk\n")
-    differs, _, cost = rest.partition("cost of training: steps x batch size / images per second\n")
+    differs, _, cost = rest.partition("cost of training\n")
     changed = {cell.model for cell in plan.table("table2").cells if reaches(cell.model, "dtri.objectives.gaussian")}
     assert changed >= {"vae", "divergence_triangle"}
     assert re.search(rf"^  train +{len(changed)}   {len(changed)} changed$", head, re.M)
@@ -627,36 +625,6 @@ def test_dry_runs_are_read() -> None:
 
 
 SPEC = TrainSpec("digits", "vae", "baselines.vae:VAE", (1, 28, 28), {"width": 0.25}, 3600, 100, 0)
-
-
-@pytest.mark.parametrize(
-    "spec, on_gpu, hours, unit, source",
-    [
-        (SPEC, False, 0.5, "CPU hours", "as measured, 200 images/s on cpu (a), cpu (b)"),
-        (replace(SPEC, seed=7, dataset="mnist", steps=7200), False, 1.0, "CPU hours", "as measured, 200 images/s"),
-        (SPEC, True, 0.05, "GPU-hours", "rough: from 3x32x32 at width 1, 2000 images/s on GPU"),
-        (replace(SPEC, hparams={}), False, 0.5, "CPU hours", "rough: from 1x28x28 at width 0.25, 200 images/s on cpu"),
-        (
-            replace(SPEC, entry="baselines.dcgan:DCGAN"),
-            False,
-            None,
-            "",
-            "no run of baselines.dcgan:DCGAN was measured yet",
-        ),
-    ],
-)
-def test_hours_come_from_the_nearest_runs(
-    spec: TrainSpec, on_gpu: bool, hours: float | None, unit: str, source: str
-) -> None:
-    measured = [
-        Speed(SPEC, 100.0, "cpu (a)"),
-        Speed(SPEC, 300.0, "cpu (b)"),
-        Speed(replace(SPEC, image_shape=(3, 32, 32), hparams={}), 2000.0, "GPU"),
-    ]
-    found = costs.estimate(spec, on_gpu, measured)
-    assert found.hours == (None if hours is None else pytest.approx(hours))
-    assert found.unit == unit
-    assert found.source.startswith(source)
 
 
 def test_a_run_of_another_checkout_is_not_compared() -> None:

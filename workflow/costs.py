@@ -1,19 +1,24 @@
-"""What jobs cost: hours of training by the images per second of runs on disk, seconds of measuring by records."""
+"""What jobs cost: hours of training by runs on disk and by counted operations, seconds of measuring by records.
+
+An hour of training is `measured` (a run of the same system and size was), an `estimate` (runs on such a device, scaled
+by the work that was counted of both) or a `guess` (nothing was measured on such a device: dtri/costs.py).
+"""
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
+from dtri.costs import CARDS, CPU, Work, card_of
 from dtri.experiment import TrainSpec
 from dtri.sealed import read_sealed
-from workflow import plan
+from workflow import counted, plan
 
 RECORDS = {  # rule -> the records whose seconds are those of the whole job
-    "generation": ("prc_inception", "prc_domain", "prc_imagenet_lite"),
+    "generation": ("prc_inception", "prc_domain"),
     "reconstruct": ("mse",),
     "auroc": ("auroc_*",),
     "auprc": ("auprc",),
@@ -46,30 +51,75 @@ def speeds(results: Path = Path("results")) -> list[Speed]:
     return found
 
 
+SHOWN = ("H100", "A100", "RTX 4090")  # cards that are guessed for
+KINDS = {"measured": "as measured", "estimate": "estimated", "guess": "guessed"}
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """`hours` of one training run on the device that `source` names; None when no run of its class was measured."""
+    """Hours of one training run: by card where they are a guess for a GPU, else under the name "" alone."""
 
-    hours: float | None
+    hours: tuple[tuple[str, float], ...]
     unit: str
+    kind: str  # of KINDS
     source: str
 
 
 def estimate(spec: TrainSpec, on_gpu: bool, measured: list[Speed]) -> Estimate:
-    """From runs of the same class, size and kind of device; else, roughly, from any run of the same class."""
-    relatives = [speed for speed in measured if speed.spec.entry == spec.entry]
-    alike = [speed for speed in relatives if speed.on_gpu == on_gpu and _size(speed.spec) == _size(spec)]
-    same_device = [speed for speed in relatives if speed.on_gpu == on_gpu]
-    chosen = alike or same_device or relatives
-    if not chosen:
-        return Estimate(None, "", f"no run of {spec.entry} was measured yet")
-    rate = median(speed.images_per_s for speed in chosen)
-    devices = ", ".join(sorted({speed.device for speed in chosen}))
-    told = "as measured" if alike else f"rough: from {', '.join(sorted({_size_text(s.spec) for s in chosen}))}"
-    unit = "GPU-hours" if chosen[0].on_gpu else "CPU hours"
-    return Estimate(
-        spec.processes * spec.steps * spec.batch_size / rate / 3600, unit, f"{told}, {rate:.0f} images/s on {devices}"
+    """From runs of the same class and size; else by counted work from runs on such a device; else from the cost model.
+
+    Never from the images alone: an image costs a narrow network a hundredth of what it costs a wide one.
+    """
+    unit = "GPU-hours" if on_gpu else "CPU hours"
+    same_device = [speed for speed in measured if speed.on_gpu == on_gpu]
+    relatives = [speed for speed in same_device if speed.spec.entry == spec.entry]
+    if alike := [speed for speed in relatives if _size(speed.spec) == _size(spec)]:
+        rate = median(speed.images_per_s for speed in alike)
+        hours = spec.processes * spec.steps * spec.batch_size / rate / 3600
+        return Estimate((("", hours),), unit, "measured", f"as measured, {rate:.0f} images/s on {_devices(alike)}")
+    needed = _work(spec)
+    if chosen := relatives or same_device:
+        # Of several processes each does a part of the work.
+        factor = geometric_mean(_seconds(speed) / _modelled(speed.spec, speed.device) for speed in chosen)
+        predicted = [_modelled(spec, device, needed) for device in sorted({speed.device for speed in chosen})]
+        hours = spec.steps * factor * geometric_mean(predicted) / 3600
+        sizes = ", ".join(sorted({f"{speed.spec.model} {_size_text(speed.spec)}" for speed in chosen}))
+        told = f"estimate: counted work, by {sizes} on {_devices(chosen)}"
+        return Estimate((("", hours),), unit, "estimate", told)
+    if not on_gpu:
+        hours = spec.steps * CPU.seconds(needed, spec.precision, spec.threads) / 3600
+        return Estimate((("", hours),), unit, "guess", "guess for cores with AVX-512: counted work, nothing measured")
+    by_card = tuple(
+        (card.name, spec.steps * card.seconds(needed, spec.precision) / 3600) for card in CARDS if card.name in SHOWN
     )
+    cards = ", ".join(f"{name} {_rounded(hours)} h" for name, hours in by_card)
+    return Estimate(by_card, unit, "guess", f"guess: {cards}; counted work, nothing measured on a GPU")
+
+
+def _seconds(speed: Speed) -> float:
+    """Of an iteration, as measured; of all devices together."""
+    return speed.spec.processes * speed.spec.batch_size / speed.images_per_s
+
+
+def _modelled(spec: TrainSpec, device: str, work: Work | None = None) -> float:
+    """Seconds of an iteration by the cost model; that of an A100 for a card that it does not know."""
+    card = card_of(device)
+    if card is None or spec.precision not in card.peaks:
+        card = next(card for card in CARDS if card.name == "A100")
+    return card.seconds(work or _work(spec), spec.precision, spec.threads)
+
+
+def _work(spec: TrainSpec) -> Work:
+    """As committed; counted now for a configuration that is not."""
+    if (found := counted.work(spec)) is None:
+        from dtri import counting  # PyTorch takes seconds to import
+
+        found = counting.iteration(spec.entry, spec.image_shape, spec.hparams, spec.batch_size, spec.steps)
+    return found
+
+
+def _devices(speeds: list[Speed]) -> str:
+    return ", ".join(sorted({speed.device for speed in speeds}))
 
 
 def _size(spec: TrainSpec) -> tuple[Any, ...]:
@@ -94,25 +144,45 @@ def measured_seconds(rule: str, results: Path = Path("results")) -> list[float]:
 
 
 def training(runs: Iterable[tuple[plan.Run, bool]]) -> Iterator[str]:
-    """Lines of text about runs, each with whether it computes on a GPU; those that cost the same share one."""
+    """Lines of text about runs, each with whether it computes on a GPU; those that cost the same share one.
+
+    Then a line for each table that shows some of them, and one for all.
+    """
     measured = speeds()
+    costs = {run: estimate(plan.train_spec(run), on_gpu, measured) for run, on_gpu in runs}
     groups: dict[tuple[str, str, Estimate], list[str]] = {}
-    for run, on_gpu in runs:
-        cost = estimate(plan.train_spec(run), on_gpu, measured)
+    for run, cost in costs.items():
         groups.setdefault((run.preset, run.model, cost), []).append(run.dataset)
-    sums: Counter[str] = Counter()
-    unknown = 0
     for (preset, model, cost), datasets in groups.items():
-        each = "unknown" if cost.hours is None else f"{len(datasets)} x {_rounded(cost.hours)} h"
+        each = f"{len(datasets)} x {_rounded(cost.hours[0][1])} h"
         yield f"  {each:>14}  {preset} {model} on {', '.join(sorted(set(datasets)))}"
         yield f"  {'':14}  {cost.source}"
-        if cost.hours is None:
-            unknown += len(datasets)
-        else:
-            sums[cost.unit] += len(datasets) * cost.hours
-    total = " and ".join(f"{_rounded(hours)} {unit}" for unit, hours in sums.items())
-    parts = [total, f"{unknown} runs unknown" if unknown else ""]
-    yield f"  sum: {', '.join(part for part in parts if part)}; a run with a saved state needs less"
+    shown = {
+        (row.preset, row.spec.dataset, row.spec.model): row.tables
+        for preset in {run.preset for run in costs}
+        for row in counted.planned(preset)
+    }
+    for name in plan.TABLES:
+        if of_table := [
+            cost for run, cost in costs.items() if name in shown.get((run.preset, run.dataset, run.model), ())
+        ]:
+            yield f"  {name}: {total(of_table)}"
+    yield f"  sum: {total(list(costs.values()))}; a run with a saved state needs less"
+
+
+def total(costs: list[Estimate]) -> str:
+    """Their hours added up by unit, for each card where some are guessed, and how many are of which kind."""
+    texts = []
+    for unit in sorted({cost.unit for cost in costs}):
+        same = [cost for cost in costs if cost.unit == unit]
+        names = next((list(dict(cost.hours)) for cost in same if len(cost.hours) > 1), [""])
+        sums = {name: sum(dict(cost.hours).get(name, cost.hours[0][1]) for cost in same) for name in names}
+        texts.append(
+            ", ".join(f"{_rounded(hours)} {unit}{f' on {name}' if name else ''}" for name, hours in sums.items())
+        )
+    kinds = Counter(cost.kind for cost in costs)
+    parts = ", ".join(f"{kinds[kind]} {text}" for kind, text in KINDS.items() if kinds[kind])
+    return f"{' and '.join(texts)} ({'mixed: ' if len(kinds) > 1 else ''}{parts})"
 
 
 def measuring(rules: Iterable[str]) -> Iterator[str]:

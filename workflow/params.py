@@ -242,6 +242,30 @@ def table_labels(wildcards: Any) -> dict[str, str]:
     return {"table": plan.table(wildcards.table).title, "preset": wildcards.preset}
 
 
+def claim_records(wildcards: Any) -> list[str]:
+    return plan.claim_records(preset(wildcards.preset))
+
+
+def claim_sources(wildcards: Any) -> list[str]:
+    return plan.sources_of(claim_records(wildcards))
+
+
+def claim_absent(wildcards: Any) -> str:
+    return _absent(f"results/{wildcards.preset}/claims.csv", claim_records(wildcards))
+
+
+def claim_spec(wildcards: Any) -> str:
+    return canonical_json([table_spec(wildcards), preset(wildcards.preset).caveat])
+
+
+def claim_code(wildcards: Any) -> str:
+    return plan.code("claims")
+
+
+def claim_labels(wildcards: Any) -> dict[str, str]:
+    return {"page": "what the papers claim, and what holds", "preset": wildcards.preset}
+
+
 def overview_records(wildcards: Any) -> list[str]:
     chosen = preset(wildcards.preset)
     return list(dict.fromkeys(path for name in plan.TABLES for path in plan.table_records(chosen, name)))
@@ -296,43 +320,17 @@ def figure_labels(wildcards: Any) -> dict[str, str]:
     return {"figure": f"{module.TITLE} ({module.PAPER})", "preset": wildcards.preset}
 
 
-def claim_records(wildcards: Any) -> list[str]:
-    return plan.claim_records(preset(wildcards.preset))
-
-
-def claim_sources(wildcards: Any) -> list[str]:
-    return plan.sources_of(claim_records(wildcards))
-
-
-def claim_absent(wildcards: Any) -> str:
-    return _absent(f"results/{wildcards.preset}/claims.csv", claim_records(wildcards))
-
-
-def claim_spec(wildcards: Any) -> str:
-    return canonical_json([table_spec(wildcards), preset(wildcards.preset).caveat])
-
-
-def claim_code(wildcards: Any) -> str:
-    return plan.code("claims")
-
-
-def claim_labels(wildcards: Any) -> dict[str, str]:
-    return {"page": "what the papers claim, and what holds", "preset": wildcards.preset}
+def published_table_absent(wildcards: Any) -> str:
+    return _absent(f"results/{wildcards.table}.csv", [], plan.originals(f"results/{wildcards.table}"))
 
 
 def published_claims_absent(wildcards: Any) -> str:
-    return _absent("results/claims.csv", [], plan.originals("results/claims", plan.CLAIM_FORMATS))
-
-
-def published_table_absent(wildcards: Any) -> str:
-    return _absent(
-        f"results/{wildcards.table}.csv", [], plan.originals(f"results/{wildcards.table}", plan.TABLE_FORMATS)
-    )
+    return _absent("results/claims.csv", [], plan.originals("results/claims"))
 
 
 def published_figure_absent(wildcards: Any) -> str:
     made = f"results/figures/{wildcards.figure}"
-    return _absent(f"{made}.png", [], plan.originals(made, plan.FIGURE_FORMATS))
+    return _absent(f"{made}.png", [], plan.originals(made))
 
 
 def _absent(made: str, inputs: list[str], sources: list[str] = ()) -> str:

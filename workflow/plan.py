@@ -405,36 +405,10 @@ def table_records(preset: Preset, name: str) -> list[str]:
     return _obtainable(targets(preset, name))
 
 
-def _obtainable(wanted: Iterable[Target]) -> list[str]:
+def _obtainable(asked: Iterable[Target]) -> list[str]:
     """Records that can be made here, each once: none whose feature network is not here."""
-    found = dict.fromkeys(str(one.path) for one in wanted if one.path is not None)
+    found = dict.fromkeys(str(one.path) for one in asked if one.path is not None)
     return [path for path in found if not network_problem(path)]
-
-
-def claims() -> list[Claim]:
-    """What the papers claim, and every order that they print."""
-    return [claim for name in CLAIMS for claim in importlib.import_module(f"workflow.claims.{name}").CLAIMS]
-
-
-@cache
-def claim_book() -> Book:
-    """The cell of every quantity that a claim is about; ValueError naming the claim where there is none such."""
-    further = importlib.import_module("workflow.claims.paper_b").FURTHER
-    return book(claims(), [table(name) for name in TABLES], further)
-
-
-def claim_cell(preset: Preset, cell: Cell) -> Cell:
-    """The cell that answers a claim: for a dataset without labels, FID by features that need none."""
-    if cell.metric != "fid" or preset.label_free_extractor is None:
-        return cell
-    labelled = target(preset, cell, preset.seeds[0]).path is not None
-    return cell if labelled else replace(cell, metric=LABEL_FREE)
-
-
-def claim_records(preset: Preset) -> list[str]:
-    """Every record that claims ask for, each once; none whose feature network is not here."""
-    cells = dict.fromkeys(claim_cell(preset, one.cell) for one in claim_book().values())
-    return _obtainable(target(preset, cell, seed) for cell in cells for seed in preset.seeds)
 
 
 def figure_products(preset: Preset, name: str) -> list[Product]:
@@ -603,6 +577,32 @@ def runs(preset: Preset) -> Iterator[Run]:
     yield from dict.fromkeys((*cells, *drawn))
 
 
+def claims() -> list[Claim]:
+    """What the papers claim, and every order that they print."""
+    return [claim for name in CLAIMS for claim in importlib.import_module(f"workflow.claims.{name}").CLAIMS]
+
+
+@cache
+def claim_book() -> Book:
+    """The cell of every quantity that a claim is about; ValueError naming the claim where there is none such."""
+    further = importlib.import_module("workflow.claims.paper_b").FURTHER
+    return book(claims(), [table(name) for name in TABLES], further)
+
+
+def claim_cell(preset: Preset, cell: Cell) -> Cell:
+    """The cell that answers a claim: for a dataset without labels, FID by features that need none."""
+    labelled = cell.metric != "fid" or target(preset, cell, preset.seeds[0]).path is not None
+    if labelled or preset.label_free_extractor is None:
+        return cell
+    return replace(cell, metric=LABEL_FREE)
+
+
+def claim_records(preset: Preset) -> list[str]:
+    """Every record that claims ask for, each once; none whose feature network is not here."""
+    cells = dict.fromkeys(claim_cell(preset, one.cell) for one in claim_book().values())
+    return _obtainable(target(preset, cell, seed) for cell in cells for seed in preset.seeds)
+
+
 def preset_products(preset: Preset) -> list[str]:
     """Every table and figure of a preset in all its formats, its claims, and the page over all of them."""
     tables = [f"results/{preset.name}/{name}.{ending}" for name in TABLES for ending in TABLE_FORMATS]
@@ -611,8 +611,10 @@ def preset_products(preset: Preset) -> list[str]:
     return [*tables, *figures, *judged, f"results/{preset.name}/overview.html"]
 
 
-def originals(copy: str, formats: tuple[str, ...]) -> list[str]:
-    """Files of preset paper that those of a table, figure or of the claims right below results/ are copies of."""
+def originals(copy: str) -> list[str]:
+    """Files of preset paper that those of a table, figure or page of claims below results/ copy; no ending given."""
+    of_claims = CLAIM_FORMATS if copy == "results/claims" else TABLE_FORMATS
+    formats = FIGURE_FORMATS if copy.startswith("results/figures/") else of_claims
     return [f"results/paper/{copy.removeprefix('results/')}.{ending}" for ending in formats]
 
 

@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
         print("what differs from the products on disk", *lines, sep="\n")
     trained = [(job.run, bool(params.gpus(SimpleNamespace(**job.wildcards)))) for job in jobs if job.rule == "train"]
     if trained:
-        print("cost of training: steps x batch size / images per second", *costs.training(trained), sep="\n")
+        print("cost of training", *costs.training(trained), sep="\n")
     if lines := list(costs.measuring(job.rule for job in jobs)):
         print("cost of measuring", *lines, sep="\n")
     return 0
