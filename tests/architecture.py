@@ -21,6 +21,7 @@ METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 REPORTERS = (
     "table",
     "measured",
+    "status",
     "claims",
     "figure",
     "explain",
