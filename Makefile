@@ -7,6 +7,7 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+DTRI := $(BIN)/dtri
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 CORES ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -le 8 ] || n=8; echo "$$n")
@@ -27,7 +28,7 @@ help:
 
 REPORT := results/demo/report.html
 
-demo: $(INSTALLED)
+demo: $(DTRI)
 	snakemake --cores $(CORES) demo
 	@if [ ! -e $(REPORT) ] \
 	    || [ -n "$$(find results/demo $(wildcard Snakefile workflow/report) -type f ! -name '.*' -newer $(REPORT))" ]; then \
@@ -35,6 +36,9 @@ demo: $(INSTALLED)
 	    snakemake demo --report results/demo/.report.html && mv results/demo/.report.html $(REPORT); \
 	fi
 	@echo
+	@python -m workflow.commands.status demo | grep -E '^([0-9]|no )'
+	@echo
+	@echo "start     results/demo/overview.html"
 	@echo "tables    results/demo/table{1,2,3,4}.{csv,md,html}"
 	@echo "figures   results/demo/figures/"
 	@echo "report    $(REPORT)"
@@ -42,18 +46,18 @@ demo: $(INSTALLED)
 test: lint
 	python -m pytest $(PYTEST_FLAGS)
 
-lint: $(INSTALLED)
+lint: $(DTRI)
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-format: $(INSTALLED)
+format: $(DTRI)
 	ruff check --fix --exit-zero --quiet .
 	ruff format .
 	snakefmt Snakefile workflow
 
-bench: $(INSTALLED)
+bench: $(DTRI)
 	python -m bench.step
 	python -m bench.evaluation --images 2000 --rounds 1
 	python -m bench.packing --rounds 2
@@ -78,6 +82,11 @@ $(INSTALLED): requirements.lock | $(BIN)/uv
 	        || $(BIN)/python -m pip install --require-hashes -r requirements.lock; \
 	fi
 	@cp requirements.lock $@
+
+# The command `dtri`, and `import dtri` from any folder. Needs no network: setuptools is in the lock file.
+$(DTRI): $(INSTALLED) pyproject.toml
+	@$(BIN)/uv pip install --quiet --offline --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
 
 # Debian and Ubuntu ship Python without ensurepip: then the system's pip, where there is one, fills .venv from outside.
 $(BIN)/uv:

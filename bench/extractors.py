@@ -52,8 +52,10 @@ LAYERS |= {"head": 1280}  # of EfficientNet-Lite0: the last block of each width,
 GRID = 4  # of a side, points between which a warp is smooth
 PIXELS = 16  # side of the images whose pixels are features
 KEYS = ["dataset", "n", "split"]
+PLACE = ["network", "layer", "step"]
 CASE = ["dataset", "n", "network", "layer", "split"]
 Features = Callable[[np.ndarray], dict[str, Tensor]]  # uint8 [N, C, H, W] -> by layer, float32 [N, d]
+Network = tuple[tuple[str, ...], Features]  # layers, and their features
 
 
 HEAD = """# Extractors on damaged images
@@ -79,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     set_numerics(1, "fp32")
     arguments.to.mkdir(parents=True, exist_ok=True)
     table = arguments.to / "extractors.csv"
-    known = pd.read_csv(table) if table.exists() else pd.DataFrame(columns=[*KEYS, "network", "step"])
+    known = pd.read_csv(table) if table.exists() else pd.DataFrame(columns=[*KEYS, *PLACE])
     for name in arguments.datasets:
         dataset, foreign = (store.load(arguments.data / one) for one in (name, FOREIGN[name]))
         networks = dict(candidates(dataset, arguments.sides, arguments.classifier_steps))
@@ -88,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
                 key = dict(zip(KEYS, (name, n, split)))
                 rows = known[(known[KEYS] == list(key.values())).all(axis=1)]
                 sets = damaged(dataset, foreign, n, split)
-                found = pd.DataFrame(measured(sets, networks, set(zip(rows["network"], rows["step"]))))
+                found = pd.DataFrame(measured(sets, networks, set(rows[PLACE].itertuples(index=False, name=None))))
                 found = found.assign(**key)[[*KEYS, *found.columns]]
                 found.to_csv(table, mode="a", header=not table.exists(), index=False, float_format="%.5g")
                 print(key, flush=True)
@@ -96,17 +98,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def candidates(dataset: store.Dataset, sides: list[int], steps: int) -> Iterator[tuple[str, Features]]:
+def candidates(dataset: store.Dataset, sides: list[int], steps: int) -> Iterator[tuple[str, Network]]:
     """Networks by name; the domain classifier where there are labels, trained on all training images."""
     network = ImagenetLiteExtractor("imagenet_lite", [*LAYERS], str(imagenet_lite.weights()))
-    yield "imagenet_lite", partial(of_network, network)
+    yield "imagenet_lite", (tuple(LAYERS), partial(of_network, network))
     for side in sides:
-        yield f"imagenet_lite at {side}", partial(of_network, network, side=side)
-    yield "random weights", partial(of_network, untrained(np.array(dataset.images("train")[:500])))
-    yield "pixels", of_pixels
+        yield f"imagenet_lite at {side}", (tuple(LAYERS), partial(of_network, network, side=side))
+    yield "random weights", (("block10",), partial(of_network, untrained(np.array(dataset.images("train")[:500]))))
+    yield "pixels", ((f"{PIXELS}x{PIXELS}",), of_pixels)
     if n_classes := dataset.meta["n_classes"]:
         images, labels = np.array(dataset.images("train")), dataset.labels("train")
-        yield "domain", partial(of_classifier, classifier.train_classifier(images, labels, n_classes, 0, steps))
+        trained = classifier.train_classifier(images, labels, n_classes, 0, steps)
+        yield "domain", (("penultimate",), partial(of_classifier, trained))
 
 
 def untrained(images: np.ndarray) -> ImagenetLiteExtractor:
@@ -214,19 +217,23 @@ def jpeg(quality: int, image: Image.Image) -> Image.Image:
     return Image.open(file)
 
 
-def measured(sets: dict[str, np.ndarray], networks: dict[str, Features], done: set[tuple[str, str]]) -> Iterator[dict]:
-    """A row per network, layer and step, but for the (network, step) that are done."""
-    for network, features in networks.items():
-        steps = [step for step in STEPS if step in sets and (network, step) not in done]
-        if not steps:
+def measured(
+    sets: dict[str, np.ndarray], networks: dict[str, Network], done: set[tuple[str, str, str]]
+) -> Iterator[dict]:
+    """A row per network, layer and step, but for those that are done."""
+    for network, (layers, features) in networks.items():
+        lacking = {step: [k for k in layers if (network, k, step) not in done] for step in STEPS if step in sets}
+        lacking = {step: wanted for step, wanted in lacking.items() if wanted}
+        if not lacking:
             continue
         begun = time.process_time()
         reference = {layer: Gaussian.of(values) for layer, values in features(sets["reference"]).items()}
         seconds = (time.process_time() - begun) / len(sets["reference"]) * 1000
-        for step in steps:
-            for layer, values in features(sets[step]).items():
-                found = distance(Gaussian.of(values), reference[layer])
-                row = {"network": network, "layer": layer, "d": values.shape[1], "step": step, "distance": found}
+        for step, wanted in lacking.items():
+            values = features(sets[step])
+            for layer in wanted:
+                found = distance(Gaussian.of(values[layer]), reference[layer])
+                row = {"network": network, "layer": layer, "d": values[layer].shape[1], "step": step, "distance": found}
                 yield row | {"seconds_per_1000": round(seconds, 2)}
 
 
@@ -263,7 +270,10 @@ def page(rows: pd.DataFrame) -> str:
         lines += ["", f"## {dataset}, {n} images against {n}", ""]
         columns = ["features", "d", "clean", *first, *strong, "out of order", "sensitivity", "s per 1,000"]
         lines += [f"| {' | '.join(columns)} |", f"|:-|{'-:|' * (len(columns) - 1)}"]
-        for (network, layer), one in part.groupby(["network", "layer"], sort=False):
+        order = rows[["network", "layer"]].drop_duplicates().itertuples(index=False, name=None)
+        grouped = part.groupby(["network", "layer"])
+        for network, layer in (names for names in order if names in grouped.groups):
+            one = grouped.get_group((network, layer))
             raw = rows[(rows[[*KEYS[:2], "network", "layer"]] == [dataset, n, network, layer]).all(axis=1)]
             wrong = [name for name in ordered if (ordered.loc[one.index, name] == False).any()]  # noqa: E712
             cells = [f"{network}, {layer}", str(raw["d"].iloc[0]), spread(raw.loc[raw["step"] == "clean", "distance"])]
@@ -278,15 +288,20 @@ def selection(ordered: pd.DataFrame, sensed: pd.Series) -> list[str]:
     """What the rule of selection says of the rows that there are."""
     candidates = ordered[ordered.index.get_level_values("network") == "imagenet_lite"]
     wrong = (candidates == False).any(axis=1).groupby("layer").any()  # noqa: E712
+    n_asked = ordered.groupby(["dataset", "n", "split"]).agg(lambda known: known.notna().any()).to_numpy().sum()
+    whole = candidates.notna().groupby("layer").sum().sum(axis=1) == n_asked
     overall = np.exp(np.log(sensed[candidates.index]).groupby("layer").mean())
     lines = ["| layer of imagenet_lite | fit | sensitivity over all rows |", "|:-|:-|-:|"]
-    lines += [f"| {k} | {'no' if wrong[k] else 'yes'} | {overall[k]:.3g} |" for k in LAYERS if k in overall]
-    fit = overall[~wrong]
+    fits = {k: "no" if wrong[k] else "yes" if whole[k] else "not measured on all" for k in LAYERS if k in overall}
+    lines += [f"| {k} | {fit} | {overall[k]:.3g} |" for k, fit in fits.items()]
+    fit = overall[~wrong & whole]
     return [*lines, "", f"By the rule: {fit.idxmax() if len(fit) else 'none is fit'}."]
 
 
 def spread(values: pd.Series) -> str:
-    return f"{values.mean():.3g}" + (f" ± {values.std():.1g}" if len(values) > 1 else "")
+    """Mean ± standard deviation; "" where nothing is measured."""
+    known = values.dropna()
+    return (f"{known.mean():.3g}" if len(known) else "") + (f" ± {known.std():.1g}" if len(known) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -269,3 +269,15 @@ def test_unknown_device(data, tmp_path, capsys, monkeypatch):
 def test_several_processes_of_one_slurm_job(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SLURM_PROCID", "1")
     assert "expected one process per run" in failing(capsys, training.arguments(data, tmp_path))
+
+
+def test_a_device_that_is_too_small_is_an_error_that_says_what_to_lower(data, tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    monkeypatch.setattr(engine, "fit", full)
+    text = failing(capsys, training.arguments(data, tmp_path, steps=STEPS))
+    assert (
+        "to hold a training iteration, found: CUDA out of memory. Tried to allocate 2.00 GiB.; lower runs_per_gpu"
+        in text
+    )
