@@ -808,11 +808,11 @@ VERDICTS = [
         ('return record.value is None or record.status == "diverged"', 'return record.status == "diverged"'),
     ),
     *faults(
-        "workflow/plan.py",
+        "workflow/status.py",
         "tests/test_plan.py::test_records_of_other_runs_comparisons_and_networks_are_stale",
-        ("record.spec, train_spec(run).hash", "record.spec, record.spec"),
-        ("record.train_code, training_code(run)", "record.train_code, record.train_code"),
-        ("record.code, measure_code(metric, run.model)", "record.code, record.code"),
+        ("record.spec, plan.train_spec(run).hash", "record.spec, record.spec"),
+        ("record.train_code, plan.training_code(run)", "record.train_code, record.train_code"),
+        ("record.code, plan.measure_code(metric, run.model)", "record.code, record.code"),
     ),
     *faults(
         "workflow/plan.py",
