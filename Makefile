@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench lock clean
+.PHONY: help demo test test-quick mutants lint format bench lock clean
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -15,7 +15,9 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 help:
 	@echo "make demo     every table and figure of both papers at toy scale, and the report (CORES=$(CORES))"
-	@echo "make test     lint, then all tests"
+	@echo "make test     lint, then all tests, on CORES processes"
+	@echo "make test-quick  tests of losses, networks, engine and metrics alone, for the inner loop"
+	@echo "make mutants  plant faults one at a time in a copy, and see which a test catches"
 	@echo "make lint     ruff, snakefmt and snakemake --lint"
 	@echo "make format   rewrite the sources as the linters want them"
 	@echo "make bench    speed of training, evaluation and packing, beside straightforward ways"
@@ -43,8 +45,19 @@ demo: $(DTRI)
 	@echo "figures   results/demo/figures/"
 	@echo "report    $(REPORT)"
 
+# A file's tests share what they made, so a file stays in one process.
+PYTEST := python -m pytest -n $(CORES) --dist loadfile
+
 test: lint
-	python -m pytest $(PYTEST_FLAGS)
+	$(PYTEST) $(PYTEST_FLAGS)
+
+QUICK := architecture objectives steps networks models engine metrics ranking_command checkpoint files claims
+
+test-quick: $(DTRI)
+	$(PYTEST) $(wildcard $(QUICK:%=tests/test_%.py)) $(PYTEST_FLAGS)
+
+mutants: $(DTRI)
+	python -m tests.mutants
 
 lint: $(DTRI)
 	ruff check .
