@@ -24,6 +24,8 @@ STEPS = plan.train_spec(RUN).steps
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("results").mkdir()
+    status._speeds.cache_clear()
+    status._estimated_alike.cache_clear()
     return tmp_path / "results"
 
 
@@ -53,6 +55,7 @@ def finish(run: plan.Run, **values) -> None:
     """A training summary, as this checkout writes it."""
     spec = plan.train_spec(run)
     made = {**asdict(run), "status": "done", "spec_hash": spec.hash, "code": plan.training_code(run), "data": {}}
+    made |= {"spec": asdict(spec), "images_per_s": 3000.0, "device": "cpu"}
     Path(run.folder).mkdir(parents=True, exist_ok=True)
     write_sealed(Path(run.folder) / "train.json", {**made, **values})
 
@@ -158,7 +161,7 @@ def test_a_clock_behind_that_of_the_file_server(monkeypatch: pytest.MonkeyPatch)
 def test_report(capsys: pytest.CaptureFixture[str]) -> None:
     """One line for each run, the busy ones first; a count; the time left, of a run not begun by one that was done."""
     done, running, waiting, failed = (plan.Run("demo", "digits", "vae", seed) for seed in range(4))
-    finish(done, spec=asdict(plan.train_spec(done)), images_per_s=3000.0, device="cpu")
+    finish(done)
     write_events(running, started(500.0), progress(150, 4.0, 510.0), age=0.0)
     os.utime(Path(running.folder) / "events.jsonl")
     write_log(failed, "error: no space\n", age=0.0)

@@ -13,7 +13,7 @@ from workflow.commands.cli import run
 COMMANDS = {  # name -> (module:function of workflow.commands, what it does)
     "run": ("run:main", "make TARGET...: files, rules, folders of runs, presets or datasets (Snakemake)"),
     "plan": ("explain:main", "what a run of TARGET... would make, why, and what it costs"),
-    "status": ("status:main", "how far every run is that a target needs, and the time left"),
+    "status": ("status:main", "how far every run is that TARGET... needs, and the time left"),
     "table": ("table:main", "render one table, also of a part of its records"),
     "figure": ("figure:main", "draw one figure"),
     "claims": ("claims:main", "judge what the papers claim by what was measured"),
