@@ -32,7 +32,7 @@ REPORTERS = (
     "accept",
     "report",
 )
-READERS = (*REPORTERS, "growth_memory", "run", "new")
+READERS = (*REPORTERS, "status", "growth_memory", "run", "new")
 
 # room -> what its modules may import; the longest room that fits a module's name counts.
 MAY_IMPORT = {
@@ -99,6 +99,7 @@ MAY_IMPORT = {
     "workflow.targets": ("workflow.checks", "workflow.configuration", "workflow.plan", "workflow.fingerprint"),
     "workflow.cli": ("workflow.commands.cli",),
     "workflow.memory": ("dtri.sealed", "workflow.checks", "workflow.plan"),
+    "workflow.console": (),
     "workflow.settings_file": (),
     "workflow.clock": (),
     "workflow.forkserver": (),
@@ -164,6 +165,7 @@ WHY = {
     "workflow.targets": "what a folder stands for on the command line",
     "workflow.cli": "the command `dtri`; it imports a command when it is asked for, so that help is light",
     "workflow.memory": "memory that jobs ask for",
+    "workflow.console": "what Snakemake prints; it imports Snakemake alone",
     "workflow.settings_file": "YAML with line numbers",
     "workflow.clock": "inputs from the future",
     "workflow.forkserver": "forks jobs from one process; it imports libraries of others alone",

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from dtri import evaluation, experiment
 from dtri.data import saving
@@ -43,4 +42,3 @@ def test_a_map_that_is_lacking_is_named() -> None:
     model = experiment.build("baselines.dcgan:DCGAN", SHAPE, {"width": 0.05}).eval()
     with pytest.raises(ValueError, match="expected a model with the map 'infer', found DCGAN with \\['generate'\\]"):
         evaluation.require(model, "infer")
-    assert torch.is_grad_enabled()

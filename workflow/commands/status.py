@@ -1,8 +1,8 @@
 """Say how far every training run is that targets need, and how long the whole still takes.
 
-    python -m workflow.commands.status                                  all presets that have results here
-    python -m workflow.commands.status demo
-    python -m workflow.commands.status results/lite/table4.csv --watch
+    dtri status                                  all presets that have results here
+    dtri status demo
+    dtri status results/lite/table4.csv --watch
 
 Only files of the runs are read: train.json, and the ends of events.jsonl and of the job's log. So it works from another
 terminal or another machine of a cluster, while runs compute. It exits with 1 where a run failed.
