@@ -32,7 +32,7 @@ REPORTERS = (
     "accept",
     "report",
 )
-READERS = (*REPORTERS, "status", "growth_memory", "run", "new")
+READERS = (*REPORTERS, "growth_memory", "run", "new")
 
 # room -> what its modules may import; the longest room that fits a module's name counts.
 MAY_IMPORT = {

@@ -192,7 +192,7 @@ def test_rules_import_the_plan_only(path: Path) -> None:
     assert set(found) <= {
         "import sys",
         "from snakemake.utils import min_version",
-        "from workflow import checks, clock, configuration, forkserver, memory, params, plan, reruns, session",
+        "from workflow import checks, clock, configuration, console, forkserver, memory, params, plan, reruns, session",
     }
     assert not re.search(r"^[ \t]*def\b|\blambda\b", path.read_text("utf-8"), re.M)
 
