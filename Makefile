@@ -3,10 +3,11 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench lock clean
+.PHONY: help demo test test-quick mutants lint format bench lock clean
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+DTRI := $(BIN)/dtri
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 CORES ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -le 8 ] || n=8; echo "$$n")
@@ -14,7 +15,9 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 help:
 	@echo "make demo     every table and figure of both papers at toy scale, and the report (CORES=$(CORES))"
-	@echo "make test     lint, then all tests"
+	@echo "make test     lint, then all tests, on CORES processes"
+	@echo "make test-quick  tests of losses, networks, engine and metrics alone, for the inner loop"
+	@echo "make mutants  plant faults one at a time in a copy, and see which a test catches"
 	@echo "make lint     ruff, snakefmt and snakemake --lint"
 	@echo "make format   rewrite the sources as the linters want them"
 	@echo "make bench    speed of training, evaluation and packing, beside straightforward ways"
@@ -27,7 +30,7 @@ help:
 
 REPORT := results/demo/report.html
 
-demo: $(INSTALLED)
+demo: $(DTRI)
 	snakemake --cores $(CORES) demo
 	@if [ ! -e $(REPORT) ] \
 	    || [ -n "$$(find results/demo $(wildcard Snakefile workflow/report) -type f ! -name '.*' -newer $(REPORT))" ]; then \
@@ -35,25 +38,39 @@ demo: $(INSTALLED)
 	    snakemake demo --report results/demo/.report.html && mv results/demo/.report.html $(REPORT); \
 	fi
 	@echo
+	@python -m workflow.commands.status demo | grep -E '^([0-9]|no )'
+	@echo
+	@echo "start     results/demo/overview.html"
 	@echo "tables    results/demo/table{1,2,3,4}.{csv,md,html}"
 	@echo "figures   results/demo/figures/"
 	@echo "report    $(REPORT)"
 
-test: lint
-	python -m pytest $(PYTEST_FLAGS)
+# A file's tests share what they made, so a file stays in one process.
+PYTEST := python -m pytest -n $(CORES) --dist loadfile
 
-lint: $(INSTALLED)
+test: lint
+	$(PYTEST) $(PYTEST_FLAGS)
+
+QUICK := architecture objectives steps networks models engine metrics ranking_command checkpoint files claims
+
+test-quick: $(DTRI)
+	$(PYTEST) $(wildcard $(QUICK:%=tests/test_%.py)) $(PYTEST_FLAGS)
+
+mutants: $(DTRI)
+	python -m tests.mutants
+
+lint: $(DTRI)
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-format: $(INSTALLED)
+format: $(DTRI)
 	ruff check --fix --exit-zero --quiet .
 	ruff format .
 	snakefmt Snakefile workflow
 
-bench: $(INSTALLED)
+bench: $(DTRI)
 	python -m bench.step
 	python -m bench.evaluation --images 2000 --rounds 1
 	python -m bench.packing --rounds 2
@@ -78,6 +95,11 @@ $(INSTALLED): requirements.lock | $(BIN)/uv
 	        || $(BIN)/python -m pip install --require-hashes -r requirements.lock; \
 	fi
 	@cp requirements.lock $@
+
+# The command `dtri`, and `import dtri` from any folder. Needs no network: setuptools is in the lock file.
+$(DTRI): $(INSTALLED) pyproject.toml
+	@$(BIN)/uv pip install --quiet --offline --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
 
 # Debian and Ubuntu ship Python without ensurepip: then the system's pip, where there is one, fills .venv from outside.
 $(BIN)/uv:

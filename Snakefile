@@ -9,23 +9,25 @@ import sys
 
 from snakemake.utils import min_version
 
-from workflow import checks, clock, memory, plan, warm
+from workflow import checks, clock, configuration, console, forkserver, memory, params, plan, reruns, session
 
 min_version("9.20")
 
 
 try:
     checks.check_configuration()
-    plan.configure(config)
+    session.configure(config)
     for word in sys.argv[1:] if workflow.modifier.is_main_snakefile() else ():  # a module's user has own targets
         checks.check_target(word)
 except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
 
 # Jobs run with this interpreter, wherever snakemake was started from; device and offline mode reach them as they are.
-shell.prefix(plan.shell_prefix(sys.executable))
-plan.outlive_warnings()
+shell.prefix(session.shell_prefix(sys.executable))
+session.ignore_sigusr1_under_slurm()
 clock.forgive()
+reruns.by_values()
+console.full_jobs()
 
 
 # Used only on request (--software-deployment-method apptainer); dtri.def says how to build it.
@@ -36,7 +38,7 @@ report: "workflow/report/workflow.rst"
 
 
 wildcard_constraints:
-    preset="|".join(plan.presets()),
+    preset="|".join(configuration.presets()),
     dataset="[a-z0-9_]+",
     model="[a-z0-9_]+",
     seed="[0-9]+",
@@ -62,19 +64,20 @@ rule all:
         expand("results/{table}.{ending}", table=plan.TABLES, ending=["csv", "md", "tex", "html"]),
         expand("results/figures/{figure}.{ending}", figure=plan.FIGURES, ending=["png", "pdf"]),
         expand("results/claims.{ending}", ending=plan.CLAIM_FORMATS),
-        plan.preset_products("paper"),
+        plan.preset_products(configuration.preset("paper")),
 
 
 rule demo:
     input:
-        plan.preset_products("demo"),
+        plan.preset_products(configuration.preset("demo")),
 
 
 rule lite:
     input:
-        plan.preset_products("lite"),
+        plan.preset_products(configuration.preset("lite")),
 
 
 onstart:
-    plan.lock_run()
-    warm.start()
+    session.lock_run()
+    forkserver.start()
+    console.one_line_a_job(len(workflow.dag))

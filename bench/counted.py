@@ -11,7 +11,7 @@ from dtri import counting
 from dtri.costs import Work
 from dtri.experiment import TrainSpec
 from dtri.files import write_text
-from workflow import counted, plan
+from workflow import configuration, counted, plan
 from workflow.commands.cli import run
 
 
@@ -38,19 +38,16 @@ def count(spec: TrainSpec) -> Work:
 def planned() -> list[counted.Planned]:
     """As the configuration has it now."""
     rows = []
-    for preset in plan.presets():
+    for name, preset in configuration.presets().items():
         tables: dict[plan.Run, list[str]] = {}
-        for name in plan.TABLES:
-            for cell in plan.table(name).cells:
-                shown = plan.cell_run(preset, cell, 0)
-                if shown is not None and name not in tables.setdefault(shown, []):
-                    tables[shown].append(name)
-        seeds = plan.preset(preset).seeds
+        for table in plan.TABLES:
+            for one in plan.targets(preset, table):
+                if one.run is not None and table not in tables.setdefault(one.run, []):
+                    tables[one.run].append(table)
         for one in plan.runs(preset):
-            if one.seed == seeds[0]:
-                spec = plan.train_spec(one)
-                shown = tables.get(plan.Run(preset, one.dataset, one.model, 0), ())
-                rows.append(counted.Planned(preset, spec, len(seeds), tuple(shown)))
+            if one.seed == preset.seeds[0]:
+                spec, shown = plan.train_spec(one), tables.get(one, ())
+                rows.append(counted.Planned(name, spec, len(preset.seeds), tuple(shown)))
     return rows
 
 

@@ -55,7 +55,9 @@ FIRST = (TRIANGLE, "joint_vae_ebm", "vae", "dcgan", "sngan", "alice")  # those t
 GROWN = "divergence_triangle_progressive"  # no one rate: every level has its own
 QUICK_PEAK = 128  # of the matrices, where only an answer is wanted
 NEEDS_GPU, NO_TIME = "needs a GPU", "out of time: give --minutes"
-GOAL_RATIO, GOAL_HOURS = 6.0, 0.5  # recorded / plain loop, and 750,000 iterations of the triangle, on an H100
+# Recorded / plain loop, and 750,000 iterations of the triangle, on an H100; its whole peak takes 2.7 h in fp32, .18 in
+# bf16.
+GOAL_RATIO, GOAL_HOURS = 6.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -330,6 +332,8 @@ def _rates(bench: Bench, spec: TrainSpec) -> dict[str, Any]:
         values["of peak"] = gflop / each / bench.peaks[precision]
     if "plain" in found:
         values["times plain"] = spec.batch_size / each / found["plain"]
+        if bench.on_gpu and spec.model == TRIANGLE:
+            values[f"goal of {GOAL_RATIO:g} times plain"] = "met" if values["times plain"] >= GOAL_RATIO else "missed"
     if bench.on_gpu:
         values["memory MiB"] = best.memory_mib
     return values | _host(bench, best)

@@ -50,9 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if min(arguments.processes) < 1 or arguments.rounds < 1:
         raise ValueError(f"expected at least one process and round, found {arguments.processes}, {arguments.rounds}")
-    from workflow import plan  # here: bench.gpu runs where the configuration cannot be read
+    from workflow import configuration  # here: bench.gpu runs where the configuration cannot be read
 
-    entry = plan.model(arguments.model)
+    entry = configuration.model(arguments.model)
     device = choose_device(arguments.device)
     load = Load(
         *(entry.entry, {**entry.hparams, "width": arguments.width}, arguments.batch_size, arguments.device),

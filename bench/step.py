@@ -55,9 +55,9 @@ class System:
 
 
 def configured(name: str, shape: tuple[int, int, int], width: float) -> System:
-    from workflow import plan
+    from workflow import configuration
 
-    entry = plan.model(name)
+    entry = configuration.model(name)
     return System(name, entry.entry, {**entry.hparams, "width": width}, shape)
 
 
@@ -147,10 +147,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _fixed_size() -> list[str]:
     """All systems but the one that grows, whose batches depend on its level."""
-    from workflow import plan  # here: bench.gpu runs where the configuration cannot be read
+    from workflow import configuration  # here: bench.gpu runs where the configuration cannot be read
 
     return [
-        name for name, entry in plan.models().items() if "batch_sizes" not in experiment.hparam_defaults(entry.entry)
+        name
+        for name, entry in configuration.models().items()
+        if "batch_sizes" not in experiment.hparam_defaults(entry.entry)
     ]
 
 

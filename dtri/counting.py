@@ -59,7 +59,8 @@ def iteration(entry: str, image_shape: tuple[int, int, int], hparams: dict, batc
     """Work of an iteration in float32, on average over a run of `steps`: each phase is counted once."""
     where = torch.device("meta")
     with where:
-        model = experiment.build(entry, image_shape, hparams).to(memory_format=torch.channels_last).train()
+        model = experiment.build(entry, image_shape, hparams).train()
+        model.to(memory_format=model.memory_format)
     found: Counter[tuple] = Counter()
     first: dict[tuple, int] = {}
     for block in range(BLOCKS):
@@ -73,7 +74,7 @@ def iteration(entry: str, image_shape: tuple[int, int, int], hparams: dict, batc
     for (phase, n), count in found.items():
         t = first[phase, n]
         model.begin(t)
-        x = torch.empty(n, *image_shape, device=where).to(memory_format=torch.channels_last)
+        x = torch.empty(n, *image_shape, device=where).contiguous(memory_format=model.memory_format)
         with where, WorkCounter() as counter:
             for optimizer in model.optimizers.values():
                 optimizer.step = partial(counter.update, optimizer)

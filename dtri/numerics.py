@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 
-from dtri.device import choose_device, hold_gpu
+from dtri.device import check_gpu, choose_device, hold_gpu
 
 
 def set_numerics(threads: int, precision: str) -> None:
@@ -32,4 +32,5 @@ def hold_device(name: str, threads: int) -> Iterator[torch.device]:
     device = choose_device(name)
     set_numerics(threads, "fp32")
     with hold_gpu(device) as held:
+        check_gpu(held, "fp32")
         yield held

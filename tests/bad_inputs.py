@@ -31,7 +31,7 @@ from dtri.sealed import read_sealed, write_sealed
 from dtri.weights import save_weights
 from tests.toys import noise_images
 from tests.training import settings_restored
-from workflow import checks, plan
+from workflow import checks, configuration, plan
 from workflow.commands.cli import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -411,8 +411,8 @@ CONFIGURATIONS = {
         ("igebm.datasets.digits", "'stpes'")),
     "a sampler without chains": ("models", "label: VAE", "label: VAE\n  sampler: {steps: 9}",
         ("vae.sampler", ": none")),
-    "unknown file of a model": ("models", "baselines.vae:VAE", "baselines.wae:VAE",
-        ("vae.entry", "'baselines.wae:VAE'")),
+    "unknown file of a model": ("models", "baselines.vae:VAE", "baselines.vae_misspelled:VAE",
+        ("vae.entry", "'baselines.vae_misspelled:VAE'")),
     "two kinds of dataset": ("datasets", "any_shape: true", "any_shape: true\n  image_shape: [1, 2, 3]", ("one of",)),
     "image shape of two numbers": ("datasets", "[3, 32, 32]", "[32, 32]", ("cifar10.image_shape",)),
     "test set of no shape": ("datasets", "any_shape: true", "any_shape: true\n  test_only: true", ("test_only",)),
@@ -560,10 +560,13 @@ CONFIGURATIONS = {
 @contextlib.contextmanager
 def spoiled(name: str, folder: Path) -> Iterator[None]:
     """A copy of the configuration with one of CONFIGURATIONS in it, in place of the real one."""
-    caches, before = (plan.datasets, plan.models, plan.presets, plan.dataset), plan.CONFIG
+    caches, before = (
+        (configuration.datasets, configuration.models, configuration.presets, plan.dataset),
+        configuration.CONFIG,
+    )
     file, old, new, _ = CONFIGURATIONS[name]
-    plan.CONFIG = shutil.copytree(before, folder / "config")
-    path = plan.CONFIG / f"{file}.yaml"
+    configuration.CONFIG = shutil.copytree(before, folder / "config")
+    path = configuration.CONFIG / f"{file}.yaml"
     text = path.read_text("utf-8")
     spoiled = new if old is None else text.replace(old, new)
     assert spoiled != text
@@ -573,7 +576,7 @@ def spoiled(name: str, folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        plan.CONFIG = before
+        configuration.CONFIG = before
         for cached in caches:
             cached.cache_clear()
 
@@ -581,7 +584,7 @@ def spoiled(name: str, folder: Path) -> Iterator[None]:
 def plan_everything() -> int:
     """As Snakemake does before anything runs; and every run of every preset."""
     checks.check_configuration()
-    for preset in plan.presets():
+    for preset in configuration.presets().values():
         for planned in plan.runs(preset):
             plan.train_spec(planned)
             plan.sampler(planned)

@@ -15,7 +15,7 @@ from dtri import distributed, engine, experiment
 from dtri.process_group import ProcessGroup
 from dtri.sampling.replay import ReplayBuffer
 from tests.toys import Hparams, Toy, noise_images, stopping_after
-from workflow import plan
+from workflow import configuration
 
 SHAPE = (3, 32, 32)
 BATCH = 8  # of both processes together
@@ -33,7 +33,7 @@ SMALL = {  # where a system has these
 
 def build(name: str, processes: int):
     """A small system; what counts chains per iteration counts those of one process."""
-    entry = plan.models()[name]
+    entry = configuration.models()[name]
     small = {key: value for key, value in SMALL.items() if key in experiment.hparam_defaults(entry.entry)}
     if "chains" in small:
         small["chains"] = BATCH // processes
@@ -106,7 +106,7 @@ def toy(name: str):
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     with distributed.process_group(sync_batch_norm=True) as group:
-        for name in plan.models():
+        for name in configuration.models():
             _keep(folder / name, fit(lambda name=name: build(name, 2), folder / name, group), group)
         for name in TOYS:
             _keep(folder / name, fit(toy(name), folder / name, group, steps=30), group)

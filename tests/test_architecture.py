@@ -11,76 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture import MAY_IMPORT, MODELS, PAGE, READERS, REPORTERS, WHY, page
 from workflow.fingerprint import FIRST_PARTY, closure, imports, path_of
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = ("dtri.finite", "dtri.images", "dtri.memory", "dtri.seeding")
-PARTS = (*LEAVES, "dtri.networks", "dtri.objectives", "dtri.sampling")
-MACHINERY = (
-    *("dtri.engine", "dtri.batches", "dtri.ema", "dtri.stepper", "dtri.recording", "dtri.proof"),
-    *("dtri.progress", "dtri.distributed", "dtri.process_group", "dtri.checkpoint", "dtri.snapshots", "dtri.weights"),
-    *("dtri.experiment", "dtri.device", "dtri.numerics", "dtri.slots", "dtri.counting", "dtri.costs"),
-)
-FILES_ROOM = ("dtri.files", "dtri.messages", "dtri.curve", "dtri.sealed", "dtri.arrays")
-MODELS = ("dtri.models", "baselines")
-METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
-
-# Commands that read the plan; jobs get what they need as arguments.
-REPORTERS = ("table", "claims", "figure", "explain", "findings", "columns", "overview", "verify", "accept", "report")
-READERS = (*REPORTERS, "growth_memory")
-
-# room -> what its modules may import; the longest room that fits a module's name counts.
-MAY_IMPORT = {
-    "dtri.finite": (),
-    "dtri.images": (),
-    "dtri.seeding": (),
-    "dtri.memory": (),
-    "dtri.networks": (*LEAVES, "dtri.networks"),
-    "dtri.objectives": (*LEAVES, "dtri.objectives"),
-    "dtri.sampling": (*LEAVES, "dtri.sampling"),
-    "dtri.model": PARTS,
-    "dtri.models": METHOD,
-    "baselines": METHOD,
-    **dict.fromkeys(FILES_ROOM, FILES_ROOM),
-    "dtri.files": (),
-    "dtri.messages": (),
-    "dtri.curve": (),
-    **dict.fromkeys(MACHINERY, (*LEAVES, *MACHINERY, "dtri.model", "dtri.files", "dtri.curve")),
-    "dtri.evaluation": (*PARTS, "dtri.model"),
-    "dtri.anomaly": (*PARTS, "dtri.model", "dtri.evaluation"),
-    "dtri.trained": (*PARTS, "dtri.model", "dtri.evaluation", "dtri.experiment", "dtri.weights"),
-    "dtri.data": (*LEAVES, "dtri.data", *FILES_ROOM),
-    "dtri.metrics": (*LEAVES, "dtri.metrics", *FILES_ROOM),
-    "dtri.landscape": (*PARTS, "dtri.model", "dtri.landscape"),
-    "dtri.report": ("dtri.report", *FILES_ROOM),
-    "workflow.fingerprint": (),
-    "workflow.plan": (
-        *(
-            "dtri.experiment",
-            "dtri.landscape.settings",
-            "dtri.report.cells",
-            "dtri.report.claims",
-            "dtri.report.records",
-        ),
-        *("dtri.data.rawfiles", "dtri.metrics.imagenet_lite", "dtri.sealed"),
-        *("workflow.fingerprint", "workflow.settings_file"),
-    ),
-    "workflow.checks": (
-        *("dtri.experiment", "dtri.data.contents", "workflow.plan", "workflow.settings_file", "workflow.fingerprint"),
-    ),
-    "workflow.memory": ("dtri.sealed", "workflow.checks", "workflow.plan"),
-    "workflow.settings_file": (),
-    "workflow.clock": (),
-    "workflow.warm": (),
-    "workflow.tables": ("dtri.report.cells",),
-    "workflow.claims": ("dtri.report.cells", "dtri.report.claims", "workflow.tables"),
-    "workflow.figures": ("dtri.report", "dtri.arrays", "workflow.tables"),
-    "workflow.commands": ("dtri", "workflow.commands"),
-    **{f"workflow.commands.{name}": ("dtri", "workflow") for name in READERS},
-    "dtri.costs": (),
-    "workflow.counted": ("dtri.costs", "dtri.experiment"),
-    "bench": ("dtri", "baselines", "bench", "workflow.plan", "workflow.counted", "workflow.commands.cli"),
-}
 
 
 def named(path: Path) -> str:
@@ -147,6 +81,12 @@ def test_the_table_refuses(module: str, imported: str) -> None:
     assert forbidden(module, frozenset({imported})) == [imported]
 
 
+def test_the_page_is_current() -> None:
+    """`python -m tests.architecture` writes it anew."""
+    assert set(WHY) == set(MAY_IMPORT)
+    assert (ROOT / PAGE).read_text("utf-8") == page()
+
+
 def test_every_module_stands_in_a_room() -> None:
     with pytest.raises(ValueError, match=r"dtri\.attic stands in no room"):
         forbidden("dtri.attic", frozenset())
@@ -170,7 +110,14 @@ def test_no_method_reaches_another(method: str) -> None:
 def test_no_job_reaches_the_plan_or_a_method(job: str) -> None:
     """Else every edit of a table, a figure or a baseline would run it again."""
     reached = closure([job])
-    rooms = ("workflow.plan", "workflow.fingerprint", "workflow.tables", "workflow.figures", *MODELS)
+    rooms = (
+        "workflow.configuration",
+        "workflow.plan",
+        "workflow.fingerprint",
+        "workflow.tables",
+        "workflow.figures",
+        *MODELS,
+    )
     assert [module for module in reached if any(inside(module, room) for room in rooms)] == []
     assert [m for m in reached if inside(m, "dtri.report")] in ([], ["dtri.report.records"])
 
@@ -211,7 +158,9 @@ def test_the_device_module_alone_asks_for_gpus(module: str) -> None:
         if isinstance(node, ast.Constant) and node.value in ("cuda:0", "DTRI_DEVICE"):
             found.append(node.value)
     assert (
-        found == [] or module in ("dtri.device", "bench.gpu") or (module, found) == ("workflow.plan", ["DTRI_DEVICE"])
+        found == []
+        or module in ("dtri.device", "bench.gpu")
+        or (module, found) == ("workflow.session", ["DTRI_DEVICE"])
     )
 
 
@@ -219,8 +168,10 @@ BY_NAME = {
     "dtri.distributed",  # the code of several processes
     "dtri.experiment",
     "workflow.plan",
+    "workflow.params",
+    "workflow.cli",  # runs commands
+    "workflow.forkserver",  # runs commands, and imports libraries of others
     "workflow.checks",  # asks dataset modules, of which no code hash depends on it
-    "workflow.warm",  # runs commands, and imports libraries of others
     "workflow.commands.prepare",
     "workflow.commands.figure",
 }
@@ -241,7 +192,7 @@ def test_rules_import_the_plan_only(path: Path) -> None:
     assert set(found) <= {
         "import sys",
         "from snakemake.utils import min_version",
-        "from workflow import checks, clock, memory, plan, warm",
+        "from workflow import checks, clock, configuration, console, forkserver, memory, params, plan, reruns, session",
     }
     assert not re.search(r"^[ \t]*def\b|\blambda\b", path.read_text("utf-8"), re.M)
 
@@ -255,11 +206,11 @@ def loaded(code: str) -> set[str]:
 
 
 PLANNING = """
-from workflow import plan
+from workflow import configuration, plan
 for name in plan.TABLES:
-    plan.table_records("paper", name)
+    plan.table_records(configuration.preset("paper"), name)
 for name in plan.FIGURES:
-    plan.figure_products("paper", name)
+    plan.figure_products(configuration.preset("paper"), name)
 """
 HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "seaborn", "sklearn", "scipy", "torch_fidelity", "PIL"}
 

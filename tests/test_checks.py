@@ -10,9 +10,9 @@ from dtri.experiment import build, hparam_defaults
 from dtri.metrics import classifier
 from tests import bad_inputs
 from tests.test_architecture import HEAVY, loaded
-from workflow import checks, plan
+from workflow import checks, configuration
 
-ENTRIES = {name: entry.entry for name, entry in plan.models().items()}
+ENTRIES = {name: entry.entry for name, entry in configuration.models().items()}
 LOSSES = {"divergence_triangle_progressive", "divergence_triangle_ungrown"}
 
 
@@ -60,7 +60,7 @@ def edited(tmp_path: Path) -> Iterator[None]:
     """A configuration with digits of 16 pixels, which no preset uses."""
     name = "digits of 16 pixels that no preset uses"
     entry = "\ntiny:\n  label: tiny\n  module: dtri.data.digits\n  image_shape: [1, 16, 16]\n  classes: true\n"
-    text = (plan.CONFIG / "datasets.yaml").read_text("utf-8")
+    text = (configuration.CONFIG / "datasets.yaml").read_text("utf-8")
     bad_inputs.CONFIGURATIONS[name] = ("datasets", None, text + entry, ())
     try:
         with bad_inputs.spoiled(name, tmp_path):

@@ -16,9 +16,10 @@ from dtri.report.claims_page import Judged, render, sections, verdict_in_words
 from dtri.report.contrasts import estimate, seeds_to_decide
 from dtri.report.verdicts import FEWEST_SEEDS, Judgement, Measured, judge, measured
 from tests.test_report import make_cell, make_record
-from workflow import plan
+from workflow import configuration, plan, status
 from workflow.claims import paper_a, paper_b, printed
 from workflow.commands.claims import main
+from workflow.configuration import Preset
 from workflow.tables.table1 import TABLE as TABLE1
 
 OURS, VAE, GAN = (make_cell(metric="fid", model=name, column=name, row="CIFAR-10") for name in ("ours", "vae", "gan"))
@@ -525,9 +526,9 @@ def fresh():
 
 def test_claims_are_products_of_every_preset():
     assert {f"results/demo/claims.{ending}" for ending in ("csv", "md", "tex", "html", "png", "pdf")} <= set(
-        plan.preset_products("demo")
+        plan.preset_products(configuration.preset("demo"))
     )
-    records = plan.claim_records("demo")
+    records = plan.claim_records(configuration.preset("demo"))
     assert "results/demo/digits/joint_vae_ebm/seed0/metrics/fid_domain.json" in records
     assert "results/demo/digits/divergence_triangle_landscape/seed0/metrics/landscape_purity.json" in records
     assert len(set(records)) == len(records)
@@ -551,7 +552,7 @@ def test_a_claim_about_something_unknown_is_an_error_while_planning(monkeypatch,
 def test_a_system_that_is_not_configured_is_an_error_while_planning(monkeypatch):
     """A cell may stand in a table before its system exists; a claim about it may not."""
     monkeypatch.setattr(plan, "claims", lambda: [claim for claim in paper_a.CLAIMS if claim.id == "A.sngan.cifar10"])
-    monkeypatch.setattr(plan, "models", lambda: {"joint_vae_ebm": None})
+    monkeypatch.setattr(configuration, "models", lambda: {"joint_vae_ebm": None})
     with pytest.raises(ValueError, match=r"claim A\.sngan\.cifar10: unknown model 'sngan'"):
         plan._check_claims()
 
@@ -560,24 +561,24 @@ def test_datasets_without_labels_are_judged_by_features_that_need_none():
     """Of faces there is no domain classifier; systems of one dataset are always measured by the same network."""
     faces = next(cell for cell in TABLE1.cells if (cell.metric, cell.dataset) == ("fid", "celeba"))
     images = next(cell for cell in TABLE1.cells if (cell.metric, cell.dataset) == ("fid", "cifar10"))
-    for name in plan.presets():
-        if plan.preset(name).label_free_extractor and plan.preset(name).extractor == "domain":
-            assert plan.claim_cell(name, faces).metric == LABEL_FREE
-        assert plan.claim_cell(name, images) == images
+    for preset in configuration.presets().values():
+        if preset.label_free_extractor and preset.extractor == "domain":
+            assert plan.claim_cell(preset, faces).metric == LABEL_FREE
+        assert plan.claim_cell(preset, images) == images
 
 
 def test_the_command_judges_what_is_there(monkeypatch, tmp_path):
     """Three planted seeds of two systems; everything else is not measured, and nothing is refused with --partial."""
     values = {"joint_vae_ebm": 30.0, "vae": 110.0}
-    seeds = plan.preset("demo").model_copy(update={"seeds": (0, 1, 2)})
+    seeds = configuration.preset("demo").model_copy(update={"seeds": (0, 1, 2)})
 
-    def planted(preset: str, cell: Cell, seed: int) -> CellResult:
+    def planted(preset: Preset, cell: Cell, seed: int) -> CellResult:
         if cell.metric != "fid" or cell.model not in values:
             return CellResult(None)
         return CellResult(make_record(values[cell.model] + seed, seed=seed, train_seconds=60.0))
 
-    monkeypatch.setattr(plan, "preset", lambda name: seeds)
-    monkeypatch.setattr(plan, "lookup", planted)
+    monkeypatch.setattr(configuration, "preset", lambda name: seeds)
+    monkeypatch.setattr(status, "lookup", planted)
     monkeypatch.chdir(tmp_path)
     assert main(["--preset", "demo", "--partial", "--out", "."]) == 0
     rows = list(csv.DictReader((tmp_path / "claims.csv").open()))

@@ -19,7 +19,7 @@ from dtri.model import Model, has
 from dtri.trained import load_model
 from dtri.weights import save_weights
 from tests.toys import noise_images, same, stopping_after
-from workflow import plan
+from workflow import configuration
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (3, 64, 64)]
 CPU = torch.device("cpu")
@@ -27,13 +27,13 @@ BATCH = 6
 SMALL = {"width": 0.05, "langevin_steps": 2, "chains": BATCH, "buffer_size": 10}  # where a model has these
 GROWTH = {"fade_kimg": 3e-3 * BATCH, "stable_kimg": 2e-3 * BATCH, "batch_sizes": [BATCH] * 9}  # 3 and 2 iterations
 
-every_model = pytest.mark.parametrize("name", plan.models())
+every_model = pytest.mark.parametrize("name", configuration.models())
 every_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
 
 
 def spec(name: str, shape: tuple[int, int, int]) -> TrainSpec:
     """A small run. MEG's weights N(0, 0.02) leave narrower networks so silent that gradients of offsets cancel."""
-    entry = plan.models()[name]
+    entry = configuration.models()[name]
     small = {name: value for name, value in (SMALL | GROWTH).items() if name in experiment.hparam_defaults(entry.entry)}
     hparams = {**entry.hparams, **small, **({"width": 0.2} if name == "meg" else {})}
     return TrainSpec("noise", name, entry.entry, shape, hparams, steps=12, batch_size=BATCH, seed=3)
@@ -293,3 +293,21 @@ def test_interrupted_equals_uninterrupted(name, shape, tmp_path):
     if has(trained, "sample"):
         loaded.sampler = trained.sampler
     assert np.array_equal(evaluation.sample(trained.eval(), 7, seed=2), evaluation.sample(loaded, 7, seed=2))
+
+
+@every_model
+def test_step_on_another_device(name):
+    """The meta device computes nothing, and refuses what a step makes on the CPU as a GPU would."""
+    shape = SHAPES[0]
+    model = build(name, shape).to("meta")
+    for t in iterations(model)[:6]:
+        model.begin(t)
+        losses = model.step(torch.empty(BATCH, *shape, device="meta"), t)
+        assert {value.device.type for value in losses.values()} == {"meta"}
+
+
+def test_the_other_device_notices_a_tensor_of_the_cpu():
+    model = build("dcgan", SHAPES[0]).to("meta")
+    x = torch.empty(BATCH, *SHAPES[0], device="meta")
+    with pytest.raises((RuntimeError, ValueError), match="meta"):
+        model.discriminator(model.generate(torch.randn(BATCH, model.z_dim))) + model.discriminator(x)

@@ -17,7 +17,7 @@ from bench import counted as counting_command
 from dtri import counting, experiment
 from dtri.costs import CARDS, CPU, Work, card_of
 from dtri.experiment import TrainSpec
-from workflow import counted, plan
+from workflow import configuration, counted
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
@@ -65,12 +65,12 @@ def test_phases_count_as_often_as_they_come():
 def test_the_committed_counts_are_of_this_configuration():
     """`python -m bench.counted` makes workflow/counted.json anew."""
     rows = counting_command.planned()
-    assert [row for preset in plan.presets() for row in counted.planned(preset)] == rows
+    assert [row for preset in configuration.presets() for row in counted.planned(preset)] == rows
     assert all(counted.work(row.spec) is not None for row in rows)
     assert len(json.loads(counted.FILE.read_text("utf-8"))["work"]) == len({counted.key(row.spec) for row in rows})
 
 
-@pytest.mark.parametrize("name", plan.models())
+@pytest.mark.parametrize("name", sorted({row.spec.model for row in counted.planned("demo")}))
 def test_the_committed_counts_are_of_this_code(name: str):
     row = next(row for row in counted.planned("demo") if row.spec.model == name)
     assert counted.work(row.spec) == pytest.approx(counting_command.count(row.spec), rel=1e-6)
@@ -102,7 +102,7 @@ def benchmarks() -> list[Measured]:
         with open(REFERENCE / "bench" / f"{file}.csv", encoding="utf-8") as rows:
             for row in csv.DictReader(rows):
                 if row["loop"].startswith("engine"):
-                    entry, side, batch = plan.model(row["model"]), int(row["side"]), int(row["batch_size"])
+                    entry, side, batch = configuration.model(row["model"]), int(row["side"]), int(row["batch_size"])
                     hparams = {**entry.hparams, "width": float(row["width"])}
                     setup = entry.entry, (3, side, side), hparams, batch, 1000
                     work = works.setdefault(str(setup), None) or counting.iteration(*setup)

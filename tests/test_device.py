@@ -113,10 +113,13 @@ def test_jobs_that_a_cluster_isolates_do_not_wait(two_gpus, monkeypatch):
 def test_an_evaluation_holds_what_it_was_told_to_use(two_gpus, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(numerics, "set_numerics", lambda *_: None)
+    checked = []
+    monkeypatch.setattr(numerics, "check_gpu", lambda *given: checked.append(given))
     monkeypatch.delenv("DTRI_DEVICE", raising=False)
     hold = numerics.hold_device
     with hold("auto", 1) as first, hold("gpu", 1) as second, hold("cpu", 1) as third:
         assert [first, second, third] == [*gpus(0, 1), CPU]
+    assert checked == [(first, "fp32"), (second, "fp32"), (third, "fp32")]
     monkeypatch.setenv("DTRI_DEVICE", "cpu")
     with numerics.hold_device("gpu", 1) as held:
         assert held == CPU

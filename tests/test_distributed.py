@@ -16,7 +16,7 @@ from dtri.batches import Batches
 from dtri.experiment import TrainSpec
 from dtri.process_group import LocalRows, ProcessGroup
 from tests import process_group, toys, training
-from workflow import plan
+from workflow import configuration
 from workflow.commands import train
 
 pytestmark = pytest.mark.slow
@@ -71,7 +71,7 @@ def same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
     return all(torch.allclose(first[name], second[name], rtol=1e-3, atol=atol) for name in first)
 
 
-@pytest.mark.parametrize("name", plan.models())
+@pytest.mark.parametrize("name", configuration.models())
 def test_every_system_is_trained_as_by_one_process(name: str, two: Path, tmp_path: Path) -> None:
     found, other = outcome(two / name), outcome(two / name, rank=1)
     assert toys.same(found, other)  # both processes end with the same, to the bit

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dtri.data import saving
-from workflow import checks, memory, plan
+from workflow import checks, configuration, memory, plan
 
 
 def asked(job: str, dataset: str) -> int:
@@ -54,7 +54,9 @@ def test_a_prepared_set_is_counted(tmp_path: Path) -> None:
 
 def test_streams_are_known_before_they_are_made() -> None:
     streamed = {
-        name for name, d in plan.datasets().items() if d.image_shape and checks.contents(name, d.image_shape).streamed
+        name
+        for name, d in configuration.datasets().items()
+        if d.image_shape and checks.contents(name, d.image_shape).streamed
     }
     assert {"imagenet32", "imagenet32_chrabaszcz", "lsun_bedroom", "celeba_hq"} <= streamed
     assert not streamed & {"mnist", "cifar10", "celeba", "digits"}

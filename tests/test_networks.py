@@ -1,5 +1,6 @@
 """Every network layer by layer: kinds, channels, kernels, offsets, slopes, norms, dropout, and its first weights."""
 
+import importlib
 import math
 
 import pytest
@@ -9,7 +10,15 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, leaky_relu, lin
 
 from dtri.networks import batch_norm, progressive, standard_cnn
 from dtri.networks.additive_critic import AdditiveCritic
-from dtri.networks.convolutional import GaussianEncoder, Generator, ImageCritic, Trunk, scaled, softly_bounded
+from dtri.networks.convolutional import (
+    GaussianEncoder,
+    Generator,
+    ImageCritic,
+    Trunk,
+    scaled,
+    softly_bounded,
+    spectrally_normalised,
+)
 from dtri.networks.descriptor import Descriptor
 from dtri.networks.deterministic_encoder import DeterministicEncoder
 from dtri.networks.joint_critic import JointCritic
@@ -396,3 +405,106 @@ def test_channels_of_the_networks_that_grow() -> None:
     ]
     assert [tuple(c.weight.shape) for c in trunk.from_rgb] == [(256, 3, 1, 1), (128, 3, 1, 1), (64, 3, 1, 1)]
     assert (generator.first.weight.shape, trunk.last.weight.shape) == ((4096, 5), (256, 4096))
+
+
+# Systems are built of these networks, as their hyperparameters say
+
+W, D = 0.1, 7  # width and latents
+PAIRS = {"spectral_norm": False}
+
+
+def parts(shape: tuple[int, int, int]) -> dict[tuple[str, str], tuple[dict, dict[str, nn.Module]]]:
+    """(module, class): hyperparameters that are not the defaults, and the networks that they ask for."""
+    generator, encoder = Generator(shape, D, W), GaussianEncoder(shape, D, W)
+    normed, side = GaussianEncoder(shape, D, W, True), shape[1]
+    last = 256 if side == 32 else None
+    standard, meg = standard_cnn.SNGAN[side], standard_cnn.MEG[side]
+    bounded = GaussianEncoder(shape, D, W, True, (-3.0, 1.0))
+    additive = {"generator": generator, "encoder": normed, "critic": AdditiveCritic(shape, D, W)}
+    return {
+        ("dtri.models.divergence_triangle", "DivergenceTriangle"): (
+            {"batch_norm": True},
+            {"generator": generator, "encoder": normed, "energy_net": ImageCritic(shape, W, True, last)},
+        ),
+        ("dtri.models.joint_vae_ebm", "JointVAEEBM"): (
+            {"logvar_range": (-3.0, 1.0), "spectral_norm_last": True, "z_layers": 1},
+            {"generator": generator, "encoder": bounded, "critic": JointCritic(shape, D, W, 1, True)},
+        ),
+        ("dtri.models.divergence_triangle_progressive", "ProgressiveTriangle"): (
+            {"channel_base": 512},
+            {
+                "generator": progressive.GrowingGenerator(shape, D, 512, W),
+                "encoder": progressive.GrowingEncoder(shape, D, 512, W),
+                "energy_net": progressive.GrowingCritic(shape, 512, W),
+            },
+        ),
+        ("baselines.vae", "VAE"): ({}, {"generator": generator, "encoder": encoder}),
+        ("baselines.wake_sleep", "WakeSleep"): ({}, {"generator": generator, "encoder": encoder}),
+        ("baselines.ali", "ALI"): (
+            {"dropout": 0.3, "critic_batch_norm": True},
+            {
+                "generator": generator,
+                "encoder": normed,
+                "critic": JointCritic(shape, D, W, **PAIRS, batch_norm=True, dropout=0.3),
+            },
+        ),
+        ("baselines.alice", "ALICE"): ({}, additive),
+        ("baselines.svae", "SVAE"): ({}, additive),
+        ("baselines.bigan", "BiGAN"): (
+            {"dropout": 0.3},
+            {
+                "generator": generator,
+                "encoder": DeterministicEncoder(shape, D, W, True),
+                "critic": JointCritic(shape, D, W, 1, **PAIRS, batch_norm=True, dropout=0.3),
+            },
+        ),
+        ("baselines.dcgan", "DCGAN"): ({}, {"generator": generator, "discriminator": ImageCritic(shape, W, True)}),
+        ("baselines.wgan", "WGAN"): ({}, {"generator": generator, "critic": ImageCritic(shape, W, True)}),
+        ("baselines.sngan", "SNGAN"): (
+            {},
+            {
+                "generator": standard_cnn.StandardGenerator(standard, shape[0], D, W),
+                "discriminator": spectrally_normalised(standard_cnn.StandardCritic(standard, shape[0], W)),
+            },
+        ),
+        ("baselines.meg", "MEG"): (
+            {},
+            {
+                "generator": standard_cnn.StandardGenerator(meg, shape[0], D, W),
+                "energy_net": standard_cnn.StandardCritic(meg, shape[0], W),
+                "statistics": standard_cnn.StatisticsNetwork(meg, shape[0], D, W),
+            },
+        ),
+        ("baselines.cegan", "CEGAN"): (
+            {},
+            {"generator": generator, "critic": ImageCritic(shape, W, True, 256), "encoder": normed},
+        ),
+        ("baselines.coopnet", "CoopNet"): ({}, {"generator": generator, "descriptor": Descriptor(shape, W)}),
+        ("baselines.igebm", "IGEBM"): ({"dropout": 0.3}, {"energy_net": energy_network(shape, W, 0.3)}),
+    }
+
+
+@pytest.mark.parametrize("side", [28, 32])
+def test_networks_of_every_system(side: int) -> None:
+    for (module, name), (hparams, networks) in parts(SHAPES[side]).items():
+        loaded = importlib.import_module(module)
+        small = {} if name == "IGEBM" else {"z_dim": D}
+        model = getattr(loaded, name)(SHAPES[side], loaded.Hparams(width=W, **small, **hparams))
+        found = {part: network for part, network in model.named_children() if part != "replay"}
+        assert found.keys() == networks.keys(), name
+        for part, network in networks.items():
+            shapes = [(key, tensor.shape) for key, tensor in network.state_dict().items()]
+            assert [(key, tensor.shape) for key, tensor in found[part].state_dict().items()] == shapes, (name, part)
+            assert listed(found[part]) == listed(network), (name, part)
+            if hasattr(network, "logvar_range"):
+                assert found[part].logvar_range == network.logvar_range
+
+
+def test_averaged_weights_are_those_of_the_papers_that_have_them() -> None:
+    averaging = {("dtri.models.joint_vae_ebm", "JointVAEEBM"), ("baselines.bigan", "BiGAN")}
+    averaging |= {("dtri.models.divergence_triangle_progressive", "ProgressiveTriangle")}
+    for module, name in parts(SHAPES[28]):
+        loaded = importlib.import_module(module)
+        given = {"width": 0.05, **({"ema_decay": 0.7} if (module, name) in averaging else {})}
+        model = getattr(loaded, name)(SHAPES[28], loaded.Hparams(**given))
+        assert model.ema_decay == given.get("ema_decay", 0.0), name

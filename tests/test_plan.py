@@ -21,15 +21,18 @@ from dtri.metrics import imagenet_lite
 from dtri.report.cells import LABEL_FREE, Cell
 from dtri.report.records import Record
 from dtri.sealed import write_json, write_sealed
-from workflow import plan
+from workflow import configuration, params, plan, session, status
 from workflow.commands import explain
 from workflow.fingerprint import closure, fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
-PRESETS = tuple(plan.presets())
-RUNS = [run for preset in PRESETS for run in plan.runs(preset)]
+PRESETS = tuple(configuration.presets())
+RUNS = [run for preset in PRESETS for run in plan.runs(configuration.preset(preset))]
 CELLS = [(preset, cell) for preset in PRESETS for name in plan.TABLES for cell in plan.table(name).cells]
-YAML = {file: yaml.safe_load((plan.CONFIG / f"{file}.yaml").read_text()) for file in ("datasets", "models", "presets")}
+YAML = {
+    file: yaml.safe_load((configuration.CONFIG / f"{file}.yaml").read_text())
+    for file in ("datasets", "models", "presets")
+}
 
 
 LARGE = ("imagenet32", "lsun_bedroom")  # in tables; twice the channels, as paper B says
@@ -40,11 +43,11 @@ def wildcards(run: plan.Run, **more: str) -> SimpleNamespace:
 
 
 def written(run: plan.Run) -> dict:
-    """Steps, batch size and hyperparameters as models.yaml spells them, overrides of the dataset or its kin applied."""
+    """Steps, batch size and hyperparameters as models.yaml spells them, overrides of dataset or base applied."""
     entry, family = YAML["models"][run.model], plan.dataset(run.dataset).family
-    kin = YAML["datasets"][family].get("variant_of", family)
+    base = YAML["datasets"][family].get("variant_of", family)
     overrides = entry.get("datasets", {})
-    override = overrides.get(family, overrides.get(kin, {}))
+    override = overrides.get(family, overrides.get(base, {}))
     merged = {key: override.get(key, entry[key]) for key in ("steps", "batch_size")}
     return {**merged, "hparams": {**entry.get("hparams", {}), **override.get("hparams", {})}}
 
@@ -59,7 +62,7 @@ def test_every_preset_asks_for_runs() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_changes_no_hyperparameter_but_width(preset: str) -> None:
-    for run in plan.runs(preset):
+    for run in plan.runs(configuration.preset(preset)):
         spec, expected = plan.train_spec(run), written(run)
         for hparams in (spec.hparams, expected["hparams"]):
             hparams.pop("width", None)
@@ -70,8 +73,8 @@ def test_a_preset_changes_no_hyperparameter_but_width(preset: str) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_only_shortens(preset: str) -> None:
-    caps = plan.preset(preset).max_steps
-    for run in plan.runs(preset):
+    caps = configuration.preset(preset).max_steps
+    for run in plan.runs(configuration.preset(preset)):
         most = written(run)["steps"]
         if caps:
             most = min(
@@ -84,13 +87,13 @@ def test_a_preset_only_shortens(preset: str) -> None:
 
 
 def test_the_paper_preset_runs_as_published() -> None:
-    for run in plan.runs("paper"):
+    for run in plan.runs(configuration.preset("paper")):
         spec = plan.train_spec(run)
         assert spec.hparams.get("width") == written(run)["hparams"].get("width")
         assert hparam_defaults(spec.entry)["width"] == ("float", 1.0)
         assert spec.steps == written(run)["steps"]
-        assert plan.measured_on("paper", run.dataset) == run.dataset
-    assert plan.preset("paper").extractor == "inception"
+        assert plan.measured_on(configuration.preset("paper"), run.dataset) == run.dataset
+    assert configuration.preset("paper").extractor == "inception"
     assert plan.n_samples(plan.Run("paper", "cifar10", "vae", 0)) == 50_000
 
 
@@ -104,10 +107,12 @@ def test_a_set_may_be_left_out_or_lack_labels() -> None:
         cells = [cell for cell in plan.table(name).cells if kind in (cell.dataset, cell.against)]
         assert cells
         for cell in cells:
-            assert plan.cell_record("lite_jpeg", cell, 0) is None
-            found = plan.lookup("lite_jpeg", cell, 0)
+            assert plan.target(configuration.preset("lite_jpeg"), cell, 0).path is None
+            found = status.lookup(configuration.preset("lite_jpeg"), cell, 0)
             assert (found.record, found.expected, found.reason) == (None, False, reason)
-    assert "celeba10k" in {run.dataset for run in plan.runs("lite_jpeg")}  # reconstruction needs no features
+    assert "celeba10k" in {
+        run.dataset for run in plan.runs(configuration.preset("lite_jpeg"))
+    }  # reconstruction needs no features
 
 
 @pytest.fixture(params=["", "expected the package, found none"])
@@ -118,7 +123,9 @@ def problem(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def label_free(preset: str) -> list[Cell]:
-    return [cell for cell in plan.preset_table(preset, "table1").cells if cell.metric == LABEL_FREE]
+    return [
+        cell for cell in plan.preset_table(configuration.preset(preset), "table1").cells if cell.metric == LABEL_FREE
+    ]
 
 
 def test_features_without_labels_are_asked_for_where_a_preset_says_so(problem: str) -> None:
@@ -128,10 +135,12 @@ def test_features_without_labels_are_asked_for_where_a_preset_says_so(problem: s
         asked = {(cell.dataset, cell.model) for cell in plan.table("table1").cells if cell.metric == "fid"}
         assert [(cell.dataset, cell.model) for cell in label_free(preset)].count(("celeba", "vae")) == 1
         assert {(cell.dataset, cell.model) for cell in label_free(preset)} == asked
-        records = [path for path in plan.table_records(preset, "table1") if "imagenet_lite" in path]
-        expected = [plan.cell_record(preset, cell, 0) for cell in label_free(preset)]
-        assert records == ([] if problem else [path for path in expected if path is not None])
-    assert plan.cell_record("lite_jpeg", label_free("lite_jpeg")[0], 0) == (
+        records = [
+            path for path in plan.table_records(configuration.preset(preset), "table1") if "imagenet_lite" in path
+        ]
+        expected = [plan.target(configuration.preset(preset), cell, 0).path for cell in label_free(preset)]
+        assert records == ([] if problem else [str(path) for path in expected if path is not None])
+    assert str(plan.target(configuration.preset("lite_jpeg"), label_free("lite_jpeg")[0], 0).path) == (
         "results/lite_jpeg/cifar10_jpeg/vae/seed0/metrics/fid_imagenet_lite.json"
     )
 
@@ -139,10 +148,10 @@ def test_features_without_labels_are_asked_for_where_a_preset_says_so(problem: s
 def test_a_cell_says_that_weights_are_not_here(problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     cell = next(cell for cell in label_free("lite_jpeg") if (cell.dataset, cell.model) == ("celeba", "vae"))
-    found = plan.lookup("lite_jpeg", cell, 0)
+    found = status.lookup(configuration.preset("lite_jpeg"), cell, 0)
     assert (found.record, found.expected, found.comparable) == (None, not problem, False)
     assert found.reason == problem or "EfficientNet-Lite0, not of the 2015 Inception network" in found.reason
-    target = plan.cell_record("lite_jpeg", cell, 0)
+    target = str(plan.target(configuration.preset("lite_jpeg"), cell, 0).path)
     if problem:
         with pytest.raises(ValueError, match=f"fid_imagenet_lite.json: {problem}"):
             plan.check_target(target)
@@ -156,7 +165,8 @@ def test_a_record_is_shown_where_its_network_is_not_here(
     """And is stale where it was measured by other weights."""
     monkeypatch.chdir(tmp_path)
     cell = next(cell for cell in label_free("lite_jpeg") if (cell.dataset, cell.model) == ("celeba", "vae"))
-    run, path = plan.cell_run("lite_jpeg", cell, 0), Path(plan.cell_record("lite_jpeg", cell, 0))
+    target = plan.target(configuration.preset("lite_jpeg"), cell, 0)
+    run, path = target.run, target.path
     extra = {"comparisons": [one.model_dump() for one in plan.comparisons(run)], "extractor_sha256": imagenet_lite.HASH}
     hashes = {"train_code": plan.model_code("train", "vae"), "code": plan.measure_code("fid", "vae")}
     sizes = {"n_samples": 9, "n_reference": 9, "value": 1.0, "seconds": 1.0}
@@ -165,7 +175,7 @@ def test_a_record_is_shown_where_its_network_is_not_here(
     record = Record(**asdict(run), **hashes, **sizes, **texts, data={}, extra=extra)
     for sha256, stale in ((imagenet_lite.HASH, ()), ("other", ("extractor",))):
         replace(record, extra={**extra, "extractor_sha256": sha256}).write(path)
-        found = plan.lookup("lite_jpeg", cell, 0)
+        found = status.lookup(configuration.preset("lite_jpeg"), cell, 0)
         assert (found.record.value, found.stale) == (1.0, stale)
 
 
@@ -180,7 +190,7 @@ def test_comparisons_are_capped_and_each_is_made_once() -> None:
 
 
 def test_the_demo_is_narrow_and_capped() -> None:
-    run, caps = plan.Run("demo", "digits", "vae", 0), plan.preset("demo").max_steps
+    run, caps = plan.Run("demo", "digits", "vae", 0), configuration.preset("demo").max_steps
     assert plan.train_spec(run).hparams == {"width": YAML["presets"]["demo"]["width"], "z_dim": 10}
     assert plan.train_spec(run).steps == caps.default < YAML["models"]["vae"]["steps"]
     assert plan.train_spec(plan.Run("demo", "digits_holdout4", "vae", 0)).steps == caps.holdout
@@ -195,6 +205,7 @@ def test_the_demo_is_narrow_and_capped() -> None:
     [
         ("demo", "cifar10", None, "digits"),
         ("demo", "mnist_holdout4", None, "digits_holdout4"),
+        ("demo", "mnist_holdout1", None, None),
         ("demo", "svhn", "digits", "photos_1x28x28"),
         ("demo", "uniform", "digits", "uniform_1x28x28"),
         ("demo", "imagenet32", None, "digits"),
@@ -213,11 +224,11 @@ def test_the_demo_is_narrow_and_capped() -> None:
     ],
 )
 def test_what_stands_for_a_published_dataset(preset: str, published: str, like: str | None, found: str | None) -> None:
-    assert plan.measured_on(preset, published, plan.dataset(like) if like else None) == found
+    assert plan.measured_on(configuration.preset(preset), published, plan.dataset(like) if like else None) == found
 
 
 def test_stand_ins_never_reach_the_other_presets() -> None:
-    datasets = {preset: {run.dataset for run in plan.runs(preset)} for preset in PRESETS}
+    datasets = {preset: {run.dataset for run in plan.runs(configuration.preset(preset))} for preset in PRESETS}
     assert all(name.startswith("digits") for name in datasets["demo"])
     assert not any(name.startswith("digits") for preset in ("lite", "paper") for name in datasets[preset])
 
@@ -228,8 +239,8 @@ def test_stand_ins_never_reach_the_other_presets() -> None:
 @pytest.mark.parametrize(
     "ask, said",
     [
-        (lambda: plan.preset("fast"), r"unknown preset 'fast' \(known: demo, lite, lite_jpeg, paper\)"),
-        (lambda: plan.model("stylegan"), r"unknown model 'stylegan' \(known: divergence_triangle, .*dcgan"),
+        (lambda: configuration.preset("fast"), r"unknown preset 'fast' \(known: demo, lite, lite_jpeg, paper\)"),
+        (lambda: configuration.model("stylegan"), r"unknown model 'stylegan' \(known: divergence_triangle, .*dcgan"),
         (lambda: plan.dataset("imagenet"), r"unknown dataset 'imagenet' \(known: .*mnist_holdout<digit>, cifar10, .*"),
         (lambda: plan.dataset("mnist_holdout"), "unknown dataset 'mnist_holdout'"),
         (lambda: plan.dataset("mnist_holdout12"), "unknown dataset 'mnist_holdout12'"),
@@ -237,7 +248,7 @@ def test_stand_ins_never_reach_the_other_presets() -> None:
         (lambda: plan.dataset("cifar10_3x32x32"), "unknown dataset 'cifar10_3x32x32'"),
         (lambda: plan.train_spec(plan.Run("demo", "uniform_1x28x28", "vae", 0)), "has no training images"),
         (lambda: plan.train_spec(plan.Run("paper", "svhn", "vae", 0)), "has no training images"),
-        (lambda: plan.classes_folder(SimpleNamespace(dataset="celeba")), "'celeba' has no labels .* use inception"),
+        (lambda: plan.classes_folder("celeba"), "'celeba' has no labels .* use inception"),
     ],
 )
 def test_unknown_names_are_answered_with_the_known_ones(ask, said: str) -> None:
@@ -248,7 +259,7 @@ def test_unknown_names_are_answered_with_the_known_ones(ask, said: str) -> None:
 def test_specifications_survive_the_command_line() -> None:
     for run in RUNS:
         spec = plan.train_spec(run)
-        assert TrainSpec.from_json(plan.train_text(wildcards(run))) == spec
+        assert TrainSpec.from_json(params.train_spec(wildcards(run))) == spec
         assert TrainSpec.from_json(spec.to_json()).hash == spec.hash
     texts = [plan.train_spec(run).to_json() for run in RUNS]
     assert len(set(texts)) == len(texts)
@@ -256,19 +267,19 @@ def test_specifications_survive_the_command_line() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_seeds(preset: str) -> None:
-    seeds = plan.preset(preset).seeds
+    seeds = configuration.preset(preset).seeds
     for name in plan.TABLES:
-        records = plan.table_records(preset, name)
+        records = plan.table_records(configuration.preset(preset), name)
         assert len(records) == len(set(records))
         by_seed = {seed: {r.replace(f"/seed{seed}/", "/") for r in records if f"/seed{seed}/" in r} for seed in seeds}
         assert sum(map(len, by_seed.values())) == len(records)
         assert len(set(map(frozenset, by_seed.values()))) == 1
-    assert {run.seed for run in plan.runs(preset)} == set(seeds)
-    assert {plan.train_spec(run).seed for run in plan.runs(preset)} == set(seeds)
+    assert {run.seed for run in plan.runs(configuration.preset(preset))} == set(seeds)
+    assert {plan.train_spec(run).seed for run in plan.runs(configuration.preset(preset))} == set(seeds)
 
 
 def test_the_paper_preset_has_several_seeds() -> None:
-    assert len(plan.preset("paper").seeds) >= 3
+    assert len(configuration.preset("paper").seeds) >= 3
 
 
 @pytest.mark.parametrize("kind", ["trainable", "ood", "holdout"])
@@ -287,9 +298,9 @@ def test_dataset_patterns_part_the_names(kind: str) -> None:
         "ood": ["uniform_1x28x28", "photos_3x32x32", "svhn", "celeba32", "dtd_3x32x32", "dtd_crop_3x32x32"],
         "holdout": ["mnist_holdout4", "digits_holdout9"],
     }
-    found = [name for group in names.values() for name in group if re.fullmatch(plan.dataset_pattern(kind), name)]
+    found = [name for group in names.values() for name in group if re.fullmatch(params.dataset_pattern(kind), name)]
     assert found == names[kind]
-    assert not re.fullmatch(plan.dataset_pattern(kind), "mnist_holdout44")
+    assert not re.fullmatch(params.dataset_pattern(kind), "mnist_holdout44")
 
 
 def test_a_variant_shares_the_raw_files_and_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,16 +311,16 @@ def test_a_variant_shares_the_raw_files_and_the_settings(monkeypatch: pytest.Mon
         "celeba_hq_4": "celeba_hq",
     }.items():
         given = SimpleNamespace(dataset=name)
-        assert f'--raw "$DTRI_DOWNLOADS/{source}"' in plan.fetch_arguments(given)
-        assert f'--raw "$DTRI_DOWNLOADS/{source}" --seed 0 --name {name} ' in plan.prepare_arguments(given)
+        assert f'--raw "$DTRI_DOWNLOADS/{source}"' in params.fetch_arguments(given)
+        assert params.raw(given, []) == source
     spec, variant = (
         json.loads(plan.train_spec(plan.Run("paper", name, "vae", 0)).to_json())
         for name in ("celeba", "celeba_crop178")
     )
     assert variant == spec | {"dataset": "celeba_crop178"}
-    entry = plan.models()["vae"]
-    own = {**entry.datasets, "celeba_crop178": plan.ModelOverride(steps=7)}
-    monkeypatch.setitem(plan.models(), "vae", entry.model_copy(update={"datasets": own}))
+    entry = configuration.models()["vae"]
+    own = {**entry.datasets, "celeba_crop178": configuration.ModelOverride(steps=7)}
+    monkeypatch.setitem(configuration.models(), "vae", entry.model_copy(update={"datasets": own}))
     assert plan.train_spec(plan.Run("paper", "celeba_crop178", "vae", 0)).steps == 7
 
 
@@ -321,10 +332,10 @@ def configured(monkeypatch: pytest.MonkeyPatch):
     """Puts other sampler arguments in the place of those in models.yaml."""
 
     def configure(sampler: dict, on_digits: dict) -> None:
-        entry = plan.models()["coopnet"]
-        digits = plan.ModelOverride(**{**entry.datasets["digits"].model_dump(), "sampler": on_digits})
+        entry = configuration.models()["coopnet"]
+        digits = configuration.ModelOverride(**{**entry.datasets["digits"].model_dump(), "sampler": on_digits})
         update = {"sampler": sampler, "datasets": {**entry.datasets, "digits": digits}}
-        monkeypatch.setitem(plan.models(), "coopnet", entry.model_copy(update=update))
+        monkeypatch.setitem(configuration.models(), "coopnet", entry.model_copy(update=update))
 
     return configure
 
@@ -338,13 +349,13 @@ def test_a_sampler_reaches_sampling_and_its_measurements_alone(configured) -> No
         configured({"steps": steps}, {})
         given = wildcards(COOPNET, extractor="domain")
         assert (
-            json.loads(plan.sampler_text(given))
-            == json.loads(plan.generation_spec(given))["sampler"]
+            json.loads(params.sampler(given))
+            == json.loads(params.generation_spec(given))["sampler"]
             == {"steps": steps}
         )
-        texts[steps] = plan.train_text(given), plan.train_code(given), plan.score_code(given)
+        texts[steps] = params.train_spec(given), params.train_code(given), params.code_of("score")(given)
     assert texts[3] == texts[4]
-    assert "sampler" not in plan.train_text(wildcards(COOPNET))
+    assert "sampler" not in params.train_spec(wildcards(COOPNET))
 
 
 def test_a_dataset_overrides_sampler_arguments_one_by_one(configured) -> None:
@@ -366,16 +377,16 @@ def test_samples_of_another_sampler_are_stale(configured, tmp_path: Path, monkey
     ways = [one.model_dump() for one in plan.comparisons(COOPNET)]
     extra = {"sampler": {"steps": 3}, "comparisons": ways, "extractor_sha256": "e"}
     record = Record(**asdict(COOPNET), **hashes, **sizes, **texts, spec=spec, data={}, extra=extra)
-    path = Path(plan.cell_record("demo", cell, 0))
-    for sampler, status, stale in (
+    path = plan.target(configuration.preset("demo"), cell, 0).path
+    for sampler, ended, stale in (
         ({"steps": 3}, "done", ()),
         ({"steps": 4}, "done", ("sampler",)),
         ({}, "done", ("sampler",)),
         ({"steps": 4}, "diverged", ()),
     ):
         configured(sampler, {})
-        replace(record, status=status).write(path)
-        assert plan.lookup("demo", cell, 0).stale == stale
+        replace(record, status=ended).write(path)
+        assert status.lookup(configuration.preset("demo"), cell, 0).stale == stale
 
 
 def test_records_of_other_runs_comparisons_and_networks_are_stale(tmp_path: Path, monkeypatch) -> None:
@@ -401,13 +412,13 @@ def test_records_of_other_runs_comparisons_and_networks_are_stale(tmp_path: Path
         seconds=1.0,
         extra={"comparisons": ways, "extractor_sha256": "e"},
     )
-    path = Path(plan.cell_record("demo", cell, 0))
+    path = plan.target(configuration.preset("demo"), cell, 0).path
     for folder, content in (("classifier", {"sha256": "e"}), ("meta", {"content": "d"})):
         write_json(Path(f"results/data/digits/{folder}.json"), content)
 
     def stale(**changes) -> tuple[str, ...]:
         replace(record, **changes).write(path)
-        return plan.lookup("demo", cell, 0).stale
+        return status.lookup(configuration.preset("demo"), cell, 0).stale
 
     assert stale() == ()
     assert stale(seed=1) == ("record of demo/digits/vae/seed1 fid",)
@@ -439,21 +450,22 @@ def test_every_cell_resolves_or_is_reported_missing(
     preset: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # no results
-    pairs = [(cell, seed) for cell in plan.table(name).cells for seed in plan.preset(preset).seeds]
+    pairs = [(cell, seed) for cell in plan.table(name).cells for seed in configuration.preset(preset).seeds]
     assert pairs
     for cell, seed in pairs:
-        found, path = plan.lookup(preset, cell, seed), plan.cell_record(preset, cell, seed)
+        found = status.lookup(configuration.preset(preset), cell, seed)
+        path = plan.target(configuration.preset(preset), cell, seed).path
         assert found.record is None, cell
         if path is None:
             assert not found.expected, cell
-            on = plan.measured_on(preset, cell.dataset)
+            on = plan.measured_on(configuration.preset(preset), cell.dataset)
             names = (f"system {cell.model}", f"dataset {cell.against or cell.dataset}")
             reasons = [f"{name} is not in the configuration" for name in names]
             assert found.reason in (*reasons, f"{on} has no labels to train a domain extractor on"), cell
         else:
-            run = plan.cell_run(preset, cell, seed)
+            run = plan.target(configuration.preset(preset), cell, seed).run
             assert found.expected, cell
-            assert path.startswith(f"{run.folder}/metrics/{cell.metric}"), cell
+            assert str(path).startswith(f"{run.folder}/metrics/{cell.metric}"), cell
             assert (run.seed, run.model) == (seed, cell.model)
             assert run.dataset == found.measured_on
 
@@ -468,12 +480,12 @@ def test_images_seen_in_training_are_counted_beside_a_measurement(tmp_path: Path
         write_sealed(folder / "meta.json", meta)
         found = []
         for cell in cells:
-            run = plan.cell_run("paper", cell, 0)
+            run = plan.target(configuration.preset("paper"), cell, 0).run
             sizes = {"n_samples": 9, "n_reference": 3, "value": 0.5, "seconds": 1.0}
             words = {"metric": cell.metric, "status": "done", "protocol": "", "extractor": "", "device": "cpu"}
             made = Record(**asdict(run), **sizes, **words, spec="", train_code="", code="", data={})
-            made.write(Path(plan.cell_record("paper", cell, 0)))
-            found.append(plan.lookup("paper", cell, 0).seen_in_training)
+            made.write(plan.target(configuration.preset("paper"), cell, 0).path)
+            found.append(status.lookup(configuration.preset("paper"), cell, 0).seen_in_training)
         for text, start in zip(found, texts, strict=True):
             assert text.startswith(start)
             assert bool(text) == bool(start)
@@ -481,7 +493,7 @@ def test_images_seen_in_training_are_counted_beside_a_measurement(tmp_path: Path
 
 def test_a_cell_of_another_dataset_or_preset_is_never_comparable() -> None:
     for preset, cell in CELLS:
-        found = plan.lookup(preset, cell, 0)
+        found = status.lookup(configuration.preset(preset), cell, 0)
         same = preset == "paper" and found.measured_on == cell.dataset
         assert found.comparable == (found.expected and same), (preset, cell)
         assert bool(found.reason) != found.comparable
@@ -494,18 +506,18 @@ def test_figures_ask_for_what_some_rule_makes(preset: str) -> None:
         r"(grid|interpolation(_prior)?|reconstructions)\.npy|scores/\w+__(train|test|test_leaky)\.npz|metrics/\w+\.json))"
     )
     for name in plan.FIGURES:
-        for product in plan.figure_products(preset, name):
+        for product in plan.figure_products(configuration.preset(preset), name):
             assert made.fullmatch(str(product.path)), (name, product)
 
 
 def test_gaps_of_a_figure_have_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def reasons(preset: str) -> list[str]:
-        return [gap.reason for gap in plan.figure_missing(preset, "large_scale")]
+        return [gap.reason for gap in plan.figure_missing(configuration.preset(preset), "large_scale")]
 
     monkeypatch.chdir(tmp_path)
     assert reasons("lite") == ["left out of preset lite"] * 4
     assert reasons("demo") == reasons("paper") == ["not made yet"] * 4
-    made = Path(plan.figure_products("demo", "large_scale")[0].path)
+    made = Path(plan.figure_products(configuration.preset("demo"), "large_scale")[0].path)
     made.parent.mkdir(parents=True)
     made.touch()
     assert reasons("demo") == ["digits stands in, shown for ImageNet"] * 3
@@ -514,7 +526,7 @@ def test_gaps_of_a_figure_have_reasons(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("preset", PRESETS)
 def test_growth_is_complete_in_every_preset(preset: str) -> None:
     """Else the figures would show a level that was still fading in, or no level of the full size at all."""
-    (product,) = plan.figure_products(preset, "high_resolution")
+    (product,) = plan.figure_products(configuration.preset(preset), "high_resolution")
     spec = plan.train_spec(plan.Run(preset, product.measured_on, product.model, 0))
     with torch.device("meta"):
         model = build(spec.entry, spec.image_shape, spec.hparams)
@@ -526,7 +538,9 @@ def test_growth_is_complete_in_every_preset(preset: str) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_control_of_growth_does_not_grow(preset: str) -> None:
     """And differs from what does in nothing else: the same settings, and as many images."""
-    products = [p for p in plan.figure_products(preset, "growth_compared") if p.file == "grid.npy"]
+    products = [
+        p for p in plan.figure_products(configuration.preset(preset), "growth_compared") if p.file == "grid.npy"
+    ]
     grown, control = (plan.train_spec(plan.Run(preset, p.measured_on, p.model, 0)) for p in products)
     with torch.device("meta"):
         models = [build(spec.entry, spec.image_shape, spec.hparams) for spec in (grown, control)]
@@ -545,19 +559,20 @@ def test_large_datasets_double_the_channels() -> None:
 
 
 def test_targets_of_a_preset() -> None:
-    assert plan.preset_products("demo")[0] == "results/demo/table1.csv"
-    assert len(plan.preset_products("demo")) == 4 * len(plan.TABLES) + 2 * len(plan.FIGURES) + 1
+    assert plan.preset_products(configuration.preset("demo"))[0] == "results/demo/table1.csv"
+    n_tables, n_figures, n_claims = 4 * len(plan.TABLES), 2 * len(plan.FIGURES), len(plan.CLAIM_FORMATS)
+    assert len(plan.preset_products(configuration.preset("demo"))) == n_tables + n_figures + n_claims + 1
     rules = (ROOT / "workflow" / "rules" / "report.smk").read_text()
     for made in re.findall(r'"(results/{preset}/.*?)"', rules):
         names = {"table": plan.TABLES[0], "figure": plan.FIGURES[0]}
         if "/logs/" not in made and "--" not in made:
-            assert made.format(preset="demo", **names) in plan.preset_products("demo")
+            assert made.format(preset="demo", **names) in plan.preset_products(configuration.preset("demo"))
 
 
 def test_a_dataset_that_was_deleted_is_made_anew_with_all_its_files() -> None:
     """What preparing writes lies behind every product; the domain classifier behind a landscape in every preset."""
     rules = (ROOT / "workflow" / "rules" / "data.smk").read_text()
-    made = re.findall(r"rule prepare\w*:.*?output:\n(.*?)    log:", rules, re.S)
+    made = re.findall(r"rule prepare.*?output:\n(.*?)    (?:log|wildcard_constraints):", rules, re.S)
     for outputs, name in zip(made, ("digits", "uniform_1x28x28", "mnist_holdout4"), strict=True):
         written = [path.format(dataset=name) for path in re.findall(r'"(.*?)"', outputs)]
         assert plan.dataset(name).files == written
@@ -572,21 +587,18 @@ def test_a_dataset_that_was_deleted_is_made_anew_with_all_its_files() -> None:
 # Code
 
 
-@pytest.mark.parametrize("model", plan.models())
+@pytest.mark.parametrize("model", configuration.models())
 @pytest.mark.parametrize("kind", plan.BUILDS_MODEL)
 def test_jobs_that_build_a_model_carry_its_code(model: str, kind: str) -> None:
-    module = plan.model(model).entry.partition(":")[0]
+    module = configuration.model(model).entry.partition(":")[0]
     assert plan.model_code(kind, model) == fingerprint((plan.COMMAND[kind], module))
     assert module in closure([plan.COMMAND[kind], module])
 
 
 def test_explain_and_the_plan_agree_on_code() -> None:
-    for model in plan.models():
-        names = {"preset": "demo", "dataset": "digits", "model": model, "seed": "0"}
-        for metric, rule in {"fid": "generation", **plan.WRITERS}.items():
-            assert fingerprint(explain.modules_of(explain.Job(rule, wildcards=names))) == plan.measure_code(
-                metric, model
-            )
+    for model in configuration.models():
+        for metric in ("fid", *plan.WRITERS):
+            assert fingerprint(plan.measure_modules(metric, model)) == plan.measure_code(metric, model)
 
 
 def test_every_kind_of_job_has_a_command() -> None:
@@ -599,26 +611,27 @@ def test_every_kind_of_job_has_a_command() -> None:
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(plan, "_settings", plan.Settings())
-    return plan.configure
+    monkeypatch.setattr(session, "_settings", session.Settings())
+    return session.configure
 
 
 @pytest.mark.parametrize("device, expected", [("cpu", 0), ("gpu", 1)])
 def test_the_device_setting_overrides_the_preset(settings, device: str, expected: int) -> None:
     settings({"device": device})
-    assert [plan.gpus(SimpleNamespace(preset=preset)) for preset in PRESETS] == [expected] * len(PRESETS)
-    assert f"export DTRI_DEVICE={device};" in plan.shell_prefix("/bin/python")
+    assert [params.gpus(SimpleNamespace(preset=preset)) for preset in PRESETS] == [expected] * len(PRESETS)
+    assert f"export DTRI_DEVICE={device};" in session.shell_prefix("/bin/python")
 
 
 def test_the_paper_preset_asks_for_a_gpu(settings) -> None:
-    assert plan.gpus(SimpleNamespace(preset="paper")) == 1
+    assert params.gpus(SimpleNamespace(preset="paper")) == 1
 
 
 @pytest.mark.parametrize("downloads", ["downloads", "my data", 'a "quoted" $HOME `x` folder', "it's"])
 def test_settings_reach_the_shell_unchanged(settings, downloads: str) -> None:
     settings({"downloads": downloads, "offline": True})
     script = (
-        plan.shell_prefix("/opt/some where/bin/python") + 'printf "%s|%s|%s" "$DTRI_DOWNLOADS" "$DTRI_OFFLINE" "$PATH"'
+        session.shell_prefix("/opt/some where/bin/python")
+        + 'printf "%s|%s|%s" "$DTRI_DOWNLOADS" "$DTRI_OFFLINE" "$PATH"'
     )
     found = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split("|")
     assert found[:2] == [downloads, "1"]
@@ -628,13 +641,13 @@ def test_settings_reach_the_shell_unchanged(settings, downloads: str) -> None:
 
 def test_two_runs_never_share_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plan, "_lock", None)
+    monkeypatch.setattr(session, "_lock", None)
     (tmp_path / ".snakemake").mkdir()
     with open(tmp_path / ".snakemake" / "run.lock", "w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(OSError, match="another snakemake is working on this directory"):
-            plan.lock_run()
-    plan.lock_run()  # the other is gone
+            session.lock_run()
+    session.lock_run()  # the other is gone
 
 
 # The whole
@@ -667,9 +680,9 @@ def test_the_paper_table_plans_quickly(table1: dict) -> None:
 def test_the_paper_table_trains_at_full_width(table1: dict) -> None:
     jobs = {str(job.run.folder): job for job in explain.parse(table1["text"]) if job.rule == "train"}
     for model in ("vae", "dcgan", "divergence_triangle", "joint_vae_ebm"):
-        for seed in plan.preset("paper").seeds:
+        for seed in configuration.preset("paper").seeds:
             assert f"results/paper/cifar10/{model}/seed{seed}" in jobs
-    specs = [json.loads(text) for text in re.findall(r"warm train --spec '(.*?)' ", table1["text"])]
+    specs = [json.loads(text) for text in re.findall(r"forkserver train --spec '(.*?)' ", table1["text"])]
     assert len(specs) == len(jobs)
     for spec in specs:
         doubled = spec["model"] == "divergence_triangle" and spec["dataset"] in LARGE
@@ -686,24 +699,31 @@ def test_the_paper_table_asks_for_each_job_once(table1: dict) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [plan.PresetConfig, plan.MaxSteps, plan.ModelConfig, plan.DatasetConfig, plan.GenerationProtocol, plan.Settings],
+    [
+        configuration.PresetConfig,
+        configuration.MaxSteps,
+        configuration.ModelConfig,
+        configuration.DatasetConfig,
+        configuration.GenerationProtocol,
+        session.Settings,
+    ],
     ids=lambda kind: kind.__name__,
 )
 def test_every_key_is_documented(kind: type) -> None:
-    text = (plan.CONFIG / "README.md").read_text()
+    text = (configuration.CONFIG / "README.md").read_text()
     cells = {cell for line in text.splitlines() if line.startswith("| ") for cell in re.findall(r"\w+", line)}
     assert set(kind.model_fields) - cells == set()
 
 
 def test_every_landscape_setting_is_documented_with_its_default() -> None:
-    text = (plan.CONFIG / "README.md").read_text()
+    text = (configuration.CONFIG / "README.md").read_text()
     rows = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| `")]
     documented = {}
     for names, defaults in rows:
         keys = re.findall(r"`(\w+)`", names)
         values = re.findall(r"`\w+`$|\[[^]]*\]|\d[\d.]*", defaults.strip())
         documented |= dict(zip(keys, values)) if len(keys) == len(values) else {}
-    for name, value in asdict(plan.LandscapeSettings()).items():
+    for name, value in asdict(configuration.LandscapeSettings()).items():
         shown = "[" + ", ".join(f"{v:g}" for v in value) + "]" if isinstance(value, tuple) else f"{value}"
         assert documented[name].strip("`") == shown, name
 
@@ -718,22 +738,22 @@ def test_every_option_of_a_profile_is_documented(name: str) -> None:
 
 def test_a_run_of_several_processes_asks_for_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
     wildcards = SimpleNamespace(preset="paper", dataset="cifar10", model="vae", seed="0")
-    asked = plan.train_gpus(wildcards), plan.train_threads(wildcards), plan.train_memory_mb(wildcards)
-    assert plan.train_launcher(wildcards) == "python -m workflow.warm train"
-    vae = plan.models()["vae"].model_copy(update={"processes": 2, "sync_batch_norm": False})
-    monkeypatch.setattr(plan, "models", lambda: {"vae": vae})
-    spec = plan.train_spec(plan.run_of(wildcards))
+    asked = params.train_gpus(wildcards), params.train_threads(wildcards), params.train_memory_mb(wildcards)
+    assert params.train_launcher(wildcards, []) == "python -m workflow.forkserver train"
+    vae = configuration.models()["vae"].model_copy(update={"processes": 2, "sync_batch_norm": False})
+    monkeypatch.setattr(configuration, "models", lambda: {"vae": vae})
+    spec = plan.train_spec(params.run_of(wildcards))
     assert (spec.processes, spec.sync_batch_norm) == (2, False)
-    doubled = plan.train_gpus(wildcards), plan.train_threads(wildcards), plan.train_memory_mb(wildcards)
+    doubled = params.train_gpus(wildcards), params.train_threads(wildcards), params.train_memory_mb(wildcards)
     assert doubled == tuple(2 * number for number in asked) == (2, 8, 20_000)
     launcher = "python -m torch.distributed.run --standalone --nproc-per-node 2 -m workflow.commands.train"
-    assert plan.train_launcher(wildcards) == launcher
+    assert params.train_launcher(wildcards, []) == launcher
 
 
 def test_dataset_overrides_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    override = plan.ModelOverride(processes=4, sync_batch_norm=False)
-    dcgan = plan.models()["dcgan"].model_copy(update={"datasets": {"celeba": override}})
-    monkeypatch.setattr(plan, "models", lambda: {"dcgan": dcgan})
+    override = configuration.ModelOverride(processes=4, sync_batch_norm=False)
+    dcgan = configuration.models()["dcgan"].model_copy(update={"datasets": {"celeba": override}})
+    monkeypatch.setattr(configuration, "models", lambda: {"dcgan": dcgan})
     specs = [plan.train_spec(plan.Run("paper", name, "dcgan", 0)) for name in ("celeba", "cifar10")]
     assert [(spec.processes, spec.sync_batch_norm) for spec in specs] == [(4, False), (1, True)]
 
@@ -743,16 +763,16 @@ def test_only_jobs_of_slurm_ignore_its_warning(job: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("SLURM_JOB_ID", job) if job else monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     before = signal.getsignal(signal.SIGUSR1)
     try:
-        plan.outlive_warnings()
+        session.ignore_sigusr1_under_slurm()
         assert (signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN) == bool(job)
     finally:
         signal.signal(signal.SIGUSR1, before)
 
 
 def test_runs_per_gpu_reach_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "DTRI_RUNS_PER_GPU" not in plan.shell_prefix(sys.executable)
-    monkeypatch.setattr(plan, "_settings", plan.Settings(runs_per_gpu=3))
-    assert "export DTRI_RUNS_PER_GPU=3; " in plan.shell_prefix(sys.executable)
+    assert "DTRI_RUNS_PER_GPU" not in session.shell_prefix(sys.executable)
+    monkeypatch.setattr(session, "_settings", session.Settings(runs_per_gpu=3))
+    assert "export DTRI_RUNS_PER_GPU=3; " in session.shell_prefix(sys.executable)
 
 
 def test_the_slurm_profile_keeps_what_is_right_everywhere() -> None:
@@ -799,7 +819,7 @@ def test_other_words_of_the_command_line_pass(word: str) -> None:
 def asked(preset: str, model: str) -> list[plan.Run]:
     """The runs of the first seed that tables 1 and 2 ask for."""
     cells = [cell for name in ("table1", "table2") for cell in plan.table(name).cells if cell.model == model]
-    return list(dict.fromkeys(run for cell in cells if (run := plan.cell_run(preset, cell, 0))))
+    return list(dict.fromkeys(run for cell in cells if (run := plan.target(configuration.preset(preset), cell, 0).run)))
 
 
 @pytest.mark.parametrize("preset", ["demo", "lite", "paper"])
@@ -845,18 +865,18 @@ def test_weights_of_the_joint_models_go_by_the_number_of_pixel_values(model: str
 def test_a_mistake_in_the_models_is_named(
     before: str, after: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (plan.CONFIG / "models.yaml").read_text()
+    text = (configuration.CONFIG / "models.yaml").read_text()
     assert before in text
     for file in ("presets.yaml", "datasets.yaml"):
-        shutil.copy(plan.CONFIG / file, tmp_path)
+        shutil.copy(configuration.CONFIG / file, tmp_path)
     (tmp_path / "models.yaml").write_text(text.replace(before, after, 1))
-    monkeypatch.setattr(plan, "CONFIG", tmp_path)
-    plan.models.cache_clear()
+    monkeypatch.setattr(configuration, "CONFIG", tmp_path)
+    configuration.models.cache_clear()
     try:
         with pytest.raises(ValueError, match=r"models.yaml, line \d+: .*" + message):
             plan.check_configuration()
     finally:
-        plan.models.cache_clear()
+        configuration.models.cache_clear()
 
 
 MODULE = """
@@ -866,7 +886,7 @@ def prepare(raw, image_shape, options, seed):
     {checked}
     return {returned}
 """
-FOLDER = plan.known_options("dtri.data.image_folder")
+FOLDER = configuration.known_options("dtri.data.image_folder")
 CHECKED = 'checks.check_options(options, KNOWN, "mine")'
 
 
@@ -883,12 +903,14 @@ CHECKED = 'checks.check_options(options, KNOWN, "mine")'
 def test_options_of_a_users_module(type, known, checked, returned, expected, tmp_path: Path, monkeypatch) -> None:
     """Its own, or those of the module to which it leaves the work, and not of one from which it borrows."""
     (tmp_path / "mine.py").write_text(MODULE.format(type=type, known=known, checked=checked, returned=returned))
-    path_of = plan.path_of
-    monkeypatch.setattr(plan, "path_of", lambda name: tmp_path / "mine.py" if name == "mine" else path_of(name))
-    monkeypatch.setattr(plan, "imports", lambda name: frozenset({"dtri.data.image_folder", "dtri.data.store"}))
-    plan.known_options.cache_clear()
-    assert plan.known_options("mine") == expected
-    plan.known_options.cache_clear()
+    path_of = configuration.path_of
+    monkeypatch.setattr(
+        configuration, "path_of", lambda name: tmp_path / "mine.py" if name == "mine" else path_of(name)
+    )
+    monkeypatch.setattr(configuration, "imports", lambda name: frozenset({"dtri.data.image_folder", "dtri.data.store"}))
+    configuration.known_options.cache_clear()
+    assert configuration.known_options("mine") == expected
+    configuration.known_options.cache_clear()
 
 
 # The energy landscape
@@ -897,16 +919,21 @@ def test_options_of_a_users_module(type, known, checked, returned, expected, tmp
 @pytest.mark.parametrize("preset", PRESETS)
 def test_landscapes_are_mapped_by_the_presets_settings(preset: str) -> None:
     run = SimpleNamespace(preset=preset)
-    assert json.loads(plan.landscape_text(run))["thresholds"] == list(plan.preset(preset).landscape.thresholds)
+    assert json.loads(params.landscape_spec(run))["thresholds"] == list(
+        configuration.preset(preset).landscape.thresholds
+    )
     assert (
-        plan.preset("demo").landscape.starts
-        < plan.preset("lite").landscape.starts
-        < plan.preset("paper").landscape.starts
+        configuration.preset("demo").landscape.starts
+        < configuration.preset("lite").landscape.starts
+        < configuration.preset("paper").landscape.starts
     )
 
 
 def test_only_figures_ask_for_the_landscape_model() -> None:
-    found = {preset: [run.dataset for run in plan.runs(preset) if "landscape" in run.model] for preset in PRESETS}
+    found = {
+        preset: [run.dataset for run in plan.runs(configuration.preset(preset)) if "landscape" in run.model]
+        for preset in PRESETS
+    }
     assert found == {"demo": ["digits"], "lite": ["mnist"], "lite_jpeg": [], "paper": ["fashion_mnist"]}
 
 
@@ -922,8 +949,8 @@ def test_only_figures_ask_for_the_landscape_model() -> None:
     ],
 )
 def test_a_mistake_in_the_settings_names_file_and_key(edit: str, message: str, tmp_path, monkeypatch) -> None:
-    text = (plan.CONFIG / "presets.yaml").read_text()
+    text = (configuration.CONFIG / "presets.yaml").read_text()
     (tmp_path / "presets.yaml").write_text(text.replace("from_samples: 8", edit))
-    monkeypatch.setattr(plan, "CONFIG", tmp_path)
+    monkeypatch.setattr(configuration, "CONFIG", tmp_path)
     with pytest.raises(ValueError, match=message):
-        plan._load("presets.yaml", plan.PresetConfig)
+        configuration._load("presets.yaml", configuration.PresetConfig)

@@ -19,7 +19,7 @@ from dtri.model import Model
 from dtri.stepper import Stepper
 from tests import fake_cuda_graph, test_contract
 from tests.toys import Hparams, Toy, noise_images, same, stopping_after
-from workflow import plan
+from workflow import configuration
 
 CPU = torch.device("cpu")
 SHAPE = (1, 4, 4)
@@ -36,7 +36,7 @@ def trained(model: Model, batches: Batches, n: int, recorder, precision: str = "
     return model.state_dict(), losses, reasons, replayed
 
 
-@pytest.mark.parametrize("name", plan.models())
+@pytest.mark.parametrize("name", configuration.models())
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_replays_equal_eager_iterations(name: str, precision: str):
     def run(recorder):

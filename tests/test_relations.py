@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dtri.experiment import N_SNAPSHOTS, hparam_defaults
-from workflow import plan
+from workflow import configuration, plan
 
 BATCHES_PER_EPOCH = {"cifar10": 500, "mnist": 600, "celeba": 90}  # of 100 images; of hold-outs about 50,000: 500
 EPOCHS = {  # passes over the training images, as published or as docs/deviations.md says, by system
@@ -25,7 +25,7 @@ def trained(model: str, dataset: str, preset: str = "paper") -> dict[str, Any]:
     return {**defaults, **spec.hparams, "steps": spec.steps, "batch_size": spec.batch_size}
 
 
-PAPER_RUNS = sorted({(run.model, run.dataset) for run in plan.runs("paper")})
+PAPER_RUNS = sorted({(run.model, run.dataset) for run in plan.runs(configuration.preset("paper"))})
 
 
 @pytest.mark.parametrize("model, dataset", PAPER_RUNS)
@@ -114,11 +114,16 @@ def test_samples_are_compared_as_published(dataset: str) -> None:
 
 def test_presets_shorten_to_what_they_say() -> None:
     """Widths multiply, steps and samples are capped, seeds are counted."""
-    assert [plan.preset(name).width for name in ("demo", "lite", "lite_jpeg", "paper")] == [0.125, 0.25, 0.25, 1.0]
+    assert [configuration.preset(name).width for name in ("demo", "lite", "lite_jpeg", "paper")] == [
+        0.125,
+        0.25,
+        0.25,
+        1.0,
+    ]
     assert trained("divergence_triangle", "imagenet32")["width"] == 2.0
     assert trained("divergence_triangle_landscape", "mnist", "lite")["width"] == 0.25 * 0.5
     assert trained("divergence_triangle", "cifar10", "lite")["steps"] == 5000
     assert trained("divergence_triangle_landscape", "mnist", "lite")["steps"] == 2000
     assert trained("dcgan", "digits", "demo")["width"] == 0.125
     assert plan.comparisons(plan.Run("lite", "cifar10", "vae", 0))[0].n_samples == 10_000
-    assert plan.preset("paper").seeds == (0, 1, 2)
+    assert configuration.preset("paper").seeds == (0, 1, 2)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dtri import evaluation, experiment, trained
 from dtri.data import saving
@@ -17,7 +18,7 @@ from dtri.seeding import derive
 from dtri.trained import load_model, load_weights
 from dtri.weights import save_weights
 from tests.toys import noise_images
-from workflow.commands import growth, interpolate, reconstruct, sample
+from workflow.commands import growth, interpolate, pairs, reconstruct, sample
 
 SHAPE = (1, 28, 28)
 ENTRIES = {
@@ -222,3 +223,34 @@ def test_growth_shows_the_end_of_every_level(room: Path, tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"expected a system that grows, found baselines\.vae:VAE"):
         growth.main(["--model", str(room / "vae.safetensors"), *given[2:], str(tmp_path / "none.npz")])
     assert not (tmp_path / "none.npz").exists()
+
+
+def test_pairs_are_images_and_their_reconstructions(room: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """In rows, each image above its own; n is as many as there are at most."""
+    words = ["--model", str(room / "vae.safetensors"), "--data", str(room / "noise"), "--n", "7"]
+    assert pairs.main([*words, "--out", str(tmp_path / "new" / "pairs.npy")]) == 0
+    found = np.load(tmp_path / "new" / "pairs.npy")
+    images = noise_images(20, SHAPE, seed=1)[:7]
+    model, _ = trained.load(room / "vae.safetensors", torch.device("cpu"), "running")
+    assert np.array_equal(found[0], images)
+    assert np.array_equal(found[1], evaluation.decode(model, evaluation.encode(model, images)))
+    assert pairs.main([*words, "--out", str(tmp_path / "pairs.png")]) == 0
+    with Image.open(tmp_path / "pairs.png") as picture:
+        sheet = np.asarray(picture)
+    assert sheet.shape == (6 * 30 + 2, 3 * 30 + 2, 3)  # 7 images in rows of 3: three rows, and three of reconstructions
+    assert np.array_equal(sheet[32 : 32 + 28, 2:30, 0], found[1, 0, 0])
+    assert np.array_equal(sheet[4 * 30 + 2 : 5 * 30, 2:30, 0], found[0, 6, 0])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (["--model", "igebm.safetensors"], "expected a model with the map 'infer'"),
+        (["--out", "pairs.jpg"], "expected a .png or .npy file for --out, found pairs.jpg"),
+        (["--n", "0"], "expected a positive number of images for --n, found 0"),
+    ],
+)
+def test_pairs_are_refused(change: list[str], message: str, room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(room)
+    with pytest.raises(ValueError, match=message):
+        pairs.main(["--model", "vae.safetensors", "--data", "noise", "--out", "pairs.png", *change])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dtri.metrics import generation
-from workflow import plan, settings_file
+from workflow import configuration, session, settings_file
 
 
 def read(tmp_path: Path, text: str) -> settings_file.SettingsFile:
@@ -96,7 +96,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_sample_quality_needs_as_many_images_as_the_plan_says() -> None:
-    assert plan.FEWEST_IMAGES == generation.IS_SPLITS
+    assert configuration.FEWEST_IMAGES == generation.IS_SPLITS
 
 
 # --config
@@ -104,9 +104,9 @@ def test_sample_quality_needs_as_many_images_as_the_plan_says() -> None:
 
 @pytest.fixture(autouse=True)
 def settings_kept() -> Iterator[None]:
-    before = plan._settings
+    before = session._settings
     yield
-    plan._settings = before
+    session._settings = before
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def settings_kept() -> Iterator[None]:
 )
 def test_downloads_below_home(given: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    plan.configure({"downloads": given})
-    assert f"export DTRI_DOWNLOADS={shlex.quote(expected.format(home=tmp_path))}; " in plan.shell_prefix("python")
+    session.configure({"downloads": given})
+    assert f"export DTRI_DOWNLOADS={shlex.quote(expected.format(home=tmp_path))}; " in session.shell_prefix("python")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_downloads_below_home(given: str, expected: str, tmp_path: Path, monkeyp
 )
 def test_settings_that_are_none(given: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=r"^--config ") as raised:
-        plan.configure(given)
+        session.configure(given)
     assert said in str(raised.value)
     assert "known keys: downloads, device, offline, runs_per_gpu" in str(raised.value)
 

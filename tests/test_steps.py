@@ -175,7 +175,7 @@ def test_divergence_triangle(batch_norm: bool) -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 @pytest.mark.parametrize("kl_sign", ["minus", "plus"])
 def test_joint_vae_ebm(kl_sign: str, noise: float) -> None:
-    weights = {"rec_weight": 0.2, "prior_weight": 0.3, "energy_weight": 0.6, "entropy_weight": 0.4, "clip_norm": 0.3}
+    weights = {"rec_weight": 0.2, "prior_weight": 0.3, "energy_weight": 0.6, "entropy_weight": 0.4, "clip_norm": 0.02}
     lrs = {"lr_critic": 1e-3, "lr_generator": 2e-3, "lr_encoder": 3e-3}
     h = {
         "kl_sign": kl_sign,
@@ -190,7 +190,7 @@ def test_joint_vae_ebm(kl_sign: str, noise: float) -> None:
 
     def by_hand(m) -> Step:
         players = [
-            Player([network], lr, 0.3) for network, lr in ((m.critic, 1e-3), (m.encoder, 3e-3), (m.generator, 2e-3))
+            Player([network], lr, 0.02) for network, lr in ((m.critic, 1e-3), (m.encoder, 3e-3), (m.generator, 2e-3))
         ]
         critic, encoder, generator = players
 
@@ -469,7 +469,8 @@ def test_wgan(lipschitz: str) -> None:
     follow(build(wgan, "WGAN", **h), by_hand)
 
 
-def test_meg() -> None:
+@pytest.mark.parametrize("shape", [SHAPE, (3, 32, 32)], ids=["28", "32"])
+def test_meg(shape: tuple[int, int, int]) -> None:
     h = {"z_dim": D, "lr": 2e-3, "penalty_weight": 3.0, "n_energy": 2, **BETAS}
 
     def by_hand(m) -> Step:
@@ -492,7 +493,7 @@ def test_meg() -> None:
 
         return step
 
-    follow(build(meg, "MEG", **h), by_hand)
+    follow(build(meg, "MEG", shape, **h), by_hand)
 
 
 @pytest.mark.parametrize("bounded", [True, False])

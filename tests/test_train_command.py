@@ -101,7 +101,7 @@ def test_it_trains_on_the_training_images(data, tmp_path):
         run_id="by hand",
     )
     weights = load_model(tmp_path / "run" / "model.safetensors")[0].state_dict()
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in expected.weights.items())
+    assert all(torch.allclose(tensor, weights[name], atol=1e-6) for name, tensor in expected.weights.items())
 
 
 def test_late_weights_are_kept_and_scored(data, tmp_path):
@@ -269,3 +269,15 @@ def test_unknown_device(data, tmp_path, capsys, monkeypatch):
 def test_several_processes_of_one_slurm_job(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SLURM_PROCID", "1")
     assert "expected one process per run" in failing(capsys, training.arguments(data, tmp_path))
+
+
+def test_a_device_that_is_too_small_is_an_error_that_says_what_to_lower(data, tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    monkeypatch.setattr(engine, "fit", full)
+    text = failing(capsys, training.arguments(data, tmp_path, steps=STEPS))
+    assert (
+        "to hold a training iteration, found: CUDA out of memory. Tried to allocate 2.00 GiB.; lower runs_per_gpu"
+        in text
+    )

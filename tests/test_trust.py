@@ -13,7 +13,7 @@ FILES = sorted(path for room in FIRST_PARTY for path in (ROOT / room).rglob("*.p
 NETWORK = ("socket", "urllib.request", "http.client", "requests", "ftplib")
 # The restricted unpickler of the official image batches, the only module that downloads, and sockets of this machine.
 EXCEPTIONS = {
-    ("workflow/warm.py", "socket"),
+    ("workflow/forkserver.py", "socket"),
     ("dtri/data/pickled_batches.py", "pickle"),
     ("dtri/data/download.py", "urllib.request"),
     ("dtri/data/download.py", "http.client"),

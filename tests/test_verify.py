@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from dtri.files import digest
 from dtri.report.records import Record
 from dtri.sealed import read_sealed, write_sealed
 from tests.toys import noise_images
-from workflow import plan
-from workflow.commands import accept, table, verify
+from workflow import configuration, plan, reasons, status
+from workflow.commands import accept, explain, table, verify
 from workflow.commands.cli import run
+from workflow.params import published_table_absent
 
 RUN = plan.Run("demo", "digits", "vae", 0)
 FOLDER = Path(RUN.folder)
@@ -87,8 +89,8 @@ def test_all_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
     expected.add(str(RMSE.with_name("mse.json")))
     assert {line.split()[1] for line in lines[:-2]} == expected
     assert verified(capsys, "results")[1] == lines[-2:]
-    n_expected = len(plan.expected_products("demo"))
-    found = sum(Path(path).exists() for path in plan.expected_products("demo"))
+    n_expected = len(plan.expected_products(configuration.preset("demo")))
+    found = sum(Path(path).exists() for path in plan.expected_products(configuration.preset("demo")))
     assert lines[-2] == f"demo: {n_expected - found} of the {n_expected} products that the plan expects are not there"
     assert verified(capsys, str(FOLDER))[1] == ["6 ok, 0 changed, 0 missing, 0 stale"]
 
@@ -188,7 +190,7 @@ def test_an_accepted_difference_is_shown(capsys: pytest.CaptureFixture[str], mon
     with monkeypatch.context() as changed:
         changed.setattr(plan, "model_code", lambda kind, name: "1" * 16)
         for path in (FOLDER / "train.json", RMSE, RMSE.with_name("mse.json")):
-            accept.note(path, plan.differences(path), "me", "renamed")
+            accept.note(path, status.differences(path), "me", "renamed")
         code, lines = verified(capsys, str(FOLDER))
         assert (code, lines[-1]) == (0, "4 ok, 3 accepted, 0 changed, 0 missing, 0 stale")
         old = json.loads(RMSE.read_text())["train_code"]
@@ -199,7 +201,7 @@ def test_an_accepted_difference_is_shown(capsys: pytest.CaptureFixture[str], mon
         changed.setattr(plan, "model_code", lambda kind, name: "2" * 16)
         assert verified(capsys, str(FOLDER))[1][-1] == "4 ok, 0 changed, 0 missing, 3 stale"
     assert verified(capsys, str(FOLDER))[1] == ["7 ok, 0 changed, 0 missing, 0 stale"]
-    noted = FOLDER / plan.ACCEPTED
+    noted = FOLDER / status.ACCEPTED
     noted.write_text(noted.read_text().replace("renamed", "checked"))
     code, lines = verified(capsys, str(FOLDER))
     assert (code, lines[0][:10]) == (1, "changed   ")
@@ -224,10 +226,105 @@ def test_images_that_both_splits_share_are_told(capsys: pytest.CaptureFixture[st
 def test_what_was_accepted_of_a_training_holds_for_records_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """They copy its code, which is then older than this checkout's; code of their own is not accepted with it."""
     monkeypatch.setattr(plan, "model_code", lambda kind, name: "1" * 16)
-    accept.note(FOLDER / "train.json", plan.differences(FOLDER / "train.json"), "me", "renamed")
-    stale, accepted = plan.judged(RMSE, plan.differences(RMSE))
+    accept.note(FOLDER / "train.json", status.differences(FOLDER / "train.json"), "me", "renamed")
+    stale, accepted = status.judged(RMSE)
     assert stale == ("measuring code",)
     assert accepted[0].startswith("training code ")
+
+
+RECORD = Record(
+    **asdict(RUN),
+    metric="fid",
+    value=9.0,
+    status="done",
+    n_samples=9,
+    n_reference=9,
+    protocol="p",
+    extractor="domain",
+    spec="",
+    train_code="",
+    code="",
+    data={},
+    device="cpu",
+    seconds=1.0,
+    provenance={"commit": None, "dirty": None},
+)
+
+
+@pytest.mark.parametrize(
+    "kind, change",
+    [
+        ("training specification", {"spec": "0" * 16}),
+        ("training code", {"train_code": "0" * 16}),
+        ("measuring code", {"code": "0" * 16}),
+        ("sampler", {"sampler": {"steps": 7}}),
+        ("comparisons", {"comparisons": []}),
+        ("extractor", {"extractor_sha256": "0" * 64}),
+        ("data digits", {"data": {"digits": "0" * 16}}),
+        ("classifier code", "results/data/digits/classifier.json"),
+        ("data digits code", "results/data/digits/meta.json"),
+    ],
+)
+def test_tables_verify_explain_and_accept_agree(kind: str, change: dict | str, results: Path) -> None:
+    """On what is stale and why, for each kind of difference; and that there is none where nothing differs."""
+    preset, path = configuration.preset("demo"), FOLDER / "metrics" / "fid_domain.json"
+    cells = plan.table("table1").cells
+    cell = next(cell for cell in cells if plan.target(preset, cell, 0).path == path)
+    network = read_sealed(Path("results/data/digits/classifier.json"), "a summary")
+    meta = read_sealed(Path("results/data/digits/meta.json"), "a description")
+    extra = {"sampler": plan.sampler(RUN), "comparisons": [one.model_dump() for one in plan.comparisons(RUN)]}
+    extra["extractor_sha256"] = network["sha256"]
+    hashes = {"spec": plan.train_spec(RUN).hash, "train_code": plan.training_code(RUN)}
+    made = replace(
+        RECORD, **hashes, code=plan.measure_code("fid", "vae"), data={"digits": meta["content"]}, extra=extra
+    )
+
+    def answers() -> list[set[str]]:
+        """What tables, verify, explain and accept call stale; explain writes the hashes behind it."""
+        explained = {line.partition(" ->")[0].rpartition(" ")[0] or line for line in reasons.details(path)}
+        named = set(verify._judged(path).why.split(", ")) - {""}
+        accepted = {one.what for one in accept.differing([path]).get(path, [])}
+        return [set(status.lookup(preset, cell, 0).stale), named, explained, accepted]
+
+    made.write(path)
+    assert answers() == [set()] * 4
+    if isinstance(change, str):
+        file = Path(change)
+        summary = read_sealed(file, "a summary")
+        source = {"source": {**summary.get("source", {}), "code": "0" * 16}} if file.name == "meta.json" else {}
+        write_sealed(file, {**summary, "code": "0" * 16, **source})
+    else:
+        own = {key: value for key, value in change.items() if key in ("spec", "train_code", "code", "data")}
+        replace(made, **own, extra={**extra, **{key: change[key] for key in change.keys() - own.keys()}}).write(path)
+    assert answers() == [{kind}] * 4
+
+
+def test_a_copy_of_a_table_is_compared_with_its_original(capsys: pytest.CaptureFixture[str]) -> None:
+    """A copy whose original was deleted, and one that is older than its original."""
+    original, copy = Path("results/paper/table1.csv"), Path("results/table1.csv")
+    original.parent.mkdir()
+    for path in (original, copy):
+        path.write_text("a")
+    params = SimpleNamespace(table="table1")
+    for ending in ("md", "tex", "html"):
+        original.with_suffix(f".{ending}").write_text("a")
+    assert published_table_absent(params) == ""
+    original.unlink()
+    assert published_table_absent(params) == "results/paper/table1.csv"
+    assert f"missing   {original}: {copy} is a copy of it" in verified(capsys, "results")[1]
+    original.with_suffix(".md").rename(copy.with_suffix(".md"))
+    original.with_suffix(".md").write_text("b")
+    stale = f"stale     {copy.with_suffix('.md')}: expected a copy of {original.with_suffix('.md')}, found another"
+    assert stale in verified(capsys, "results")[1]
+
+
+def test_lost_weights_before_the_end_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Snakemake knows nothing of them: explain names them, and what to delete."""
+    summary = FOLDER / "train.json"
+    assert list(explain.unknown_to_snakemake([summary])) == []
+    (FOLDER / "snapshots" / "90.safetensors").unlink()
+    told = f"{FOLDER}/snapshots/90.safetensors and 0 more weights of {summary} are gone; delete {summary} to train anew"
+    assert list(explain.unknown_to_snakemake([summary])) == [told]
 
 
 def test_a_user_without_a_name_has_to_give_one(

@@ -9,7 +9,7 @@ from baselines.wgan import WGAN, Hparams
 from dtri import experiment
 from dtri.objectives import gradient_penalty
 from tests.toys import noise_images, still
-from workflow import plan
+from workflow import configuration
 
 SHAPE = (1, 28, 28)
 both = pytest.mark.parametrize("lipschitz", ["clip", "penalty"])
@@ -143,7 +143,7 @@ def test_the_two_entries():
     """RMSProp and the paper's learning rate for clipping, Adam without momentum for the penalty."""
     found = {}
     for name in ("wgan", "wgan_gp"):
-        entry = plan.models()[name]
+        entry = configuration.models()[name]
         model = experiment.build(entry.entry, SHAPE, {**entry.hparams, "width": 0.05})
         found[name] = model.h.lipschitz
         for optimizer in model.optimizers.values():

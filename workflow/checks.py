@@ -15,7 +15,7 @@ from typing import Any
 
 from dtri.data.contents import Contents
 from dtri.experiment import TrainSpec, hparam_defaults
-from workflow import plan, settings_file
+from workflow import configuration, plan, settings_file
 from workflow.fingerprint import closure, imported_names, path_of
 
 SMALLEST_SIDE = 28  # of images for a domain classifier: dtri.metrics.classifier.SMALLEST_SIDE
@@ -31,22 +31,22 @@ RANGES = {
 def check_configuration() -> None:
     """ValueError naming file, line and key of the first entry that cannot work, of all that any preset asks for."""
     plan.check_configuration()
-    for name, entry in plan.datasets().items():
+    for name, entry in configuration.datasets().items():
         if entry.holdout_of:
             _check_holdout(name, entry)
         else:
             _check_contents(name, entry.image_shape or ANY_SHAPE)
-    for name, model in plan.models().items():
+    for name, model in configuration.models().items():
         _check_model_class(name, model.entry)
-    for name in plan.presets():
+    for name, preset in configuration.presets().items():
         _check_stand_ins(name)
-        for run in dict.fromkeys(plan.Run(one.preset, one.dataset, one.model, 0) for one in plan.runs(name)):
-            if plan.preset(name).extractor == "domain":
+        for run in dict.fromkeys(plan.Run(one.preset, one.dataset, one.model, 0) for one in plan.runs(preset)):
+            if preset.extractor == "domain":
                 _check_extractor(run.dataset)
             check_run(run)
         for cell in (cell for table in plan.TABLES for cell in plan.table(table).cells if cell.against):
-            run = plan.cell_run(name, cell, 0)
-            if run and (against := plan.measured_on(name, cell.against, plan.dataset(run.dataset))):
+            run = plan.target(preset, cell, 0).run
+            if run and (against := plan.measured_on(preset, cell.against, plan.dataset(run.dataset))):
                 check_dataset(against)
 
 
@@ -58,12 +58,24 @@ def check_target(target: str) -> None:
             check_dataset(name)
             if "classifier." in target:
                 _check_extractor(name)
-        case ("results", preset, data, system, seed, *rest) if preset in plan.presets() and seed.startswith("seed"):
+        case ("results", preset, data, system, seed, *rest) if preset in configuration.presets() and seed.startswith(
+            "seed"
+        ):
             check_run(plan.Run(preset, data, system, 0))
+            if rest[:1] == ["metrics"] and len(rest) == 2:
+                _check_metric(rest[1].removesuffix(".json"))
             if against := re.search(r"(?:^scores/|^metrics/auroc_)(\w+?)(?:__\w+)?\.", "/".join(rest)):
                 check_dataset(against[1])
             if target.endswith("_domain.json"):
                 _check_extractor(data)
+
+
+def _check_metric(name: str) -> None:
+    networks = ("inception", *plan.UNPUBLISHED)
+    known = [f"{metric}_{network}" for metric in configuration.GENERATION_METRICS for network in networks]
+    known += [metric for metric in plan.WRITERS if metric != "auroc"]
+    if name not in known and not name.startswith("auroc_"):
+        raise ValueError(f"unknown metric {name!r} (known: {', '.join([*known, 'auroc_<dataset>'])})")
 
 
 def check_dataset(name: str) -> None:
@@ -80,13 +92,13 @@ def contents(name: str, image_shape: tuple[int, int, int]) -> Contents | None:
 
     ValueError naming the entry and its option, where it cannot be.
     """
-    entry = plan.datasets()[name]
+    entry = configuration.datasets()[name]
     check = getattr(importlib.import_module(entry.module), "check", None)
     with _located("datasets.yaml", name, {(name, "options"): entry.options}):
         return check(image_shape, entry.options) if check else None
 
 
-def _check_holdout(name: str, entry: plan.DatasetConfig) -> None:
+def _check_holdout(name: str, entry: configuration.DatasetConfig) -> None:
     """A hold-out is made of its source alone: what else is set would be ignored."""
     for key in ("module", "options", "classes", "variant_of", "test_only"):
         if getattr(entry, key):
@@ -94,7 +106,7 @@ def _check_holdout(name: str, entry: plan.DatasetConfig) -> None:
                 raise ValueError(
                     f"expected no {key!r} of a hold-out, which its source has, found {getattr(entry, key)!r}"
                 )
-    trainable = [other for other, one in plan.datasets().items() if one.image_shape and not one.test_only]
+    trainable = [other for other, one in configuration.datasets().items() if one.image_shape and not one.test_only]
     if entry.holdout_of not in trainable:
         with _located("datasets.yaml", name, {(name,): {"holdout_of": None}}):
             raise ValueError(f"expected 'holdout_of' a set with training images, found {entry.holdout_of!r}")
@@ -111,9 +123,9 @@ def _check_model_class(name: str, entry: str) -> None:
 
 def _check_stand_ins(name: str) -> None:
     """What stands in for a set that systems are trained on has to have training images."""
-    for paper, ours in plan.preset(name).stand_ins.items():
-        if paper in plan.datasets() and ours is not None:
-            replaced, entry = plan.datasets()[paper], plan.datasets()[ours]
+    for paper, ours in configuration.preset(name).stand_ins.items():
+        if paper in configuration.datasets() and ours is not None:
+            replaced, entry = configuration.datasets()[paper], configuration.datasets()[ours]
             trained = not replaced.any_shape and not replaced.test_only
             if trained and (entry.any_shape or entry.test_only):
                 with _located("presets.yaml", name, {(name, "stand_ins"): {paper: ours}}):
@@ -121,7 +133,7 @@ def _check_stand_ins(name: str) -> None:
 
 
 def _check_contents(name: str, image_shape: tuple[int, int, int]) -> None:
-    entry, made = plan.datasets()[name], contents(name, image_shape)
+    entry, made = configuration.datasets()[name], contents(name, image_shape)
     if made is None:
         return
     with _located("datasets.yaml", name, {}):
@@ -150,7 +162,7 @@ def _check_extractor(name: str) -> None:
 def check_run(run: plan.Run) -> None:
     """ValueError where a system cannot be built for a dataset, or cannot take its first step."""
     check_dataset(run.dataset)
-    spec, entry = plan.train_spec(run), plan.model(run.model)
+    spec, entry = plan.train_spec(run), configuration.model(run.model)
     family = plan.dataset(run.dataset).family
     places = {(run.model, "hparams"): entry.hparams}
     if family in entry.datasets:
@@ -256,5 +268,5 @@ def _located(file: str, name: str, places: dict[tuple[str, ...], dict[str, Any]]
         settings = [((*keys, one), value) for keys, values in places.items() for one, value in values.items()]
         named = [keys for keys, _ in settings if repr(keys[-1]) in text]
         quoted = [keys for keys, value in settings if isinstance(value, str) and repr(value) in text]
-        where = settings_file.read(plan.CONFIG / file).where(*next(iter([*named, *quoted]), (name,)))
+        where = settings_file.read(configuration.CONFIG / file).where(*next(iter([*named, *quoted]), (name,)))
         raise ValueError(f"{where}: {text}") from error

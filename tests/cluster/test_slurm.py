@@ -91,7 +91,7 @@ class Training:
         for entry in Path("/proc").iterdir():
             try:
                 words = (entry / "cmdline").read_bytes().decode().split("\0") if entry.name.isdigit() else []
-                if words[1:4] != ["-m", "workflow.warm", "train"] or self.run not in words:
+                if words[1:4] != ["-m", "workflow.forkserver", "train"] or self.run not in words:
                     continue
                 if Path(os.readlink(entry / "cwd")) / self.run == self.path:
                     self.pid = int(entry.name)

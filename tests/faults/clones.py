@@ -21,7 +21,7 @@ LEFT_OUT = ("celeba", "lsun_bedroom", "imagenet32", "svhn", "dtd", "celeba32")
 HOLDOUTS_LEFT_OUT = (1, 5, 7, 9)
 # Keys of a record or summary that say how its making went, not what was made.
 VOLATILE = ("seconds", "train_seconds", "images_per_s", "peak_memory_mib", "attempts", "provenance", "seal")
-COMMAND = r"workflow(?:\.commands\.|\.warm )(\w+)"  # of a job
+COMMAND = r"workflow(?:\.commands\.|\.forkserver )(\w+)"  # of a job
 COSTS = ("train_seconds", "measure_seconds")  # columns of a table
 
 

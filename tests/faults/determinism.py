@@ -18,14 +18,14 @@ from dtri.experiment import TrainSpec
 from dtri.trained import load_weights
 from tests.faults import jobs
 from tests.training import prepare_digits
-from workflow import plan
+from workflow import configuration, plan
 
 STEPS = 24
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--systems", nargs="+", default=["vae"], choices=list(plan.models()))
+    parser.add_argument("--systems", nargs="+", default=["vae"], choices=list(configuration.models()))
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # a fork of a process with threads could wait for them for ever
     print("system,way,equal,largest_difference")

@@ -91,7 +91,11 @@ LOSSES = [
         (".mean() / h.z_dim\n", ".mean()\n"),
         ("betas, weight_decay=h.weight_decay)", "betas)"),
         ("        with untracked(self.encoder):\n            return", "        if True:\n            return"),
-        ("Adam(self.encoder.parameters(), h.lr_encoder, betas)", "Adam(self.encoder.parameters(), h.lr_energy, betas)"),
+        (
+            "Adam(self.encoder.parameters(), h.lr_encoder, betas)",
+            "Adam(self.encoder.parameters(), h.lr_energy, betas)",
+            "the engine sets the rates of `learning_rates` before every iteration",
+        ),
         (
             '"encoder": h.lr_encoder, "generator": h.lr_generator}',
             '"encoder": h.lr_generator, "generator": h.lr_generator}',
@@ -100,7 +104,7 @@ LOSSES = [
     ),
     *faults(
         "dtri/models/joint_vae_ebm.py",
-        OURS,
+        (OURS, NETWORKS + "networks_of_every_system"),
         ("z_x = gaussian.sample(mu, logvar)", "z_x = mu"),
         ('self.descend("critic", f_fake - f_real, h.clip_norm)', 'self.descend("critic", f_fake - f_real)'),
         ("self.critic(x, z_x)), h.clip_norm)", "self.critic(x, z_x)))"),
@@ -199,14 +203,14 @@ LOSSES = [
     ),
     *faults(
         "baselines/ali.py",
-        STEPS + "ali",
+        (STEPS + "ali", NETWORKS + "networks_of_every_system"),
         ("z_x = gaussian.sample(mu, logvar)", "z_x = mu"),
         ("dropout=h.dropout,", "dropout=0.0,"),
         ("batch_norm=h.critic_batch_norm", "batch_norm=False"),
     ),
     *faults(
         "baselines/bigan.py",
-        STEPS + "bigan",
+        (STEPS + "bigan", NETWORKS + "networks_of_every_system"),
         (
             '        with self.only("maps"):\n            z = torch.randn(len(x), z_dim, device=x.device)\n',
             '        with self.only("maps"):\n',
@@ -221,7 +225,7 @@ LOSSES = [
     ),
     *faults(
         "baselines/sngan.py",
-        STEPS + "sngan",
+        (STEPS + "sngan", NETWORKS + "networks_of_every_system"),
         ("loss_g = generator_loss(", "loss_g = -generator_loss("),
         ("spectrally_normalised(critic)", "critic"),
     ),
@@ -804,11 +808,11 @@ VERDICTS = [
         ('return record.value is None or record.status == "diverged"', 'return record.status == "diverged"'),
     ),
     *faults(
-        "workflow/plan.py",
+        "workflow/status.py",
         "tests/test_plan.py::test_records_of_other_runs_comparisons_and_networks_are_stale",
-        ("record.spec, train_spec(run).hash", "record.spec, record.spec"),
-        ("record.train_code, training_code(run)", "record.train_code, record.train_code"),
-        ("record.code, measure_code(metric, run.model)", "record.code, record.code"),
+        ("record.spec, plan.train_spec(run).hash", "record.spec, record.spec"),
+        ("record.train_code, plan.training_code(run)", "record.train_code, record.train_code"),
+        ("record.code, plan.measure_code(metric, run.model)", "record.code, record.code"),
     ),
     *faults(
         "workflow/plan.py",

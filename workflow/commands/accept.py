@@ -1,6 +1,6 @@
 """Accept existing results after a change that is known to be harmless, such as a refactoring.
 
-    python -m workflow.commands.accept results/demo/table2.csv --reason "variables renamed, same bytes in a test"
+    dtri accept results/demo/table2.csv --reason "variables renamed, same bytes in a test"
 
 Of every product behind the targets that is there and would be made again, what differs is noted in an `accepted.json`
 beside it: old and new hash, who, when, why. Tables and `verify` then show it as accepted, and Snakemake as up to date.
@@ -20,25 +20,25 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from dtri.sealed import read_sealed, write_sealed
-from workflow import plan
+from workflow import params, plan, session, status, targets
 from workflow.commands.cli import run
 from workflow.commands.explain import dry_run
 from workflow.fingerprint import ROOT
 
 
-def differing(paths: list[Path]) -> dict[Path, list[plan.Difference]]:
+def differing(paths: list[Path]) -> dict[Path, list[status.Difference]]:
     """Of every product what differs and is not accepted yet; ValueError where it cannot be."""
     found = {}
     for path in paths:
-        found[path] = [one for one in plan.differences(path) if not plan.acceptance(path, one)]
+        found[path] = status.unaccepted(path)
         if refused := [one.what for one in found[path] if not one.new]:
             raise ValueError(f"expected a product of this configuration in {path}, found: {', '.join(refused)}")
     return {path: new for path, new in found.items() if new}
 
 
-def note(path: Path, differences: list[plan.Difference], who: str, reason: str) -> None:
+def note(path: Path, differences: list[status.Difference], who: str, reason: str) -> None:
     """Write them into the file beside the product."""
-    file, product = plan.acceptances(path)
+    file, product = status.acceptances(path)
     entries = read_sealed(file, "accepted results")["accepted"] if file.exists() else []
     when = datetime.now(UTC).isoformat(timespec="seconds")
     signed = {"who": who, "when": when, "reason": reason}
@@ -62,18 +62,19 @@ def signer() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("targets", nargs="+", metavar="TARGET", help="a file or rule, as for snakemake")
+    parser.add_argument(
+        "targets", nargs="+", metavar="TARGET", help="as for dtri run: a file, a rule, a folder below results/"
+    )
     parser.add_argument("--reason", required=True, help="why the change is harmless")
     parser.add_argument("--who", default="", help="default: the user's name on this machine")
-    parser.add_argument(
-        "--downloads", default="downloads", help="drop folder of raw files, as snakemake's --config has"
-    )
+    parser.add_argument("--downloads", default="downloads", help="drop folder of raw files")
     arguments = parser.parse_args(argv)
+    arguments.targets = [path for word in arguments.targets for path in targets.expand(word)]
     if not arguments.reason.strip():
         raise ValueError("expected a reason for --reason, found none")
 
     who, configured = arguments.who or signer(), ("--config", f"downloads={arguments.downloads}")
-    plan.configure({"downloads": arguments.downloads})
+    session.configure({"downloads": arguments.downloads})
     products = [Path(path) for job in dry_run(arguments.targets, "--forceall", *configured) for path in job.output]
     missing = [path for path in products if not path.exists() and path.name not in plan.TEMPORARY]
     if missing:
@@ -81,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     for path in products:
         if path.name == "fetch.json":
             known = json.loads(path.read_text("utf-8")).get("replaced", "")
-            if plan.replaced_raw(SimpleNamespace(dataset=path.parent.name)) != known:
+            if params.replaced_raw(SimpleNamespace(dataset=path.parent.name)) != known:
                 raise ValueError(f"expected the raw files that {path} lists, found others in {arguments.downloads}")
     paths = [path for path in products if path.suffix == ".json"]
     differing(paths)  # nothing is noted where something cannot be accepted

@@ -1,7 +1,7 @@
 """Judge what the papers claim by the records there are.
 
-    python -m workflow.commands.claims --preset paper --partial     to the terminal, at any moment
-    python -m workflow.commands.claims --preset demo --out results/demo
+    dtri claims --preset paper --partial     to the terminal, at any moment
+    dtri claims --preset demo --out results/demo
 
 Without --partial every record that the configuration can make must be there.
 """
@@ -16,16 +16,17 @@ from dtri.report.cells import Cell
 from dtri.report.claims_page import Judged, render
 from dtri.report.tidy import scored
 from dtri.report.verdicts import Measurements, judge, measured
-from workflow import plan
+from workflow import configuration, plan, status
 from workflow.claims import paper_a, paper_b, printed
 from workflow.commands.cli import run
+from workflow.configuration import Preset
 
 FORMATS = ("csv", "md", "tex", "html")
 
 
-def judged(preset_name: str) -> Judged:
+def judged(preset: Preset) -> Judged:
     """Both papers' claims and their printed orders, by the records that this checkout would make."""
-    preset, known, found = plan.preset(preset_name), plan.claim_book(), measurements(preset_name)
+    known, found = plan.claim_book(), measurements(preset)
     return Judged(
         claims=tuple(judge(claim, known, found) for claim in (*paper_a.CLAIMS, *paper_b.CLAIMS)),
         orders=tuple(judge(claim, known, found) for claim in printed.CLAIMS),
@@ -38,25 +39,24 @@ def judged(preset_name: str) -> Judged:
     )
 
 
-def measurements(preset_name: str) -> Measurements:
+def measurements(preset: Preset) -> Measurements:
     """Values per seed of everything that a claim is about."""
     found = {}
     for quantity, published in plan.claim_book().items():
-        cell = plan.claim_cell(preset_name, published.cell)
-        seeds = plan.preset(preset_name).seeds
-        results = [scored(plan.lookup(preset_name, cell, seed), cell.score) for seed in seeds]
-        found[quantity] = measured(results, quantity.above, scale(preset_name, cell))
+        cell = plan.claim_cell(preset, published.cell)
+        results = [scored(status.lookup(preset, cell, seed), cell.score) for seed in preset.seeds]
+        found[quantity] = measured(results, quantity.above, scale(preset, cell))
     return found
 
 
-def scale(preset_name: str, cell: Cell) -> str:
+def scale(preset: Preset, cell: Cell) -> str:
     """How long, how wide and on which data a system was trained, and measured how; "" for the papers' own scale."""
-    run = plan.cell_run(preset_name, cell, plan.preset(preset_name).seeds[0])
-    if run is None or preset_name == "paper":
+    run = plan.target(preset, cell, preset.seeds[0]).run
+    if run is None or preset.name == "paper":
         return ""
     spec = plan.train_spec(run)
     on = f", on {run.dataset}" if run.dataset != cell.dataset else ""
-    features = f", features of {network}" if (network := plan.own_network(preset_name, cell)) else ""
+    features = f", features of {network}" if (network := plan.own_network(preset, cell)) else ""
     return f"{spec.steps:,} iterations, width {spec.hparams.get('width', 1.0):g}{on}{features}"
 
 
@@ -69,14 +69,14 @@ def main(argv: list[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
 
-    preset = plan.preset(arguments.preset)
-    missing = [path for path in plan.claim_records(arguments.preset) if not Path(path).exists()]
+    preset = configuration.preset(arguments.preset)
+    missing = [path for path in plan.claim_records(preset) if not Path(path).exists()]
     if missing and not arguments.partial:
         raise FileNotFoundError(
             f"expected {len(missing)} more records, found none at {missing[0]} "
             f"(run `snakemake results/{arguments.preset}/claims.html`, or judge with --partial)"
         )
-    found = judged(arguments.preset)
+    found = judged(preset)
     if arguments.out is None:
         print(render(found, "md"))
         return 0

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -12,13 +13,20 @@ def run(main: Callable[[], int]) -> int:
     """Exit code of `main`; expected errors become one line on stderr and code 2 (DTRI_TRACEBACK=1 shows all).
 
     What the terminal's encoding lacks is printed as an escape sequence. No shell expands the `~` of `--option=~/x`.
+    A reader that has seen enough, such as `head`, ends the command silently, with the code that shells give SIGPIPE.
     """
     sys.argv = [_at_home(word) for word in sys.argv]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return main()
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        return 128 + signal.SIGPIPE
     except (ValueError, OSError, LookupError) as error:
         if os.environ.get("DTRI_TRACEBACK"):
             raise

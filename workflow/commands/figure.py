@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dtri.report import style
 from dtri.report.cells import Missing, Product
-from workflow import plan
+from workflow import configuration, plan
 from workflow.commands.cli import run
 
 if TYPE_CHECKING:
@@ -35,14 +35,16 @@ def compose(name: str, products: Sequence[Product], missing: Sequence[Missing], 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("figure", choices=plan.FIGURES)
+    parser.add_argument("figure", help=f"one of {', '.join(plan.FIGURES)}")
     parser.add_argument("--preset", required=True)
     parser.add_argument("--out", required=True, type=Path, help="folder")
     arguments = parser.parse_args(argv)
+    configuration.check_known("figure", arguments.figure, plan.FIGURES)
 
-    products = [p for p in plan.figure_products(arguments.preset, arguments.figure) if Path(p.path).exists()]
-    missing = plan.figure_missing(arguments.preset, arguments.figure)
-    fig = compose(arguments.figure, products, missing, plan.preset(arguments.preset).label)
+    preset = configuration.preset(arguments.preset)
+    products = [p for p in plan.figure_products(preset, arguments.figure) if Path(p.path).exists()]
+    missing = plan.figure_missing(preset, arguments.figure)
+    fig = compose(arguments.figure, products, missing, preset.label)
     style.save(fig, arguments.out / arguments.figure)
     return 0
 

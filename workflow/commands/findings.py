@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from dtri.report.cells import DASH_IN_PAPER, NOT_IN_PAPER, PAPER_NAMES, Cell, Table
-from workflow import plan
+from workflow import configuration, plan
 from workflow.commands.cli import run
 
 HEAD = """\
@@ -41,7 +41,9 @@ def _printed(cell: Cell) -> str:
     place = PAPER_NAMES.get(cell.dataset, cell.dataset)
     if cell.against:
         place += f" against {PAPER_NAMES.get(cell.against, cell.against)}"
-    return f"{cell.paper}, {cell.metric.upper()}, {place}, {plan.model(cell.model).label}: {cell.published_text}"
+    return (
+        f"{cell.paper}, {cell.metric.upper()}, {place}, {configuration.model(cell.model).label}: {cell.published_text}"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from dtri.files import write_text
 from dtri.report.overview import overview
-from dtri.report.tidy import tidy
-from workflow import plan
+from workflow import configuration, plan, status
 from workflow.commands.cli import run
 
 
@@ -20,10 +19,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="the page, .html")
     arguments = parser.parse_args(argv)
 
-    name, preset = arguments.preset, plan.preset(arguments.preset)
-    tables = [plan.preset_table(name, table) for table in plan.TABLES]
-    measured = [(t, tidy(t, name, preset.seeds, lambda cell, seed: plan.lookup(name, cell, seed))) for t in tables]
-    write_text(arguments.out, overview(measured, preset.label))
+    preset = configuration.preset(arguments.preset)
+    tables = [plan.preset_table(preset, name) for name in plan.TABLES]
+    write_text(arguments.out, overview([(table, status.frame(preset, table)) for table in tables], preset.label))
     return 0
 
 

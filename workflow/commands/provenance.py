@@ -23,11 +23,11 @@ def provenance(root: Path = ROOT) -> dict[str, Any]:
     Sources that git does not know yet count: a new module is code too. Commit and `dirty` are None where `root` is
     no checkout itself, as sources unpacked below another repository are not.
     """
-    lock, top = root / "requirements.lock", _git(root, "rev-parse", "--show-toplevel")
+    lock, top = root / "requirements.lock", git(root, "rev-parse", "--show-toplevel")
     is_checkout = top is not None and Path(top).resolve() == root.resolve()
-    status = _git(root, "status", "--porcelain", "--untracked-files=all") if is_checkout else None
+    status = git(root, "status", "--porcelain", "--untracked-files=all") if is_checkout else None
     return {
-        "commit": _git(root, "rev-parse", "--verify", "HEAD") if is_checkout else None,
+        "commit": git(root, "rev-parse", "--verify", "HEAD") if is_checkout else None,
         "dirty": None if status is None else any(map(_differs, status.splitlines())),
         "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None,
     }
@@ -38,7 +38,7 @@ def _differs(line: str) -> bool:
     return not line.startswith("??") or line.rstrip('"').endswith(SOURCES)
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def git(root: Path, *arguments: str) -> str | None:
     """What git says of `root`, whichever repository the environment names; None where it fails."""
     named = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
     environment = {name: value for name, value in os.environ.items() if name not in named}

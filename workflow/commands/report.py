@@ -1,6 +1,6 @@
 """Put the tables and figures that exist into one self-contained report, at any moment.
 
-    python -m workflow.commands.report --preset demo --out report.html
+    dtri report --preset demo --out report.html
 
 What is not there is named and left out. `snakemake demo --report report.html` itself wants all of it.
 """
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from workflow import plan
+from workflow import configuration, plan
 from workflow.commands.cli import run
 from workflow.fingerprint import ROOT
 
@@ -25,8 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.out.suffix not in (".html", ".zip"):
         raise ValueError(f"expected a .html or .zip file for --out, found {arguments.out}")
 
-    plan.preset(arguments.preset)
-    expected = [path for path in plan.preset_products(arguments.preset) if path.endswith(SHOWN)]
+    expected = [path for path in plan.preset_products(configuration.preset(arguments.preset)) if path.endswith(SHOWN)]
     there = [path for path in expected if Path(path).exists()]
     if not there:
         raise FileNotFoundError(f"expected a table or figure below results/{arguments.preset}, found none")

@@ -1,6 +1,6 @@
 """Sample from a trained model.
 
-    python -m workflow.commands.sample --model results/demo/digits/vae/seed0/model.safetensors --n 64 --out grid.png
+    dtri sample --model results/demo/digits/vae/seed0/model.safetensors --n 64 --out grid.png
 
 A .png gets a grid of the samples, a .npy the images as uint8 [n, C, H, W]. Samples that are not finite are no images: a
 .npy has those that are, fewer than asked for (with --grid then none); a .png is refused. Systems that sample by Markov

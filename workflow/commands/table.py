@@ -1,7 +1,7 @@
 """Render one table from the records that exist.
 
-    python -m workflow.commands.table table1 --preset paper --partial     to the terminal, at any moment
-    python -m workflow.commands.table table1 --preset demo --out results/demo
+    dtri table table1 --preset paper --partial     to the terminal, at any moment
+    dtri table table1 --preset demo --out results/demo
 
 Without --partial every record that the configuration can make must be there.
 """
@@ -12,8 +12,7 @@ from pathlib import Path
 
 from dtri.files import write_text
 from dtri.report.render import render
-from dtri.report.tidy import tidy
-from workflow import plan
+from workflow import configuration, plan, status
 from workflow.commands.cli import run
 
 FORMATS = ("csv", "md", "tex", "html")
@@ -21,21 +20,22 @@ FORMATS = ("csv", "md", "tex", "html")
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=plan.TABLES)
+    parser.add_argument("table", help=f"one of {', '.join(plan.TABLES)}")
     parser.add_argument("--preset", required=True)
     parser.add_argument("--partial", action="store_true", help="render what exists, missing and stale cells marked")
     parser.add_argument("--out", type=Path, help="folder for csv, md, tex and html; default: markdown to the terminal")
     arguments = parser.parse_args(argv)
+    configuration.check_known("table", arguments.table, plan.TABLES)
 
-    preset = plan.preset(arguments.preset)
-    missing = [path for path in plan.table_records(arguments.preset, arguments.table) if not Path(path).exists()]
+    preset = configuration.preset(arguments.preset)
+    missing = [path for path in plan.table_records(preset, arguments.table) if not Path(path).exists()]
     if missing and not arguments.partial:
         raise FileNotFoundError(
             f"expected {len(missing)} more records, found none at {missing[0]} "
             f"(run `snakemake results/{arguments.preset}/{arguments.table}.csv`, or render with --partial)"
         )
-    table = plan.preset_table(arguments.preset, arguments.table)
-    frame = tidy(table, arguments.preset, preset.seeds, lambda cell, seed: plan.lookup(arguments.preset, cell, seed))
+    table = plan.preset_table(preset, arguments.table)
+    frame = status.frame(preset, table)
     if arguments.out is None:
         print(render(table, frame, preset.label, "md"))
         return 0

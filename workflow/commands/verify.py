@@ -1,14 +1,14 @@
 """Hash products again, and compare what they say of their making with this checkout.
 
-    python -m workflow.commands.verify results
-    python -m workflow.commands.verify results/demo/digits/vae results/data/mnist
+    dtri verify results
+    dtri verify results/demo/digits/vae results/data/mnist
 
 Every file that another one vouches for is hashed again: prepared arrays (meta.json), raw files that are still in the
 drop folder (fetch.json), weights and curves of training runs (train.json), classifiers. Records and summaries carry a
 seal of their own. Tables are rendered again from the records. Exit code 1 unless all is ok:
 
     ok        as it was made, by this checkout's code, data and configuration
-    accepted  unchanged, and what this checkout would make otherwise was accepted (workflow.commands.accept)
+    accepted  unchanged, and what this checkout would make otherwise was accepted (dtri accept)
     changed   not what was written
     missing   another product was made of it or vouches for it, and it is not there
     stale     unchanged, but this checkout would make another
@@ -29,8 +29,9 @@ from typing import Any
 from dtri.data import rawfiles, store
 from dtri.files import digest
 from dtri.messages import reason
+from dtri.report.records import Record
 from dtri.sealed import read_sealed
-from workflow import plan
+from workflow import configuration, plan, status
 from workflow.commands.cli import run
 
 TROUBLE = ("changed", "missing", "stale")
@@ -53,7 +54,7 @@ def findings(folder: Path, downloads: Path) -> Iterator[Finding]:
 
 
 def _findings(folder: Path, downloads: Path) -> Iterator[Finding]:
-    for path in sorted(folder.rglob("*.json")):
+    for path in sorted(folder.rglob("*.json"), key=lambda path: (path.name != "meta.json", path)):
         if path.name == "meta.json":
             yield from _prepared(path)
         elif path.name == "fetch.json":
@@ -62,22 +63,32 @@ def _findings(folder: Path, downloads: Path) -> Iterator[Finding]:
             yield from _sealed(path, lambda made, path=path: {path.with_suffix(".safetensors").name: made["sha256"]})
         elif path.name == "train.json":
             yield from _trained(path)
-        elif path.name == plan.ACCEPTED:
+        elif path.name == status.ACCEPTED:
             yield from _sealed(path, lambda made: {})
         elif path.parent.name == "metrics":
             yield from _record(path)
+    for path in [*sorted(folder.glob("table*")), *sorted(folder.glob("figures/*"))]:
+        if folder.name == "results":
+            yield from _copy(path, folder)
     for path in sorted(folder.rglob("table*.csv")):
-        if path.parent.parent.name == "results" and path.parent.name in plan.presets():
+        if path.parent.parent.name == "results" and path.parent.name in configuration.presets():
             yield _table(path)
     for path in sorted(folder.rglob("*.png")):
-        if path.parent.name == "figures" and path.parent.parent.name in plan.presets() and path.stem in plan.FIGURES:
-            products = plan.figure_products(path.parent.parent.name, path.stem)
+        if (
+            path.parent.name == "figures"
+            and path.parent.parent.name in configuration.presets()
+            and path.stem in plan.FIGURES
+        ):
+            products = plan.figure_products(configuration.preset(path.parent.parent.name), path.stem)
             yield from _sources(path, [str(product.path) for product in products])
 
 
 def _judged(path: Path) -> Finding:
-    """Stale, accepted or ok."""
-    stale, accepted = plan.judged(path, plan.differences(path))
+    """Stale, accepted or ok, of a product that is as it was written; stale too where what it is made of is damaged."""
+    try:
+        stale, accepted = status.judged(path)
+    except ValueError as error:
+        return Finding("stale", path, str(error))
     return Finding("stale" if stale else "accepted" if accepted else "ok", path, ", ".join(stale or accepted))
 
 
@@ -111,8 +122,8 @@ def _prepared(path: Path) -> Iterator[Finding]:
 def _raw(path: Path, downloads: Path) -> Iterator[Finding]:
     """Raw files may be deleted once they are prepared; those that are there have to be the same."""
     try:
-        listed, kin = read_sealed(path, "a record of raw files"), plan.dataset(path.parent.name).kin
-        hashes = {downloads / kin / one["file"]: one["sha256"] for one in listed.values() if isinstance(one, dict)}
+        listed, base = read_sealed(path, "a record of raw files"), plan.dataset(path.parent.name).base
+        hashes = {downloads / base / one["file"]: one["sha256"] for one in listed.values() if isinstance(one, dict)}
     except (ValueError, LookupError, TypeError) as error:
         yield Finding("changed", path, reason(error))
         return
@@ -136,10 +147,10 @@ def _sealed(path: Path, vouched: Callable[[dict[str, Any]], dict[str, str]]) -> 
     """A summary, and the files beside it whose sha256 it holds."""
     try:
         made = read_sealed(path, "a summary")
-        yield _judged(path)
     except ValueError as error:
         yield Finding("changed", path, str(error))
         return
+    yield _judged(path)
     for name, expected in vouched(made).items():
         yield _hashed(path.parent / name, expected)
 
@@ -155,25 +166,36 @@ def _trained(path: Path) -> Iterator[Finding]:
 
 def _record(path: Path) -> Iterator[Finding]:
     try:
-        yield _judged(path)
+        Record.read(path)
     except ValueError as error:
         yield Finding("changed", path, str(error))
         return
+    yield _judged(path)
     yield from _sources(path, plan.record_sources(path))
+
+
+def _copy(path: Path, results: Path) -> Iterator[Finding]:
+    """A table or figure right below results/, which is a copy of that of preset paper."""
+    original = results / "paper" / path.relative_to(results)
+    if not original.exists():
+        yield Finding("missing", original, f"{path} is a copy of it")
+    elif path.read_bytes() != original.read_bytes():
+        yield Finding("stale", path, f"expected a copy of {original}, found another")
+    else:
+        yield Finding("ok", path)
 
 
 def _table(path: Path) -> Finding:
     """Rendered again from the records, those of this directory's results."""
     from dtri.report.render import render
-    from dtri.report.tidy import tidy
 
-    name, preset = path.stem, path.parent.name
-    table, chosen = plan.preset_table(preset, name), plan.preset(preset)
+    preset = configuration.preset(path.parent.name)
+    table = plan.preset_table(preset, path.stem)
     try:
-        frame = tidy(table, preset, chosen.seeds, lambda cell, seed: plan.lookup(preset, cell, seed))
+        frame = status.frame(preset, table)
     except ValueError as error:
         return Finding("changed", path, str(error))
-    if render(table, frame, chosen.label, "csv") != path.read_text("utf-8"):
+    if render(table, frame, preset.label, "csv") != path.read_text("utf-8"):
         return Finding("changed", path, "its records give another table now")
     return Finding("ok", path)
 
@@ -193,12 +215,12 @@ def main(argv: list[str] | None = None) -> int:
             counts[finding.status] += 1
             if arguments.all or finding.status != "ok" or finding.why:
                 print(f"{finding.status:8}  {finding.path}{f': {finding.why}' if finding.why else ''}")
-    for preset in plan.presets():
-        begun = Path(f"results/{preset}").resolve()
+    for name, preset in configuration.presets().items():
+        begun = Path(f"results/{name}").resolve()
         if begun.is_dir() and {begun, begun.parent} & {folder.resolve() for folder in arguments.folders}:
             expected = plan.expected_products(preset)
             n_absent = sum(not Path(path).exists() for path in expected)
-            print(f"{preset}: {n_absent} of the {len(expected)} products that the plan expects are not there")
+            print(f"{name}: {n_absent} of the {len(expected)} products that the plan expects are not there")
     shown = ("ok", *["accepted"] * bool(counts["accepted"]), *TROUBLE)
     print(", ".join(f"{counts[status]} {status}" for status in shown))
     return int(any(counts[status] for status in TROUBLE))

@@ -3,7 +3,7 @@
 
 rule prepare:
     input:
-        plan.prepare_inputs,
+        params.prepare_inputs,
     output:
         train="results/data/{dataset}/train.npy",
         test="results/data/{dataset}/test.npy",
@@ -12,41 +12,39 @@ rule prepare:
     log:
         "results/data/{dataset}/logs/prepare.log",
     wildcard_constraints:
-        dataset=plan.dataset_pattern("trainable"),
+        dataset=params.dataset_pattern("trainable"),
     resources:
         mem_mb=memory.prepare,
         runtime=240,
     params:
-        arguments=plan.prepare_arguments,
-        code=plan.prepare_code,
+        module=params.module,
+        image_shape=params.image_shape,
+        options=params.options,
+        raw=params.raw,
+        code=params.prepare_code,
+    message:
+        "prepare {wildcards.dataset}"
     shell:
-        "python -m workflow.commands.prepare {params.arguments} --code {params.code} > {log} 2>&1"
+        "python -m workflow.commands.prepare --module {params.module} --image-shape {params.image_shape}"
+        ' --options {params.options:q} --raw "$DTRI_DOWNLOADS/{params.raw}"'
+        " --name {wildcards.dataset} --code {params.code} --out results/data/{wildcards.dataset} > {log} 2>&1"
 
 
-rule prepare_ood:
-    input:
-        plan.prepare_inputs,
+use rule prepare as prepare_ood with:
     output:
         test="results/data/{dataset}/test.npy",
         index="results/data/{dataset}/index.npz",
         meta="results/data/{dataset}/meta.json",
-    log:
-        "results/data/{dataset}/logs/prepare.log",
     wildcard_constraints:
-        dataset=plan.dataset_pattern("ood"),
+        dataset=params.dataset_pattern("ood"),
     resources:
         mem_mb=memory.prepare,
         runtime=60,
-    params:
-        arguments=plan.prepare_arguments,
-        code=plan.prepare_code,
-    shell:
-        "python -m workflow.commands.prepare {params.arguments} --code {params.code} > {log} 2>&1"
 
 
 rule prepare_holdout:
     input:
-        plan.prepare_inputs,
+        params.prepare_inputs,
     output:
         train="results/data/{dataset}/train.npy",
         test="results/data/{dataset}/test.npy",
@@ -56,15 +54,19 @@ rule prepare_holdout:
     log:
         "results/data/{dataset}/logs/prepare.log",
     wildcard_constraints:
-        dataset=plan.dataset_pattern("holdout"),
+        dataset=params.dataset_pattern("holdout"),
     resources:
         mem_mb=memory.prepare,
         runtime=60,
     params:
-        arguments=plan.prepare_arguments,
-        code=plan.prepare_code,
+        source=params.holdout_of,
+        digit=params.digit,
+        code=params.prepare_code,
+    message:
+        "prepare {wildcards.dataset}"
     shell:
-        "python -m workflow.commands.prepare {params.arguments} --code {params.code} > {log} 2>&1"
+        "python -m workflow.commands.prepare --holdout-of {params.source} --digit {params.digit}"
+        " --name {wildcards.dataset} --code {params.code} --out results/data/{wildcards.dataset} > {log} 2>&1"
 
 
 rule classifier:
@@ -82,8 +84,9 @@ rule classifier:
         mem_mb=memory.classifier,
         runtime=60,
     params:
-        folder=plan.data_folder,
         code=plan.code("classifier"),
+    message:
+        "train the classifier of {wildcards.dataset}"
     shell:
-        "python -m workflow.warm classifier --data {params.folder} --code {params.code} --out {output.weights}"
+        "python -m workflow.forkserver classifier --data results/data/{wildcards.dataset} --code {params.code} --out {output.weights}"
         " --summary {output.summary} > {log} 2>&1"

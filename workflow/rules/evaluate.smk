@@ -9,7 +9,7 @@ rule generation:
         train="results/data/{dataset}/train.npy",
         test="results/data/{dataset}/test.npy",
         meta="results/data/{dataset}/meta.json",
-        extractor=plan.extractor_inputs,
+        extractor=params.extractor_files,
     output:
         fid="results/{preset}/{dataset}/{model}/seed{seed}/metrics/fid_{extractor}.json",
         isc="results/{preset}/{dataset}/{model}/seed{seed}/metrics/is_{extractor}.json",
@@ -17,22 +17,26 @@ rule generation:
         prc="results/{preset}/{dataset}/{model}/seed{seed}/metrics/prc_{extractor}.json",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/generation_{extractor}.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         # 2,233 MiB at the peak with the domain classifier, 50,000 samples against 50,000 images of 3x32x32. On top come
         # the features of the Inception graph: 50,000 x 2,048 x 4 bytes = 391 MiB a copy, twice that in KID's float64.
         mem_mb=12000,
         runtime=240,
     params:
-        spec=plan.generation_spec,
-        arguments=plan.generation_arguments,
-        code=plan.generation_code,
+        spec=params.generation_spec,
+        network=params.network,
+        folder=params.folder,
+        code=params.code_of("generation"),
+    message:
+        "measure generation of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed} by {wildcards.extractor}"
     shell:
-        "python -m workflow.warm generation --samples {input.samples} --variants {input.variants} --train {input.summary}"
-        " --spec {params.spec:q} --code {params.code} {params.arguments}"
-        " --device {resources.device} --threads {threads} > {log} 2>&1"
+        "python -m workflow.forkserver generation --samples {input.samples} --variants {input.variants} --train {input.summary}"
+        " --spec {params.spec:q} --code {params.code} --extractor {wildcards.extractor} {params.network}"
+        " --data results/data/{wildcards.dataset} --cache results/data/{wildcards.dataset}/features"
+        " --device {resources.device} --threads {threads} --out {params.folder} > {log} 2>&1"
 
 
 rule auroc:
@@ -49,11 +53,12 @@ rule auroc:
         mem_mb=2000,
         runtime=30,
     params:
-        folder=plan.against_folder,
-        code=plan.auroc_code,
+        code=params.code_of("auroc"),
+    message:
+        "measure AUROC against {wildcards.against} of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m workflow.warm ranking --train {input.summary} --code {params.code} --scores {input.scores}"
-        " --against {input.against} --against-data {params.folder} --out {output.record} > {log} 2>&1"
+        "python -m workflow.forkserver ranking --train {input.summary} --code {params.code} --scores {input.scores}"
+        " --against {input.against} --against-data results/data/{wildcards.against} --out {output.record} > {log} 2>&1"
 
 
 rule auprc:
@@ -72,9 +77,10 @@ rule auprc:
         mem_mb=2000,
         runtime=30,
     params:
-        folder=plan.data_folder,
-        code=plan.auprc_code,
+        code=params.code_of("auprc"),
+    message:
+        "measure AUPRC of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m workflow.warm ranking --train {input.summary} --code {params.code} --labels-of {params.folder}"
+        "python -m workflow.forkserver ranking --train {input.summary} --code {params.code} --labels-of results/data/{wildcards.dataset}"
         " --scores {input.test} {input.leaky} --split test test_leaky --out {output.test} {output.leaky}"
         " > {log} 2>&1"

@@ -8,9 +8,11 @@ rule fetch:
         "results/data/{dataset}/logs/fetch.log",
     localrule: True
     params:
-        arguments=plan.fetch_arguments,
-        replaced=plan.replaced_raw,
-        code=plan.fetch_code,
+        arguments=params.fetch_arguments,
+        replaced=params.replaced_raw,
+        code=params.fetch_code,
+    message:
+        "fetch the raw files of {wildcards.dataset}"
     shell:
         "python -m workflow.commands.fetch {params.arguments} --replaced '{params.replaced}'"
         " --out {output.record} > {log} 2>&1"
@@ -23,7 +25,9 @@ rule inception:
         "results/data/logs/inception.log",
     localrule: True
     params:
-        weights=plan.INCEPTION_WEIGHTS,
+        weights=params.INCEPTION_WEIGHTS,
         code=plan.code("inception"),
+    message:
+        "fetch the Inception network"
     shell:
         'python -m workflow.commands.inception --weights "$DTRI_DOWNLOADS/{params.weights}" --out {output} > {log} 2>&1'

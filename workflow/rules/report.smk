@@ -4,8 +4,8 @@
 
 rule table:
     input:
-        plan.table_inputs,
-        sources=ancient(plan.table_sources),
+        params.table_records,
+        sources=ancient(params.table_sources),
     output:
         csv="results/{preset}/{table}.csv",
         md="results/{preset}/{table}.md",
@@ -15,47 +15,51 @@ rule table:
             caption="../report/table.rst",
             category="Tables",
             subcategory="{preset}",
-            labels=plan.table_labels,
+            labels=params.table_labels,
         ),
     log:
         "results/{preset}/logs/{table}.log",
     localrule: True
     params:
-        spec=plan.table_spec,
-        code=plan.table_code,
-        absent=plan.table_absent,
+        spec=params.table_spec,
+        code=params.table_code,
+        absent=params.table_absent,
+    message:
+        "write {wildcards.table} of {wildcards.preset}"
     shell:
-        "python -m workflow.warm table {wildcards.table} --preset {wildcards.preset}"
+        "python -m workflow.forkserver table {wildcards.table} --preset {wildcards.preset}"
         " --out results/{wildcards.preset} > {log} 2>&1"
 
 
 rule overview:
     input:
-        plan.overview_inputs,
-        sources=ancient(plan.overview_sources),
+        params.overview_records,
+        sources=ancient(params.overview_sources),
     output:
         html=report(
             "results/{preset}/overview.html",
             caption="../report/overview.rst",
             category="Overview",
             subcategory="{preset}",
-            labels=plan.overview_labels,
+            labels=params.overview_labels,
         ),
     log:
         "results/{preset}/logs/overview.log",
     localrule: True
     params:
-        spec=plan.table_spec,
-        code=plan.overview_code,
-        absent=plan.overview_absent,
+        spec=params.table_spec,
+        code=params.overview_code,
+        absent=params.overview_absent,
+    message:
+        "write the overview of {wildcards.preset}"
     shell:
-        "python -m workflow.warm overview --preset {wildcards.preset} --out {output.html} > {log} 2>&1"
+        "python -m workflow.forkserver overview --preset {wildcards.preset} --out {output.html} > {log} 2>&1"
 
 
 rule claims:
     input:
-        plan.claim_inputs,
-        sources=ancient(plan.claim_sources),
+        params.claim_records,
+        sources=ancient(params.claim_sources),
     output:
         csv="results/{preset}/claims.csv",
         md="results/{preset}/claims.md",
@@ -66,30 +70,32 @@ rule claims:
             caption="../report/claims.rst",
             category="Claims",
             subcategory="{preset}",
-            labels=plan.claim_labels,
+            labels=params.claim_labels,
         ),
         png=report(
             "results/{preset}/claims.png",
             caption="../report/claims.rst",
             category="Claims",
             subcategory="{preset}",
-            labels=plan.claim_labels,
+            labels=params.claim_labels,
         ),
     log:
         "results/{preset}/logs/claims.log",
     localrule: True
     params:
-        spec=plan.claim_spec,
-        code=plan.claim_code,
-        absent=plan.claim_absent,
+        spec=params.claim_spec,
+        code=params.claim_code,
+        absent=params.claim_absent,
+    message:
+        "judge the claims of {wildcards.preset}"
     shell:
-        "python -m workflow.warm claims --preset {wildcards.preset} --out results/{wildcards.preset} > {log} 2>&1"
+        "python -m workflow.forkserver claims --preset {wildcards.preset} --out results/{wildcards.preset} > {log} 2>&1"
 
 
 rule figure:
     input:
-        plan.figure_inputs,
-        sources=ancient(plan.figure_sources),
+        params.figure_products,
+        sources=ancient(params.figure_sources),
     output:
         pdf="results/{preset}/figures/{figure}.pdf",
         png=report(
@@ -97,18 +103,20 @@ rule figure:
             caption="../report/figure.rst",
             category="Figures",
             subcategory="{preset}",
-            labels=plan.figure_labels,
+            labels=params.figure_labels,
         ),
     log:
         "results/{preset}/logs/figure_{figure}.log",
     localrule: True
     params:
-        spec=plan.figure_spec,
-        code=plan.figure_code,
-        absent=plan.figure_absent,
-        caption=plan.figure_caption,
+        spec=params.figure_spec,
+        code=params.figure_code,
+        absent=params.figure_absent,
+        caption=params.figure_caption,
+    message:
+        "draw {wildcards.figure} of {wildcards.preset}"
     shell:
-        "python -m workflow.warm figure {wildcards.figure} --preset {wildcards.preset}"
+        "python -m workflow.forkserver figure {wildcards.figure} --preset {wildcards.preset}"
         " --out results/{wildcards.preset}/figures > {log} 2>&1"
 
 
@@ -126,6 +134,10 @@ rule publish_table:
     log:
         "results/logs/{table}.log",
     localrule: True
+    params:
+        absent=params.published_table_absent,
+    message:
+        "publish {wildcards.table}"
     shell:
         "cp {input.csv} {input.md} {input.tex} {input.html} results/ > {log} 2>&1"
 
@@ -138,6 +150,10 @@ rule publish_claims:
     log:
         "results/logs/claims.log",
     localrule: True
+    params:
+        absent=params.published_claims_absent,
+    message:
+        "publish the claims"
     shell:
         "cp {input} results/ > {log} 2>&1"
 
@@ -152,5 +168,9 @@ rule publish_figure:
     log:
         "results/logs/figure_{figure}.log",
     localrule: True
+    params:
+        absent=params.published_figure_absent,
+    message:
+        "publish {wildcards.figure}"
     shell:
         "cp {input.pdf} {input.png} results/figures/ > {log} 2>&1"

@@ -11,18 +11,20 @@ rule sample:
         variants=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples_variants.npz"),
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/sample.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=240,
     params:
-        n=plan.sample_count,
-        sampler=plan.sampler_text,
-        code=plan.sample_code,
+        n=params.n_samples,
+        sampler=params.sampler,
+        code=params.code_of("sample"),
+    message:
+        "draw samples of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m workflow.warm sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
+        "python -m workflow.forkserver sample --model {input.model} --n {params.n} --sampler {params.sampler:q}"
         " --device {resources.device} --threads {threads} --out {output.samples} --variants {output.variants}"
         " > {log} 2>&1"
 
@@ -34,17 +36,19 @@ rule grid:
         grid="results/{preset}/{dataset}/{model}/seed{seed}/grid.npy",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/grid.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        sampler=plan.sampler_text,
-        code=plan.sample_code,
+        sampler=params.sampler,
+        code=params.code_of("sample"),
+    message:
+        "draw a grid of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m workflow.warm sample --grid --model {input.model} --n 64 --sampler {params.sampler:q}"
+        "python -m workflow.forkserver sample --grid --model {input.model} --n 64 --sampler {params.sampler:q}"
         " --device {resources.device} --threads {threads} --out {output.grid} > {log} 2>&1"
 
 
@@ -58,19 +62,19 @@ rule interpolate:
         prior="results/{preset}/{dataset}/{model}/seed{seed}/interpolation_prior.npy",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/interpolate.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        folder=plan.data_folder,
-        code=plan.interpolate_code,
+        code=params.code_of("interpolate"),
+    message:
+        "interpolate by {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m workflow.warm interpolate --model {input.model} --data {params.folder}"
-        " --device {resources.device} --threads {threads}"
-        " --out {output.frames} --prior {output.prior} > {log} 2>&1"
+        "python -m workflow.forkserver interpolate --model {input.model} --data results/data/{wildcards.dataset}"
+        " --device {resources.device} --threads {threads} --out {output.frames} --prior {output.prior} > {log} 2>&1"
 
 
 rule growth:
@@ -82,19 +86,19 @@ rule growth:
         levels="results/{preset}/{dataset}/{model}/seed{seed}/growth.npz",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/growth.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        folder=plan.data_folder,
-        code=plan.growth_code,
+        code=params.code_of("growth"),
+    message:
+        "draw every level of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m workflow.warm growth --model {input.model} --data {params.folder}"
-        " --device {resources.device} --threads {threads}"
-        " --out {output.levels} > {log} 2>&1"
+        "python -m workflow.forkserver growth --model {input.model} --data results/data/{wildcards.dataset}"
+        " --device {resources.device} --threads {threads} --out {output.levels} > {log} 2>&1"
 
 
 rule reconstruct:
@@ -110,17 +114,18 @@ rule reconstruct:
         pairs="results/{preset}/{dataset}/{model}/seed{seed}/reconstructions.npy",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/reconstruct.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        folder=plan.data_folder,
-        code=plan.reconstruct_code,
+        code=params.code_of("reconstruct"),
+    message:
+        "reconstruct by {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m workflow.warm reconstruct --model {input.model} --train {input.summary} --data {params.folder}"
+        "python -m workflow.forkserver reconstruct --model {input.model} --train {input.summary} --data results/data/{wildcards.dataset}"
         " --code {params.code}"
         " --device {resources.device} --threads {threads} --rmse {output.rmse} --mse {output.mse} --pairs {output.pairs}"
         " > {log} 2>&1"
@@ -136,20 +141,21 @@ rule score:
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/score_{scored}__{split}.log",
     wildcard_constraints:
-        scored=plan.dataset_pattern("trainable", "ood"),
-    threads: plan.threads
+        scored=params.dataset_pattern("trainable", "ood"),
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        arguments=plan.score_arguments,
-        code=plan.score_code,
+        images=params.scored_images,
+        code=params.code_of("score"),
+    message:
+        "score {wildcards.scored} ({wildcards.split}) by {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m workflow.warm score --model {input.model} {params.arguments}"
-        " --device {resources.device} --threads {threads}"
-        " --out {output.scores} > {log} 2>&1"
+        "python -m workflow.forkserver score --model {input.model} {params.images}"
+        " --device {resources.device} --threads {threads} --out {output.scores} > {log} 2>&1"
 
 
 rule score_holdout:
@@ -164,18 +170,19 @@ rule score_holdout:
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/score_holdout.log",
     wildcard_constraints:
-        dataset=plan.dataset_pattern("holdout"),
-    threads: plan.threads
+        dataset=params.dataset_pattern("holdout"),
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=60,
     params:
-        folder=plan.data_folder,
-        code=plan.score_code,
+        code=params.code_of("score"),
+    message:
+        "score by {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m workflow.warm score --model {input.model} --snapshots --data {params.folder} --split test test_leaky"
+        "python -m workflow.forkserver score --model {input.model} --snapshots --data results/data/{wildcards.dataset} --split test test_leaky"
         " --device {resources.device} --threads {threads} --out {output.test} {output.leaky} > {log} 2>&1"
 
 
@@ -187,27 +194,28 @@ rule landscape:
         test="results/data/{dataset}/test.npy",
         index="results/data/{dataset}/index.npz",
         meta="results/data/{dataset}/meta.json",
-        classifier=plan.landscape_inputs,
+        classifier=params.landscape_classifier,
     output:
         arrays="results/{preset}/{dataset}/{model}/seed{seed}/landscape.npz",
         sensitivity="results/{preset}/{dataset}/{model}/seed{seed}/landscape.csv",
         record="results/{preset}/{dataset}/{model}/seed{seed}/metrics/landscape_purity.json",
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/landscape.log",
-    threads: plan.threads
+    threads: params.threads
     resources:
-        device=plan.device,
-        gpu=plan.gpus,
+        device=params.device,
+        gpu=params.gpus,
         mem_mb=6000,
         runtime=1440,
     params:
-        folder=plan.data_folder,
-        run=plan.run_folder,
-        spec=plan.landscape_text,
-        code=plan.landscape_code,
+        folder=params.folder,
+        spec=params.landscape_spec,
+        code=params.code_of("landscape"),
+    message:
+        "map the landscape of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "python -m workflow.warm landscape --model {input.model} --train {input.summary} --data {params.folder}"
+        "python -m workflow.forkserver landscape --model {input.model} --train {input.summary} --data results/data/{wildcards.dataset}"
         " --classifier {input.classifier} --spec {params.spec:q} --code {params.code}"
         " --device {resources.device} --threads {threads}"
-        " --state {params.run}/landscape.pt --out {output.arrays} --sensitivity {output.sensitivity}"
+        " --state {params.folder}/landscape.pt --out {output.arrays} --sensitivity {output.sensitivity}"
         " --record {output.record} > {log} 2>&1"

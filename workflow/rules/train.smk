@@ -13,17 +13,19 @@ rule train:
     log:
         "results/{preset}/{dataset}/{model}/seed{seed}/logs/train.log",
     priority: 10
-    threads: plan.train_threads
+    threads: params.train_threads
     resources:
-        device=plan.device,
-        gpu=plan.train_gpus,
-        mem_mb=plan.train_memory_mb,
+        device=params.device,
+        gpu=params.train_gpus,
+        mem_mb=params.train_memory_mb,
         runtime=1440,
     params:
-        spec=plan.train_text,
-        code=plan.train_code,
-        arguments=plan.train_arguments,
-        launcher=plan.train_launcher,
+        spec=params.train_spec,
+        code=params.train_code,
+        launcher=params.train_launcher,
+        folder=params.folder,
+    message:
+        "train {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "exec {params.launcher} --spec {params.spec:q} --code {params.code} {params.arguments}"
-        " --device {resources.device} > {log} 2>&1"
+        "exec {params.launcher} --spec {params.spec:q} --code {params.code} --data results/data/{wildcards.dataset}"
+        " --preset {wildcards.preset} --device {resources.device} --out {params.folder} > {log} 2>&1"

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests import training
-from workflow import warm
+from workflow import forkserver
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="children die with their parent on Linux only")
 HOLDER = (
-    "import os, sys; from workflow import warm; warm.start(); print(os.environ[warm.VARIABLE], flush=True); input()"
+    "import os, sys; from workflow import forkserver; forkserver.start(); "
+    "print(os.environ[forkserver.VARIABLE], flush=True); input()"
 )
 
 
@@ -33,8 +34,8 @@ class Holder:
         (self.server,) = _children(self.process.pid)
 
     def job(self, command: str, *arguments: str, **options) -> subprocess.Popen:
-        environment = {**os.environ, warm.VARIABLE: self.socket, **options.pop("variables", {})}
-        words = [sys.executable, "-m", "workflow.warm", command, *arguments]
+        environment = {**os.environ, forkserver.VARIABLE: self.socket, **options.pop("variables", {})}
+        words = [sys.executable, "-m", "workflow.forkserver", command, *arguments]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(words, **{"cwd": training.ROOT, "env": environment, **streams, **options})
 
@@ -163,10 +164,10 @@ def test_a_signal_after_the_servers_death_ends_the_job(data: Path, tmp_path: Pat
 
 def started(monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether a server was started, which must not raise."""
-    monkeypatch.setenv(warm.VARIABLE, "")
-    monkeypatch.setattr(warm, "_held", [])
-    warm.start()
-    return bool(os.environ[warm.VARIABLE])
+    monkeypatch.setenv(forkserver.VARIABLE, "")
+    monkeypatch.setattr(forkserver, "_held", [])
+    forkserver.start()
+    return bool(os.environ[forkserver.VARIABLE])
 
 
 def refuse(*_: object, **__: object) -> None:
@@ -181,11 +182,11 @@ def test_without_a_server_jobs_are_ordinary(
     if missing == "a short path":
         folder = tmp_path / ("long" * 25)
         folder.mkdir()
-    monkeypatch.setattr(warm.tempfile, "tempdir", str(folder / "gone" if missing == "a folder" else folder))
+    monkeypatch.setattr(forkserver.tempfile, "tempdir", str(folder / "gone" if missing == "a folder" else folder))
     if missing == "sockets":
         monkeypatch.delattr(socket, "AF_UNIX")
     if missing == "processes":
-        monkeypatch.setattr(warm.subprocess, "Popen", refuse)
+        monkeypatch.setattr(forkserver.subprocess, "Popen", refuse)
     if missing == "pipes":
         monkeypatch.setattr(os, "pipe", refuse)
     descriptors = len(os.listdir("/proc/self/fd"))
@@ -196,10 +197,10 @@ def test_without_a_server_jobs_are_ordinary(
 
 
 def test_a_client_without_sockets_runs_its_command(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(warm.VARIABLE, "/somewhere")
+    monkeypatch.setenv(forkserver.VARIABLE, "/somewhere")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.delattr(socket, "AF_UNIX")
-    assert warm._ask("train", []) is None
+    assert forkserver._ask("train", []) is None
 
 
 @pytest.mark.parametrize("request_text", [b'{"command": "train", "argu', b'{"command": "nothing"}'])
@@ -207,11 +208,11 @@ def test_a_server_that_cannot_fork_sends_the_client_away(
     request_text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Also when the request was cut. The server goes on with its other jobs."""
-    monkeypatch.setattr(warm, "get_context", refuse)
+    monkeypatch.setattr(forkserver, "get_context", refuse)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener, open(os.devnull, "rb") as null:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
-        server = warm.Server.__new__(warm.Server)
+        server = forkserver.Server.__new__(forkserver.Server)
         server.listener, server.jobs = listener, []
         client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         client.connect(str(tmp_path / "s"))
@@ -223,7 +224,7 @@ def test_a_server_that_cannot_fork_sends_the_client_away(
 
 
 def test_a_server_without_descriptors_takes_no_more_clients(tmp_path: Path):
-    server = warm.Server.__new__(warm.Server)
+    server = forkserver.Server.__new__(forkserver.Server)
     server.selector = selectors.DefaultSelector()
     server.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # never listens: accept fails
     server.selector.register(server.listener, selectors.EVENT_READ)
@@ -251,7 +252,7 @@ def test_a_clusters_job_is_a_process_of_its_own(holder: Holder, data: Path, tmp_
 
 def test_rules_name_commands_that_exist():
     commands = training.ROOT / "workflow" / "commands"
-    assert all((commands / f"{name}.py").exists() for name in warm.LIBRARIES)
-    sources = [*(training.ROOT / "workflow" / "rules").glob("*.smk"), training.ROOT / "workflow" / "plan.py"]
-    used = {name for path in sources for name in re.findall(r"python -m workflow\.warm (\w+)", path.read_text())}
-    assert used == set(warm.LIBRARIES)
+    assert all((commands / f"{name}.py").exists() for name in forkserver.LIBRARIES)
+    sources = [*(training.ROOT / "workflow" / "rules").glob("*.smk"), training.ROOT / "workflow" / "params.py"]
+    used = {name for path in sources for name in re.findall(r"python -m workflow\.forkserver (\w+)", path.read_text())}
+    assert used == set(forkserver.LIBRARIES)

@@ -1,6 +1,6 @@
 """Jobs without start-up: a process that has imported the heavy libraries forks one child per job.
 
-    python -m workflow.warm train --spec ... --out ...     the same as python -m workflow.commands.train --spec ...
+    python -m workflow.forkserver train --spec ... --out ...    the same as python -m workflow.commands.train --spec ...
 
 Importing torch, its compiler (every torch optimiser does), scikit-learn or torchvision takes 2 to 8 seconds, and most
 jobs of a small run need less for their work. Where Snakemake runs on this machine it starts a server that imports the
@@ -31,7 +31,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VARIABLE = "DTRI_WARM"  # where the server listens
+VARIABLE = "DTRI_FORKSERVER"  # where the server listens
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 TORCH, RANKING, PLOTS = ("torch", "safetensors.torch"), ("sklearn.metrics",), ("pandas", "matplotlib.pyplot", "seaborn")
 LIBRARIES = {
@@ -65,7 +65,7 @@ def start() -> None:
         return
     folder = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix="dtri-warm-"))  # readable by this user alone
+        folder = Path(tempfile.mkdtemp(prefix="dtri-forkserver-"))  # readable by this user alone
         _start(folder)
     except (OSError, AttributeError) as error:  # no socket: a long TMPDIR, too many processes, a sandbox
         print(f"jobs start one by one, each importing its libraries: {error}", file=sys.stderr)
@@ -80,7 +80,7 @@ def _start(folder: Path) -> None:
         listener.bind(str(folder / "socket"))
         listener.listen(128)
         server = subprocess.Popen(
-            [sys.executable, "-m", "workflow.warm", "--serve", str(folder), str(listener.fileno())],
+            [sys.executable, "-m", "workflow.forkserver", "--serve", str(folder), str(listener.fileno())],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
             stdin=alive,

@@ -1,0 +1,79 @@
+"""Everything that was measured in a preset, whether a table has a cell for it or not: one row per quantity.
+
+    dtri measured --preset demo                              to the terminal
+    dtri measured --preset demo --out results/demo/all.csv
+
+A quantity is a metric of a system on a dataset. The mean is over seeds with a value; `low` and `high` bound Student's
+95 % interval of the mean, from two seeds on. Records that this checkout would make otherwise are left out where there
+are others; where there are none, `stale` says why.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+import pandas as pd
+
+from dtri.files import write_text
+from dtri.report.intervals import over_seeds
+from dtri.report.records import Record
+from workflow import configuration, status
+from workflow.commands.cli import run
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", required=True)
+    parser.add_argument("--out", type=Path, help=".csv; default: markdown to the terminal")
+    arguments = parser.parse_args(argv)
+    if arguments.out is not None and arguments.out.suffix != ".csv":
+        raise ValueError(f"expected a .csv file for --out, found {arguments.out}")
+
+    frame = measured(configuration.preset(arguments.preset).name)
+    if arguments.out is None:
+        print(frame.drop(columns="protocol").to_markdown(index=False, floatfmt=".4g", missingval=""))
+    else:
+        write_text(arguments.out, frame.to_csv(index=False))
+    return 0
+
+
+def measured(preset: str) -> pd.DataFrame:
+    """One row per dataset, system and metric of the records below results/; FileNotFoundError where there is none."""
+    groups: dict[tuple[str, str, str], list[tuple[Record, tuple[str, ...]]]] = {}
+    for path in sorted(Path("results", preset).glob("*/*/seed*/metrics/*.json")):
+        stale, _ = status.judged(path)
+        record = Record.read(path)
+        groups.setdefault((record.dataset, record.model, path.stem), []).append((record, stale))
+    if not groups:
+        raise FileNotFoundError(f"expected records below results/{preset}, found none")
+    return pd.DataFrame([_row(*key, found) for key, found in groups.items()])
+
+
+def _row(
+    dataset: str, model: str, metric: str, found: Sequence[tuple[Record, tuple[str, ...]]]
+) -> dict[str, str | int | float | None]:
+    current = [record for record, stale in found if not stale]
+    records = sorted(current or [record for record, _ in found], key=lambda record: record.seed)
+    valued = [record for record in records if record.value is not None]
+    values = [record.value for record in valued]
+    low, high = over_seeds(values) or (None, None)
+    return {
+        "dataset": dataset,
+        "model": model,
+        "metric": metric,
+        "mean": mean(values) if values else None,
+        "low": low,
+        "high": high,
+        "n_seeds": len(values),
+        "seeds": " ".join(str(record.seed) for record in valued),
+        "diverged": len(records) - len(valued),
+        "n_samples": " ".join(dict.fromkeys(str(record.n_samples) for record in records)),
+        "stale": "" if current else "; ".join(dict.fromkeys(why for _, stale in found for why in stale)),
+        "protocol": "; ".join(dict.fromkeys(record.protocol for record in records)),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

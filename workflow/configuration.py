@@ -1,0 +1,288 @@
+"""The three YAML files as typed entries: what datasets, models and presets there are, checked key by key.
+
+Read while Snakemake parses: no torch, no pandas.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from dtri.experiment import check_hparams, check_sampler
+from dtri.landscape.settings import Settings as LandscapeSettings
+from dtri.report.cells import PAPER_NAMES
+from workflow import settings_file
+from workflow.fingerprint import imports, path_of
+
+CONFIG = Path(__file__).parent / "config"
+GENERATION_METRICS = ("fid", "is", "kid", "prc")
+FEWEST_IMAGES = 10  # for sample quality: dtri.metrics.generation.IS_SPLITS
+RESERVED = ("data", "figures", "reference", "logs")  # folders below results/
+COUNTS = ("n", "limit", "n_source", "holdout")  # options of dataset modules
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Comparison(Strict):
+    """How many samples against which images of the dataset: the first `n_reference` of a split, or all."""
+
+    n_samples: int = Field(ge=FEWEST_IMAGES)
+    reference: Literal["train", "test"] = "train"
+    n_reference: int | None = Field(None, ge=FEWEST_IMAGES)
+
+
+class GenerationProtocol(Comparison):
+    """The comparison behind the tables' numbers, and others of the same samples that are reported beside it."""
+
+    also: tuple[Comparison, ...] = ()
+
+
+class DatasetConfig(Strict):
+    label: str
+    module: str = ""
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    any_shape: bool = False
+    test_only: bool = False
+    classes: bool = False
+    holdout_of: str = ""
+    variant_of: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)
+    generation: GenerationProtocol = GenerationProtocol(n_samples=10000)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "DatasetConfig":
+        kinds = [bool(self.holdout_of), self.any_shape, self.image_shape is not None]
+        if sum(kinds) != 1:
+            raise ValueError("expected exactly one of image_shape, any_shape, holdout_of")
+        if not self.holdout_of and not self.module:
+            raise ValueError("expected module")
+        if self.test_only and self.image_shape is None:
+            raise ValueError("expected test_only beside image_shape alone")
+        return self
+
+
+class ModelOverride(Strict):
+    steps: PositiveInt | None = None
+    batch_size: PositiveInt | None = None
+    processes: PositiveInt | None = None
+    sync_batch_norm: bool | None = None
+    hparams: dict[str, Any] = Field(default_factory=dict)
+    sampler: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelConfig(Strict):
+    label: str
+    entry: str
+    steps: PositiveInt
+    batch_size: PositiveInt
+    processes: PositiveInt = 1
+    sync_batch_norm: bool = True
+    hparams: dict[str, Any] = Field(default_factory=dict)
+    sampler: dict[str, Any] = Field(default_factory=dict)
+    datasets: dict[str, ModelOverride] = Field(default_factory=dict)
+
+
+class MaxSteps(Strict):
+    """Upper limits of training iterations: on hold-outs, and elsewhere by system."""
+
+    default: PositiveInt
+    holdout: PositiveInt
+    models: dict[str, PositiveInt] = Field(default_factory=dict)
+
+    def of(self, model: str, holdout: bool) -> int:
+        return self.holdout if holdout else self.models.get(model, self.default)
+
+
+class PresetConfig(Strict):
+    label: str
+    caveat: str = ""
+    seeds: tuple[int, ...] = Field(min_length=1)
+    width: PositiveFloat = 1.0
+    max_steps: MaxSteps | None = None
+    max_samples: int | None = Field(None, ge=FEWEST_IMAGES)
+    stand_ins: dict[str, str | None] = Field(default_factory=dict)
+    extractor: Literal["inception", "domain", "imagenet_lite"]
+    label_free_extractor: Literal["imagenet_lite"] | None = None
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    threads: PositiveInt = 1
+    landscape: LandscapeSettings = LandscapeSettings()
+
+    @model_validator(mode="after")
+    def _seeds(self) -> "PresetConfig":
+        if any(seed < 0 for seed in self.seeds) or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"expected distinct non-negative seeds, found {list(self.seeds)}")
+        return self
+
+
+class Preset(PresetConfig):
+    """A preset, and its name: the first folder below results/."""
+
+    name: str
+
+
+def _load(file: str, kind: type[Strict]) -> dict[str, Any]:
+    """Entries by name; ValueError naming file, line and key of the first that is impossible."""
+    source = settings_file.read(CONFIG / file)
+    if not source.entries:
+        raise ValueError(f"expected at least one entry in {source.name}, found none")
+    loaded = {}
+    for name, entry in source.entries.items():
+        if not re.fullmatch("[a-z0-9_]+", name) or name in RESERVED:
+            raise ValueError(f"{source.where(name)}: expected a name of a-z, 0-9 and _ but {', '.join(RESERVED)}")
+        try:  # as JSON, in which a list may be a tuple, and true is no number
+            loaded[name] = kind.model_validate_json(json.dumps(entry), strict=True)
+        except ValidationError as error:
+            first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a misspelled key says more
+            given = first.get("input")
+            found = "" if isinstance(given, dict) else f", found {given!r}"  # of an entry the message says it
+            message = first["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{source.where(name, *first['loc'])}: {message}{found}") from error
+    return loaded
+
+
+@cache
+def datasets() -> dict[str, DatasetConfig]:
+    return _load("datasets.yaml", DatasetConfig)
+
+
+@cache
+def models() -> dict[str, ModelConfig]:
+    return _load("models.yaml", ModelConfig)
+
+
+@cache
+def presets() -> dict[str, Preset]:
+    return {name: Preset(name=name, **dict(entry)) for name, entry in _load("presets.yaml", PresetConfig).items()}
+
+
+def check_known(kind: str, name: str, names: Iterable[str]) -> None:
+    if name not in names:
+        raise ValueError(f"unknown {kind} {name!r} (known: {', '.join(names)})")
+
+
+def preset(name: str) -> Preset:
+    check_known("preset", name, presets())
+    return presets()[name]
+
+
+def model(name: str) -> ModelConfig:
+    check_known("model", name, models())
+    return models()[name]
+
+
+def check_entries() -> None:
+    """ValueError naming file, line, key and what is known, when an entry is unknown or impossible."""
+    read = datasets(), models(), presets()
+    for entries, check in zip(read, (_check_dataset, _check_model, _check_preset), strict=True):
+        for name, entry in entries.items():
+            check(name, entry)
+
+
+@contextmanager
+def at(file: str, *keys: str) -> Iterator[None]:
+    """Name file, line and key in front of what is said of an entry."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{settings_file.read(CONFIG / file).where(*keys)}: {error}") from error
+
+
+def _check_dataset(name: str, data: DatasetConfig) -> None:
+    here = partial(at, "datasets.yaml", name)
+    if data.variant_of:
+        with here("variant_of"):
+            check_known("dataset", data.variant_of, datasets())
+    if data.holdout_of:
+        with here("holdout_of"):
+            check_known("dataset with classes", data.holdout_of, [n for n, d in datasets().items() if d.classes])
+        return
+    with here("module"):
+        known = known_options(data.module)
+    for option, value in data.options.items():
+        with here("options", option):
+            if known is not None and option not in known:
+                raise ValueError(f"unknown option {option!r} of {data.module} (known: {', '.join(known) or 'none'})")
+            if option in COUNTS and (type(value) is not int or value < 1):
+                raise ValueError(f"expected a positive whole number, found {value!r}")
+            if option == "sha256" and not re.fullmatch("[0-9a-f]{64}", str(value)):
+                raise ValueError(f"expected 64 hexadecimal digits, found {value!r}")
+    if data.image_shape:
+        with here("image_shape"):
+            channels, height, width = data.image_shape
+            if channels not in (1, 3) or height != width or height >> max(height.bit_length() - 3, 0) < 4:
+                raise ValueError(
+                    "expected 1 or 3 channels and a square whose side is 4 to 7 times a power of two, "
+                    f"found {list(data.image_shape)}"
+                )
+
+
+@cache
+def known_options(module: str) -> tuple[str, ...] | None:
+    """Options that a dataset module takes: what it hands to `check_options`, or what that does to which it leaves all.
+
+    None where neither is written out; ValueError where there is no such module.
+    """
+    path = path_of(module)
+    if path is None:
+        raise ValueError(f"expected a module with `prepare`, found {module!r}")
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "checks.check_options":
+            return _written_out(node.args[1], tree)
+    prepare = next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "prepare"), None)
+    match prepare and prepare.body[-1]:
+        case ast.Return(ast.Call(ast.Attribute(ast.Name(left_to)))):
+            reached = (name for name in sorted(imports(module)) if name.rpartition(".")[2] == left_to)
+            return next((known_options(name) for name in reached), None)
+    return None
+
+
+def _written_out(value: ast.expr, tree: ast.Module) -> tuple[str, ...] | None:
+    """A tuple, or the one that a module gives a name to; None where it is computed."""
+    if isinstance(value, ast.Name):
+        for node in tree.body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            if any(isinstance(target, ast.Name) and target.id == value.id for target in targets):
+                return _written_out(node.value, tree)
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        return None
+
+
+def _check_model(name: str, entry: ModelConfig) -> None:
+    with at("models.yaml", name, "entry"):
+        check_hparams(entry.entry, {})
+    trainable = [n for n, d in datasets().items() if not d.any_shape and not d.test_only]
+    for family, override in {"": entry, **entry.datasets}.items():
+        keys = (name, "datasets", family) if family else (name,)
+        with at("models.yaml", *keys):
+            check_known("dataset", family or trainable[0], trainable)
+        for kind, check in (("hparams", check_hparams), ("sampler", check_sampler)):
+            for argument, value in getattr(override, kind).items():
+                with at("models.yaml", *keys, kind, argument):
+                    check(entry.entry, {argument: value})
+
+
+def _check_preset(name: str, chosen: PresetConfig) -> None:
+    for capped in chosen.max_steps.models if chosen.max_steps else ():
+        with at("presets.yaml", name, "max_steps", "models", capped):
+            check_known("model", capped, models())
+    for paper, ours in chosen.stand_ins.items():
+        with at("presets.yaml", name, "stand_ins", paper):
+            if ours is None and paper[:-1] in datasets() and paper[-1].isdigit() and datasets()[paper[:-1]].holdout_of:
+                continue  # one digit of a family is left out
+            check_known("dataset", paper, dict.fromkeys([*datasets(), *PAPER_NAMES]))
+            if ours is not None:
+                check_known("dataset", ours, datasets())
+                if bool(datasets()[ours].holdout_of) != bool(datasets().get(paper, datasets()[ours]).holdout_of):
+                    raise ValueError(f"expected a hold-out family for a hold-out family alone, found {ours!r}")

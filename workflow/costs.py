@@ -1,0 +1,200 @@
+"""What jobs cost: hours of training by runs on disk and by counted operations, seconds of measuring by records.
+
+An hour of training is `measured` (a run of the same system and size was), an `estimate` (runs on such a device, scaled
+by the work that was counted of both) or a `guess` (nothing was measured on such a device: dtri/costs.py).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import geometric_mean, median
+from typing import Any
+
+from dtri.costs import CARDS, CPU, Work, card_of
+from dtri.experiment import TrainSpec
+from dtri.sealed import read_sealed
+from workflow import counted, plan
+
+RECORDS = {  # rule -> the records whose seconds are those of the whole job
+    "generation": ("prc_inception", "prc_domain"),
+    "reconstruct": ("mse",),
+    "auroc": ("auroc_*",),
+    "auprc": ("auprc",),
+}
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images per second of one finished training run."""
+
+    spec: TrainSpec
+    images_per_s: float
+    device: str
+
+    @property
+    def on_gpu(self) -> bool:
+        return not self.device.startswith("cpu")
+
+
+def speeds(results: Path = Path("results")) -> list[Speed]:
+    """Of every training run on disk, whatever preset it belongs to."""
+    found = []
+    for path in sorted(results.glob("*/*/*/seed*/train.json")):
+        made = read_sealed(path, "a training summary")
+        try:
+            spec = TrainSpec.from_json(json.dumps(made["spec"]))
+        except ValueError:  # of hyperparameters that are no more
+            continue
+        found.append(Speed(spec, made["images_per_s"], made["device"]))
+    return found
+
+
+SHOWN = ("H100", "A100", "RTX 4090")  # cards that are guessed for
+KINDS = {"measured": "as measured", "estimate": "estimated", "guess": "guessed"}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Hours of one training run: by card where they are a guess for a GPU, else under the name "" alone."""
+
+    hours: tuple[tuple[str, float], ...]
+    unit: str
+    kind: str  # of KINDS
+    source: str
+
+
+def estimate(spec: TrainSpec, on_gpu: bool, measured: list[Speed]) -> Estimate:
+    """From runs of the same class and size; else by counted work from runs on such a device; else from the cost model.
+
+    Never from the images alone: an image costs a narrow network a hundredth of what it costs a wide one.
+    """
+    unit = "GPU-hours" if on_gpu else "CPU hours"
+    same_device = [speed for speed in measured if speed.on_gpu == on_gpu]
+    relatives = [speed for speed in same_device if speed.spec.entry == spec.entry]
+    if alike := [speed for speed in relatives if _size(speed.spec) == _size(spec)]:
+        rate = median(speed.images_per_s for speed in alike)
+        hours = spec.processes * spec.steps * spec.batch_size / rate / 3600
+        return Estimate((("", hours),), unit, "measured", f"as measured, {rate:.0f} images/s on {_devices(alike)}")
+    needed = _work(spec)
+    if chosen := relatives or same_device:
+        # Of several processes each does a part of the work.
+        factor = geometric_mean(_seconds(speed) / _modelled(speed.spec, speed.device) for speed in chosen)
+        predicted = [_modelled(spec, device, needed) for device in sorted({speed.device for speed in chosen})]
+        hours = spec.steps * factor * geometric_mean(predicted) / 3600
+        sizes = ", ".join(sorted({f"{speed.spec.model} {_size_text(speed.spec)}" for speed in chosen}))
+        told = f"estimate: counted work, by {sizes} on {_devices(chosen)}"
+        return Estimate((("", hours),), unit, "estimate", told)
+    if not on_gpu:
+        hours = spec.steps * CPU.seconds(needed, spec.precision, spec.threads) / 3600
+        return Estimate((("", hours),), unit, "guess", "guess for cores with AVX-512: counted work, nothing measured")
+    by_card = tuple(
+        (card.name, spec.steps * card.seconds(needed, spec.precision) / 3600) for card in CARDS if card.name in SHOWN
+    )
+    cards = ", ".join(f"{name} {_rounded(hours)} h" for name, hours in by_card)
+    return Estimate(by_card, unit, "guess", f"guess: {cards}; counted work, nothing measured on a GPU")
+
+
+def _seconds(speed: Speed) -> float:
+    """Of an iteration, as measured; of all devices together."""
+    return speed.spec.processes * speed.spec.batch_size / speed.images_per_s
+
+
+def _modelled(spec: TrainSpec, device: str, work: Work | None = None) -> float:
+    """Seconds of an iteration by the cost model; that of an A100 for a card that it does not know."""
+    card = card_of(device)
+    if card is None or spec.precision not in card.peaks:
+        card = next(card for card in CARDS if card.name == "A100")
+    return card.seconds(work or _work(spec), spec.precision, spec.threads)
+
+
+def _work(spec: TrainSpec) -> Work:
+    """As committed; counted now for a configuration that is not."""
+    if (found := counted.work(spec)) is None:
+        from dtri import counting  # PyTorch takes seconds to import
+
+        found = counting.iteration(spec.entry, spec.image_shape, spec.hparams, spec.batch_size, spec.steps)
+    return found
+
+
+def _devices(speeds: list[Speed]) -> str:
+    return ", ".join(sorted({speed.device for speed in speeds}))
+
+
+def _size(spec: TrainSpec) -> tuple[Any, ...]:
+    return (
+        spec.image_shape,
+        spec.hparams.get("width", 1.0),
+        spec.batch_size,
+        spec.precision,
+        spec.threads,
+        spec.processes,
+    )
+
+
+def _size_text(spec: TrainSpec) -> str:
+    return f"{'x'.join(map(str, spec.image_shape))} at width {spec.hparams.get('width', 1.0):g}"
+
+
+def measured_seconds(rule: str, results: Path = Path("results")) -> list[float]:
+    """What the jobs of a measuring rule took, by the last record that each wrote, whatever run it is of."""
+    paths = (path for pattern in RECORDS[rule] for path in results.glob(f"*/*/*/seed*/metrics/{pattern}.json"))
+    return [made["seconds"] for path in sorted(paths) if "seconds" in (made := read_sealed(path, "a record"))]
+
+
+def training(runs: Iterable[tuple[plan.Run, bool]]) -> Iterator[str]:
+    """Lines of text about runs, each with whether it computes on a GPU; those that cost the same share one.
+
+    Then a line for each table that shows some of them, and one for all.
+    """
+    measured = speeds()
+    costs = {run: estimate(plan.train_spec(run), on_gpu, measured) for run, on_gpu in runs}
+    groups: dict[tuple[str, str, Estimate], list[str]] = {}
+    for run, cost in costs.items():
+        groups.setdefault((run.preset, run.model, cost), []).append(run.dataset)
+    for (preset, model, cost), datasets in groups.items():
+        each = f"{len(datasets)} x {_rounded(cost.hours[0][1])} h"
+        yield f"  {each:>14}  {preset} {model} on {', '.join(sorted(set(datasets)))}"
+        yield f"  {'':14}  {cost.source}"
+    shown = {
+        (row.preset, row.spec.dataset, row.spec.model): row.tables
+        for preset in {run.preset for run in costs}
+        for row in counted.planned(preset)
+    }
+    for name in plan.TABLES:
+        if of_table := [
+            cost for run, cost in costs.items() if name in shown.get((run.preset, run.dataset, run.model), ())
+        ]:
+            yield f"  {name}: {total(of_table)}"
+    yield f"  sum: {total(list(costs.values()))}; a run with a saved state needs less"
+
+
+def total(costs: list[Estimate]) -> str:
+    """Their hours added up by unit, for each card where some are guessed, and how many are of which kind."""
+    texts = []
+    for unit in sorted({cost.unit for cost in costs}):
+        same = [cost for cost in costs if cost.unit == unit]
+        names = next((list(dict(cost.hours)) for cost in same if len(cost.hours) > 1), [""])
+        sums = {name: sum(dict(cost.hours).get(name, cost.hours[0][1]) for cost in same) for name in names}
+        texts.append(
+            ", ".join(f"{_rounded(hours)} {unit}{f' on {name}' if name else ''}" for name, hours in sums.items())
+        )
+    kinds = Counter(cost.kind for cost in costs)
+    parts = ", ".join(f"{kinds[kind]} {text}" for kind, text in KINDS.items() if kinds[kind])
+    return f"{' and '.join(texts)} ({'mixed: ' if len(kinds) > 1 else ''}{parts})"
+
+
+def measuring(rules: Iterable[str]) -> Iterator[str]:
+    """One line per measuring rule among the rules of jobs; drawing samples and scoring have no record of their own."""
+    counts = Counter(rules)
+    for rule in RECORDS:
+        n = counts[rule]
+        if n and (known := measured_seconds(rule)):
+            yield f"  {n:>5} x {_rounded(median(known))} s  {rule}, median of {len(known)} jobs"
+        elif n:
+            yield f"  {n:>5} x unknown  {rule}, none was measured yet"
+
+
+def _rounded(amount: float) -> str:
+    return f"{amount:.0f}" if amount >= 10 else f"{amount:.2g}"

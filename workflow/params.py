@@ -1,0 +1,351 @@
+"""Inputs, params and resources of the rules: functions of wildcards alone, so that Snakemake can compare their values.
+
+A param that only says where files lie takes `input` or `output` too: Snakemake then does not compare it, since it
+compares the files. What can change a number is in `spec` or `code`.
+"""
+
+import importlib
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dtri.data import rawfiles
+from dtri.experiment import canonical_json
+from workflow import plan, session
+from workflow.configuration import datasets, preset
+
+SCORED_TRAIN_IMAGES = 10_000  # of the training split, for the last panel of A Fig. 3
+INCEPTION_WEIGHTS = "inception/weights-inception-2015-12-05-6726825d.pth"  # below the drop folder
+
+
+def dataset_pattern(*kinds: str) -> str:
+    """Regular expression of the dataset names that are `trainable`, `ood` (test images only) or `holdout`."""
+    names = {"trainable": [], "ood": [], "holdout": []}
+    for name, entry in datasets().items():
+        if entry.holdout_of:
+            names["holdout"].append(f"{name}[0-9]")
+        elif entry.any_shape:
+            names["ood"].append(f"{name}_[0-9]+x[0-9]+x[0-9]+")
+        elif entry.test_only:
+            names["ood"].append(name)
+        else:
+            names["trainable"].append(name)
+    return "|".join(name for kind in kinds for name in names[kind]) or "(?!)"
+
+
+def run_of(wildcards: Any) -> plan.Run:
+    return plan.Run(wildcards.preset, wildcards.dataset, wildcards.model, int(wildcards.seed))
+
+
+def folder(wildcards: Any, output: Any) -> str:
+    """Where a job's first product lies."""
+    return str(Path(output[0]).parent)
+
+
+def code_of(kind: str) -> Callable[[Any], str]:
+    """The param `code` of jobs of a kind on a run: fingerprint of the command, and of the model where one is built."""
+    return lambda wildcards: plan.model_code(kind, wildcards.model)
+
+
+# Datasets
+
+
+def fetch_arguments(wildcards: Any) -> str:
+    """Of the dataset's module, raw files and options; those that it does not have are left out."""
+    data = plan.dataset(wildcards.dataset)
+    options = data.config.options
+    arguments = [f'--module {data.config.module} --raw "$DTRI_DOWNLOADS/{data.base}"']
+    if "archive" in options:
+        arguments.append(f"--archive {shlex.quote(options['archive'])}")
+    if "sha256" in options:
+        arguments.append(f"--sha256 {options['sha256']}")
+    if index := options.get("split", {}).get("index"):
+        arguments.append(f"--index {shlex.quote(index)}")
+    return " ".join(arguments)
+
+
+def replaced_raw(wildcards: Any) -> str:
+    """Differs from what it was when raw files were replaced since they were fetched."""
+    data = plan.dataset(wildcards.dataset)
+    return rawfiles.replaced(Path(data.folder) / "fetch.json", Path(session.settings().downloads) / data.base)
+
+
+def fetch_code(wildcards: Any) -> str:
+    return plan.code("fetch", plan.dataset(wildcards.dataset).config.module)
+
+
+def prepare_inputs(wildcards: Any) -> list[str]:
+    data = plan.dataset(wildcards.dataset)
+    if data.config.holdout_of:
+        source = plan.dataset(data.config.holdout_of).folder
+        return [f"{source}/{file}" for file in ("train.npy", "test.npy", "index.npz", "meta.json")]
+    return [f"{data.folder}/fetch.json"]
+
+
+def module(wildcards: Any, output: Any) -> str:
+    return plan.dataset(wildcards.dataset).config.module
+
+
+def image_shape(wildcards: Any, output: Any) -> str:
+    return ",".join(map(str, plan.dataset(wildcards.dataset).image_shape))
+
+
+def options(wildcards: Any, output: Any) -> str:
+    return canonical_json(plan.dataset(wildcards.dataset).config.options)
+
+
+def raw(wildcards: Any, output: Any) -> str:
+    """The folder of raw files, below the drop folder."""
+    return plan.dataset(wildcards.dataset).base
+
+
+def holdout_of(wildcards: Any, output: Any) -> str:
+    return plan.dataset(plan.dataset(wildcards.dataset).config.holdout_of).folder
+
+
+def digit(wildcards: Any, output: Any) -> int:
+    return plan.dataset(wildcards.dataset).digit
+
+
+def prepare_code(wildcards: Any) -> str:
+    return plan.data_code(plan.dataset(wildcards.dataset))
+
+
+# Where jobs compute
+
+
+def threads(wildcards: Any) -> int:
+    return preset(wildcards.preset).threads
+
+
+def device(wildcards: Any) -> str:
+    """What jobs of this preset compute on, unless --config says otherwise.
+
+    A resource of the rules, no param: its change runs nothing again.
+    """
+    return preset(wildcards.preset).device
+
+
+def gpus(wildcards: Any) -> int:
+    """1 where jobs of this preset compute on a GPU: asked for, or "auto" and this machine has one."""
+    wanted = session.settings().device or device(wildcards)
+    if wanted == "auto":
+        return int(Path("/dev/nvidia0").exists())
+    return int(wanted == "gpu")
+
+
+def train_threads(wildcards: Any) -> int:
+    return threads(wildcards) * plan.train_spec(run_of(wildcards)).processes
+
+
+def train_gpus(wildcards: Any) -> int:
+    return gpus(wildcards) * plan.train_spec(run_of(wildcards)).processes
+
+
+def train_memory_mb(wildcards: Any) -> int:
+    """On the CPU: libraries 0.7 GB, measured; weights, optimisers and activations at most 1.1 GB, the largest of 19
+    pairs of a system and CIFAR-10 or CelebA at full width, counted on tensors without content; images held up to 4 GiB
+    (dtri/engine.py). The rest is for the context of a GPU, which was not measured.
+    """
+    return 10_000 * plan.train_spec(run_of(wildcards)).processes
+
+
+# Runs
+
+
+def train_launcher(wildcards: Any, output: Any) -> str:
+    """The program that runs the train command, in as many processes as the run has."""
+    processes = plan.train_spec(run_of(wildcards)).processes
+    if processes == 1:
+        return "python -m workflow.forkserver train"
+    return f"python -m torch.distributed.run --standalone --nproc-per-node {processes} -m workflow.commands.train"
+
+
+def train_spec(wildcards: Any) -> str:
+    return plan.train_spec(run_of(wildcards)).to_json()
+
+
+def train_code(wildcards: Any) -> str:
+    return plan.training_code(run_of(wildcards))
+
+
+def n_samples(wildcards: Any) -> int:
+    return plan.n_samples(run_of(wildcards))
+
+
+def sampler(wildcards: Any) -> str:
+    return canonical_json(plan.sampler(run_of(wildcards)))
+
+
+def scored_images(wildcards: Any) -> str:
+    limit = f" --limit {SCORED_TRAIN_IMAGES}" if wildcards.split == "train" else ""
+    return f"--data {plan.dataset(wildcards.scored).folder} --split {wildcards.split}{limit}"
+
+
+def landscape_spec(wildcards: Any) -> str:
+    return canonical_json(asdict(preset(wildcards.preset).landscape))
+
+
+def landscape_classifier(wildcards: Any) -> str:
+    return plan.extractor_files(wildcards.dataset, "domain")[0]
+
+
+def extractor_files(wildcards: Any) -> list[str]:
+    return plan.extractor_files(wildcards.dataset, wildcards.extractor)
+
+
+def generation_spec(wildcards: Any) -> str:
+    run = run_of(wildcards)
+    comparisons = [one.model_dump() for one in plan.comparisons(run)]
+    return canonical_json({"comparisons": comparisons, "sampler": plan.sampler(run)})
+
+
+def network(wildcards: Any, output: Any) -> str:
+    """The feature network's files; of the domain classifier with its summary."""
+    if wildcards.extractor == "inception":
+        return f'--weights "$DTRI_DOWNLOADS/{INCEPTION_WEIGHTS}"'
+    if wildcards.extractor == "imagenet_lite":
+        return ""
+    weights, summary = extractor_files(wildcards)
+    return f"--weights {weights} --summary {summary}"
+
+
+# Tables, figures and the page over all of them
+
+
+def table_records(wildcards: Any) -> list[str]:
+    return plan.table_records(preset(wildcards.preset), wildcards.table)
+
+
+def table_sources(wildcards: Any) -> list[str]:
+    return plan.sources_of(table_records(wildcards))
+
+
+def table_absent(wildcards: Any) -> str:
+    return _absent(f"results/{wildcards.preset}/{wildcards.table}.csv", table_records(wildcards))
+
+
+def table_spec(wildcards: Any) -> str:
+    chosen = preset(wildcards.preset)
+    extractors = [chosen.extractor, chosen.label_free_extractor]
+    return canonical_json({"label": chosen.label, "seeds": chosen.seeds, "extractors": extractors})
+
+
+def table_code(wildcards: Any) -> str:
+    return plan.code("table", f"workflow.tables.{wildcards.table}")
+
+
+def table_labels(wildcards: Any) -> dict[str, str]:
+    return {"table": plan.table(wildcards.table).title, "preset": wildcards.preset}
+
+
+def claim_records(wildcards: Any) -> list[str]:
+    return plan.claim_records(preset(wildcards.preset))
+
+
+def claim_sources(wildcards: Any) -> list[str]:
+    return plan.sources_of(claim_records(wildcards))
+
+
+def claim_absent(wildcards: Any) -> str:
+    return _absent(f"results/{wildcards.preset}/claims.csv", claim_records(wildcards))
+
+
+def claim_spec(wildcards: Any) -> str:
+    return canonical_json([table_spec(wildcards), preset(wildcards.preset).caveat])
+
+
+def claim_code(wildcards: Any) -> str:
+    return plan.code("claims")
+
+
+def claim_labels(wildcards: Any) -> dict[str, str]:
+    return {"page": "what the papers claim, and what holds", "preset": wildcards.preset}
+
+
+def overview_records(wildcards: Any) -> list[str]:
+    chosen = preset(wildcards.preset)
+    return list(dict.fromkeys(path for name in plan.TABLES for path in plan.table_records(chosen, name)))
+
+
+def overview_sources(wildcards: Any) -> list[str]:
+    return plan.sources_of(overview_records(wildcards))
+
+
+def overview_absent(wildcards: Any) -> str:
+    return _absent(f"results/{wildcards.preset}/overview.html", overview_records(wildcards))
+
+
+def overview_code(wildcards: Any) -> str:
+    return plan.code("overview", *(f"workflow.tables.{name}" for name in plan.TABLES))
+
+
+def overview_labels(wildcards: Any) -> dict[str, str]:
+    return {"page": "status of every cell, cost, findings", "preset": wildcards.preset}
+
+
+def figure_products(wildcards: Any) -> list[str]:
+    return [str(product.path) for product in plan.figure_products(preset(wildcards.preset), wildcards.figure)]
+
+
+def figure_sources(wildcards: Any) -> list[str]:
+    return plan.figure_sources(preset(wildcards.preset), wildcards.figure)
+
+
+def figure_absent(wildcards: Any) -> str:
+    made = f"results/{wildcards.preset}/figures/{wildcards.figure}.png"
+    return _absent(made, figure_products(wildcards), figure_sources(wildcards))
+
+
+def figure_spec(wildcards: Any) -> str:
+    chosen = preset(wildcards.preset)
+    products = plan.figure_products(chosen, wildcards.figure)
+    shown = [[product.dataset, product.model_label, str(product.path)] for product in products]
+    return canonical_json({"label": chosen.label, "products": shown})
+
+
+def figure_code(wildcards: Any) -> str:
+    return plan.code("figure", f"workflow.figures.{wildcards.figure}")
+
+
+def figure_caption(wildcards: Any) -> str:
+    return importlib.import_module(f"workflow.figures.{wildcards.figure}").CAPTION
+
+
+def figure_labels(wildcards: Any) -> dict[str, str]:
+    module = importlib.import_module(f"workflow.figures.{wildcards.figure}")
+    return {"figure": f"{module.TITLE} ({module.PAPER})", "preset": wildcards.preset}
+
+
+def published_table_absent(wildcards: Any) -> str:
+    return _absent(f"results/{wildcards.table}.csv", [], plan.originals(f"results/{wildcards.table}"))
+
+
+def published_claims_absent(wildcards: Any) -> str:
+    return _absent("results/claims.csv", [], plan.originals("results/claims"))
+
+
+def published_figure_absent(wildcards: Any) -> str:
+    made = f"results/figures/{wildcards.figure}"
+    return _absent(f"{made}.png", [], plan.originals(made))
+
+
+def _absent(made: str, inputs: list[str], sources: list[str] = ()) -> str:
+    """What was deleted of the products behind one that is there: "" in all other cases.
+
+    A param, since Snakemake makes an absent input anew only for a job that has another reason to run. What was never
+    made, of a new seed for instance, lies in the folder of a run without a summary.
+    """
+    if not Path(made).exists():
+        return ""
+    behind = [*sources, *(one for path in inputs if Path(path).exists() for one in plan.record_sources(Path(path)))]
+    gone = [path for path in dict.fromkeys(behind) if not Path(path).exists()]
+    begun = (path for path in inputs if (match := re.match(r"(results/.*/seed\d+)/", path)) and _is_trained(match[1]))
+    return " ".join(dict.fromkeys([*gone, *(path for path in begun if not Path(path).exists())]))
+
+
+def _is_trained(folder: str) -> bool:
+    return Path(folder, "train.json").exists()

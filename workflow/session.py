@@ -1,0 +1,107 @@
+"""One start of Snakemake: the user's settings, the beginning of every job's shell, signals, the directory's lock."""
+
+import fcntl
+import os
+import shlex
+import signal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, ValidationError, field_validator
+
+from workflow.configuration import Strict
+from workflow.fingerprint import ROOT
+
+
+class Settings(Strict):
+    """What a user may set by `--config key=value`: where and how jobs run, never what they compute."""
+
+    downloads: str = Field("downloads", min_length=1)
+    device: Literal["auto", "cpu", "gpu"] | None = None
+    offline: bool = False
+    runs_per_gpu: PositiveInt = 1
+
+    @field_validator("downloads")
+    @classmethod
+    def _home(cls, folder: str) -> str:
+        """No shell expands the `~` of `downloads=~/raw`."""
+        expanded = os.path.expanduser(folder)
+        if expanded.startswith("~"):
+            raise ValueError(f"expected a folder, found no home of {folder.partition('/')[0]!r}")
+        if Path(expanded).exists() and not Path(expanded).is_dir():
+            raise ValueError("expected a folder, found a file")
+        return expanded
+
+    @field_validator("runs_per_gpu", mode="before")
+    @classmethod
+    def _whole(cls, runs: Any) -> Any:
+        if isinstance(runs, bool):
+            raise ValueError("expected a whole number")
+        return runs
+
+
+_settings = Settings()
+
+
+def configure(config: dict[str, Any]) -> None:
+    """Take Snakemake's `--config`; ValueError for an unknown key or value."""
+    global _settings
+    try:
+        _settings = Settings.model_validate(config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, known = first["loc"][0], ", ".join(Settings.model_fields)
+        raise ValueError(
+            f"--config {key}: {first['msg'].removeprefix('Value error, ')}, found {first.get('input')!r} "
+            f"(known keys: {known})"
+        ) from error
+
+
+def settings() -> Settings:
+    """What `configure` took, or the defaults."""
+    return _settings
+
+
+def shell_prefix(python: str) -> str:
+    """Shell text before every job: this interpreter and these sources first, wherever Snakemake was started from.
+
+    And the user's settings as variables. Braces are doubled, since Snakemake formats it.
+    """
+    sources = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    variables = {
+        "PYTHONPATH": sources,
+        "DTRI_DOWNLOADS": _settings.downloads,
+        "DTRI_OFFLINE": "1" if _settings.offline else "",
+    }
+    if _settings.device:
+        variables["DTRI_DEVICE"] = _settings.device
+    if _settings.runs_per_gpu > 1:
+        variables["DTRI_RUNS_PER_GPU"] = str(_settings.runs_per_gpu)
+    exports = [f"export {name}={shlex.quote(value)}; " for name, value in variables.items()]
+    text = "".join([f'export PATH={shlex.quote(str(Path(python).parent))}:"$PATH"; ', *exports])
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def ignore_sigusr1_under_slurm() -> None:
+    """In a job of Slurm, ignore SIGUSR1, and let the programs started here ignore it, but for those that handle it.
+
+    Slurm sends it to every process of a job whose time limit nears. Training saves its state and stops; were Snakemake
+    or a launcher to die of it, Slurm would take the job for finished and kill the training that saves.
+    """
+    if "SLURM_JOB_ID" in os.environ:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+_lock = None
+
+
+def lock_run() -> None:
+    """Hold a kernel lock on this directory while Snakemake works; no death leaves it stale. OSError when taken."""
+    global _lock
+    path = Path(".snakemake/run.lock")
+    path.parent.mkdir(exist_ok=True)
+    _lock = open(path, "w", encoding="utf-8")  # noqa: SIM115 - held until the process ends
+    try:
+        fcntl.flock(_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError("another snakemake is working on this directory; wait for it or stop it") from None

@@ -1,0 +1,248 @@
+"""Stale or not, and why: the one comparison of a product on disk with what this checkout would make.
+
+Tables (`frame`), `verify`, `explain` and `accept` ask here and nowhere else. Compared are specification, code, sampler,
+comparisons, settings of the landscape, feature network and data.
+"""
+
+import re
+from dataclasses import asdict, astuple, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dtri.experiment import canonical_json
+from dtri.metrics import imagenet_lite
+from dtri.report.cells import Cell, CellResult, Table
+from dtri.report.records import Record
+from dtri.sealed import read_sealed
+from workflow import configuration, plan
+from workflow.configuration import GENERATION_METRICS, Preset
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def frame(preset: Preset, table: Table) -> "pd.DataFrame":
+    """The tidy rows of a table, from the records on disk as this checkout judges them."""
+    from dtri.report.tidy import tidy  # imports pandas, which takes a second: here for those who render
+
+    return tidy(table, preset.name, preset.seeds, partial(lookup, preset))
+
+
+def lookup(preset: Preset, cell: Cell, seed: int) -> CellResult:
+    """What is on disk for a cell and seed, compared with what this checkout would make."""
+    target = plan.target(preset, cell, seed)
+    if target.path is None:
+        return CellResult(None, expected=False, comparable=False, reason=target.reason)
+    on, comparable, reason = target.run.dataset, target.comparable, target.reason
+    if not target.path.exists():
+        if problem := plan.network_problem(target.path):
+            return CellResult(None, expected=False, comparable=False, reason=problem)
+        return CellResult(None, measured_on=on, comparable=comparable, reason=reason)
+    stale, accepted = judged(target.path)
+    seen = _seen_in_training(on, cell.metric)
+    return CellResult(Record.read(target.path), stale, on, True, comparable, reason, accepted, seen)
+
+
+def _seen_in_training(name: str, metric: str) -> str:
+    """How many test images of a dataset are training images too; "" for none, or where it is not prepared here."""
+    path = Path(plan.dataset(name).folder) / "meta.json"
+    if not path.exists():
+        return ""
+    meta = _meta(path)
+    if metric == "auprc_leaky":
+        return f"{meta['source']['leaked_fraction']:.0%} of the normal test images of {name} are training images"
+    n = meta.get("n_test_in_train", 0)
+    return f"{n} of the {meta['sizes']['test']} test images of {name} are training images" if n else ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a product was made by, `old`, and what this checkout would make it by, `new`: hashes, or short texts."""
+
+    what: str
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.old[:16]} -> {self.new[:16]}"
+
+
+def differences(path: Path) -> list[Difference]:
+    """Of a meta.json, classifier.json, train.json or record; none where it is current, or of a kind that says nothing.
+
+    ValueError where it is damaged, OSError where it is not there.
+    """
+    match path.name, path.parent.name:
+        case "meta.json", _:
+            return _of_data(path)
+        case "classifier.json", _:
+            return _of_classifier(read_sealed(path, "the summary of a classifier"))
+        case "train.json", _:
+            return _of_training(read_sealed(path, "a training summary"))
+        case _, "metrics":
+            return _of_record(Record.read(path), path)
+    return []
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    return read_sealed(path, "the description of a dataset")
+
+
+def _pairs(*compared: tuple[str, str | None, str | None]) -> list[Difference]:
+    """Of (what, old, new); nothing is said where either is unknown."""
+    return [Difference(what, old, new) for what, old, new in compared if None not in (old, new) and old != new]
+
+
+def _of_data(path: Path) -> list[Difference]:
+    """Of a dataset, or of the one that it holds a class out of."""
+    try:
+        data = plan.dataset(path.parent.name)
+    except ValueError as error:
+        return [Difference(str(error), "", "")]
+    made = _meta(path).get("source", {}).get("code")
+    return [
+        *_pairs((f"data {data.name} code", made, plan.data_code(data))),
+        *(_changed_data({data.config.holdout_of: None}) if data.config.holdout_of else []),
+    ]
+
+
+def _changed_data(used: dict[str, str | None]) -> list[Difference]:
+    """How the datasets, by name and data hash, are prepared otherwise here; one that is not here passes."""
+    found = []
+    for name, content in used.items():
+        path = Path(plan.dataset(name).folder) / "meta.json"
+        if path.exists():
+            found += _pairs((f"data {name}", content, _meta(path)["content"]))
+            found += unaccepted(path)
+    return found
+
+
+def _of_classifier(summary: dict[str, Any]) -> list[Difference]:
+    return [
+        *_pairs(("classifier code", summary.get("code") or None, plan.code("classifier"))),
+        *_changed_data({summary["dataset"]: summary["data"]} if "dataset" in summary else {}),
+    ]
+
+
+def _of_training(summary: dict[str, Any]) -> list[Difference]:
+    run = _planned_run(summary)
+    if isinstance(run, str):
+        return [Difference(run, "", "")]
+    return [
+        *_pairs(
+            ("training specification", summary["spec_hash"], plan.train_spec(run).hash),
+            ("training code", summary["code"], plan.training_code(run)),
+        ),
+        *_changed_data(summary["data"]),
+    ]
+
+
+def _of_record(record: Record, path: Path) -> list[Difference]:
+    """A record in the folder of a run has to be of that run; copies lie elsewhere."""
+    planned = _planned_run(vars(record))
+    run = plan.run_at(path) or planned
+    if isinstance(run, str):
+        return [Difference(run, "", "")]
+    metric = "auroc" if path.stem.startswith("auroc_") else re.sub("_(inception|domain|imagenet_lite)$", "", path.stem)
+    found = []
+    if (record.preset, record.dataset, record.model, record.seed, record.metric) != (*astuple(run), metric):
+        made = f"record of {record.preset}/{record.dataset}/{record.model}/seed{record.seed} {record.metric}"
+        found.append(Difference(made, "", ""))
+    found += _pairs(
+        ("training specification", record.spec, plan.train_spec(run).hash),
+        ("training code", record.train_code, plan.training_code(run)),
+        ("measuring code", record.code, plan.measure_code(metric, run.model)),
+    )
+    if record.status == "done" or "diverged" in record.extra:
+        found += _of_protocol(record, run, metric, path)
+    return [*found, *_changed_data(record.data)]
+
+
+def _of_protocol(record: Record, run: plan.Run, metric: str, path: Path) -> list[Difference]:
+    """How a finished measurement was taken, and by which network."""
+    found = []
+    if metric in GENERATION_METRICS:
+        ways = [one.model_dump() for one in plan.comparisons(run)]
+        found += _pairs(
+            ("sampler", canonical_json(record.extra.get("sampler", {})), canonical_json(plan.sampler(run))),
+            ("comparisons", canonical_json(record.extra.get("comparisons")), canonical_json(ways)),
+        )
+    if metric == "landscape_purity" and "settings" in record.extra:
+        settings = canonical_json(asdict(configuration.preset(run.preset).landscape))
+        found += _pairs(("landscape settings", canonical_json(record.extra["settings"]), settings))
+    if metric in (*GENERATION_METRICS, "landscape_purity"):
+        if record.extractor.startswith("imagenet_lite:"):
+            return [*found, *_pairs(("extractor", record.extra.get("extractor_sha256"), imagenet_lite.HASH))]
+        known = _extractor(run, path)
+        if known.exists():
+            network = read_sealed(known, "the summary of a feature network")
+            found += _pairs(("extractor", record.extra.get("extractor_sha256"), network["sha256"]))
+            if known.name == "classifier.json":
+                found += unaccepted(known)
+    return list(dict.fromkeys(found))
+
+
+def _extractor(run: plan.Run, path: Path) -> Path:
+    """The summary of the feature network that a record names; landscapes are always coloured by the domain's."""
+    extractor = "inception" if path.stem.endswith("_inception") else "domain"
+    return Path(plan.extractor_files(run.dataset, extractor)[-1])
+
+
+def _planned_run(made: dict[str, Any]) -> plan.Run | str:
+    """The run that a summary or record names, or why the configuration has none such."""
+    planned = plan.Run(made["preset"], made["dataset"], made["model"], made["seed"])
+    try:
+        plan.train_spec(planned)
+    except ValueError as error:
+        return str(error)
+    return planned
+
+
+ACCEPTED = "accepted.json"
+
+
+def acceptances(path: Path) -> tuple[Path, str]:
+    """The file that notes what was accepted of a product, and the product's name in it."""
+    folder = path.parent.parent if path.parent.name == "metrics" else path.parent
+    return folder / ACCEPTED, path.relative_to(folder).as_posix()
+
+
+def acceptance(path: Path, difference: Difference) -> dict[str, str] | None:
+    """Who accepted exactly this difference of a product, when and why; None where nobody did.
+
+    A record copies what made the training from train.json: what was accepted there is accepted here.
+    """
+    noted, product = acceptances(path)
+    if not noted.exists():
+        return None
+    wanted = asdict(difference).items()
+    entries = read_sealed(noted, "accepted results")["accepted"]
+    of_product = (entry for entry in entries if entry["product"] in (product, "train.json"))
+    return next((entry for entry in of_product if wanted <= entry.items()), None)
+
+
+def unaccepted(path: Path) -> list[Difference]:
+    """Differences that make a product stale: those that nobody accepted."""
+    return [one for one in differences(path) if acceptance(path, one) is None]
+
+
+def lost(path: Path) -> list[Path]:
+    """Weights that a training kept before its end, for which its train.json vouches, and that are not there.
+
+    Snakemake does not know them. Jobs that read them fail and say so; they are made anew with train.json.
+    """
+    files = [path.parent / name for name in read_sealed(path, "a training summary").get("files", {})]
+    return [file for file in files if file.parent != path.parent and not file.exists()]
+
+
+def judged(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(why the product is stale, what was accepted of it), in words."""
+    stale, accepted = [], []
+    for one in differences(path):
+        entry = acceptance(path, one)
+        if entry is None:
+            stale.append(one.what)
+        else:
+            accepted.append(f"{one}, by {entry['who']} on {entry['when'][:10]}: {entry['reason']}")
+    return tuple(stale), tuple(accepted)

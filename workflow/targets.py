@@ -1,0 +1,65 @@
+"""What words of a command line mean: a folder below results/ stands for all that can be made in it."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from workflow import checks, configuration, plan
+from workflow.fingerprint import path_of
+
+
+def expand(word: str) -> list[str]:
+    """The files that a word asks for: those of a folder of a preset, a dataset, a system or a run; else the word.
+
+    ValueError naming what is known, where a part of a path below results/ is unknown.
+    """
+    checks.check_target(word)
+    match Path(word).parts:
+        case ("results", "data", name):
+            return plan.dataset(name).files
+        case ("results", name) if not Path(name).suffix and name not in configuration.RESERVED:
+            return plan.preset_products(configuration.preset(name))
+        case ("results", preset, data, system):
+            seeds = configuration.preset(preset).seeds
+            return [path for seed in seeds for path in metrics(plan.Run(preset, data, system, seed))]
+        case ("results", preset, data, system, seed) if seed.removeprefix("seed").isdecimal():
+            return metrics(plan.Run(preset, data, system, int(seed.removeprefix("seed"))))
+    return [word]
+
+
+def metrics(run: plan.Run) -> list[str]:
+    """The records of a run: what tables ask for, and what the maps of its system give, on the sets that tables use."""
+    asked = (path for name in plan.TABLES for path in plan.table_records(configuration.preset(run.preset), name))
+    names = [path for path in asked if path.startswith(f"{run.folder}/")]
+    names += [f"{run.folder}/metrics/{name}.json" for name in possible(run)]
+    return list(dict.fromkeys(names))
+
+
+def possible(run: plan.Run) -> Iterator[str]:
+    """Names of the records that the maps of a run's system give, on the sets that tables use."""
+    preset, data = configuration.preset(run.preset), plan.dataset(run.dataset)
+    has = maps(configuration.model(run.model).entry)
+    if has & {"generate", "sample"} and (preset.extractor != "domain" or data.classes_of):
+        yield from (f"{metric}_{preset.extractor}" for metric in configuration.GENERATION_METRICS)
+    if has >= {"generate", "infer"}:
+        yield from ("rmse", "mse")
+    if "energy" in has and data.digit is not None:
+        yield from ("auprc", "auprc_leaky")
+    elif "energy" in has:
+        others = dict.fromkeys(cell.against for name in plan.TABLES for cell in plan.table(name).cells if cell.against)
+        against = (plan.measured_on(preset, other, data) for other in others)
+        yield from (f"auroc_{other}" for other in dict.fromkeys(against) if other not in (None, run.dataset))
+
+
+def maps(entry: str) -> set[str]:
+    """Names of the maps that a model class `module:Class` defines, itself or by a class of the same file."""
+    module, _, name = entry.partition(":")
+    tree = ast.parse(path_of(module).read_text("utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        if node := classes.get(waiting.pop()):
+            found |= {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+            waiting += [base.id for base in node.bases if isinstance(base, ast.Name)]
+    return found & {"generate", "infer", "energy", "sample"}
