@@ -84,10 +84,12 @@ def test_the_rule_takes_the_most_sensitive_of_those_in_order():
     assert "| blur |" in line
 
 
-def test_command(data, tmp_path):
+def test_command(data, tmp_path, monkeypatch):
     """A second run measures nothing again; every network has a row per layer and step."""
     if why := imagenet_lite.problem():
         pytest.skip(why)
+    monkeypatch.setattr(extractors, "LAYERS", {"block0": 16, "block10": 112})
+    monkeypatch.setattr(extractors, "PIXELS", 4)
     given = ["--data", str(data), "--to", str(tmp_path), "--datasets", "mnist", "--images", "30", "--splits", "1"]
     assert extractors.main([*given, "--classifier-steps", "2"]) == 0
     table = (tmp_path / "extractors.csv").read_text()
