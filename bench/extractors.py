@@ -9,8 +9,8 @@ repeated. extractors.md is written from all rows. No test image is read.
 Rule of selection, written before any result. An extractor is fit where along each ladder every step is farther than the
 one before, clean images first, on every dataset and split. Among the fit ones the most sensitive is chosen: the largest
 geometric mean, over datasets and over the first steps of the ladders, of the distance over the clean images' distance.
-Chosen is among the layers of EfficientNet-Lite0. The ladders warp, parts and classes came after the first faces were
-measured by the others, which change texture alone, and before any result of their own. CPU, one thread.
+Chosen is among the layers of EfficientNet-Lite0. The ladders warp and classes came after the first faces were measured
+by the others, which change texture alone; parts came after results of those two. CPU, one thread.
 """
 
 import argparse

@@ -103,7 +103,7 @@ STALE = """
 from pathlib import Path
 from workflow import configuration, plan, status
 for path in sorted(Path("results").rglob("*.json")):
-    if status.judged(path, status.differences(path))[0]:
+    if status.judged(path)[0]:
         print(path)
 """
 
