@@ -220,7 +220,7 @@ def test_a_thousand_runs_in_a_second() -> None:
 def test_a_training_interrupted_and_continued(tmp_path: Path) -> None:
     """A real one: running, saved and stopped, done."""
     data = training.prepare_digits(tmp_path / "data")
-    folder = Path(RUN.folder)
+    folder = Path(RUN.folder).resolve()
     spec = plan.train_spec(RUN)
     wanted = {name: getattr(spec, name) for name in ("model", "entry", "hparams", "steps", "batch_size", "threads")}
     process = training.start(data, folder, code=plan.training_code(RUN), **wanted)
