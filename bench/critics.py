@@ -214,7 +214,9 @@ def draw(folder: Path) -> None:
         grids.show(axes, np.concatenate([made, pairs]), 3 * SHOWN)
         label = f"{row['system']}, seed {row['seed']}, critic {float(row['critic']):.2g}\n{row['variant']}"
         axes.text(-0.01, 0.5, label, transform=axes.transAxes, ha="right", va="center", fontsize=5)
-    style.footer(drawn, "", f"{SHOWN} samples of the prior; then {SHOWN} training images, each with its reconstruction")
+    drawn.supxlabel(
+        f"{SHOWN} samples of the prior; then {SHOWN} training images, each with its reconstruction", fontsize=7.5
+    )
     style.save(drawn, folder / "critics")
 
 
