@@ -245,3 +245,8 @@ def test_installed_in_place_without_a_network(tmp_path: Path) -> None:
     )
     assert found.stdout.strip() == str(checkout / "dtri" / "__init__.py")
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"] == {"dtri": "workflow.cli:main"}
+
+
+@pytest.mark.parametrize("word", ["results/data/digits/meta.json", "results/demo/figures/samples.png", "demo"])
+def test_a_file_or_a_word_stays_as_it_is(word: str) -> None:
+    assert targets.expand(word) == [word]

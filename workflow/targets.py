@@ -19,7 +19,7 @@ def expand(word: str) -> list[str]:
             return plan.dataset(name).files
         case ("results", name) if not Path(name).suffix and name not in configuration.RESERVED:
             return plan.preset_products(configuration.preset(name))
-        case ("results", preset, data, system):
+        case ("results", preset, data, system) if not Path(system).suffix and preset not in configuration.RESERVED:
             seeds = configuration.preset(preset).seeds
             return [path for seed in seeds for path in metrics(plan.Run(preset, data, system, seed))]
         case ("results", preset, data, system, seed) if seed.removeprefix("seed").isdecimal():
