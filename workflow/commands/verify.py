@@ -67,7 +67,7 @@ def _findings(folder: Path, downloads: Path) -> Iterator[Finding]:
             yield from _sealed(path, lambda made: {})
         elif path.parent.name == "metrics":
             yield from _record(path)
-    for path in [*sorted(folder.glob("table*")), *sorted(folder.glob("figures/*"))]:
+    for path in (one for name in ("table*", "claims*", "figures/*") for one in sorted(folder.glob(name))):
         if folder.name == "results":
             yield from _copy(path, folder)
     for path in sorted(folder.rglob("table*.csv")):
