@@ -11,7 +11,7 @@ from snakemake.utils import min_version
 
 from workflow import checks, clock, configuration, console, forkserver, memory, params, plan, reruns, session
 
-min_version("9.20")
+min_version("9.27")
 
 
 try:

@@ -366,3 +366,23 @@ def test_a_record_copied_to_another_seed_is_stale(capsys: pytest.CaptureFixture[
 def test_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(lambda: verify.main(["results/nothing"])) == 2
     assert capsys.readouterr().err == "error: expected a folder of products, found none at results/nothing\n"
+
+
+@pytest.mark.parametrize("name", ["table2.md", "claims.html", "figures/samples.png"])
+def test_a_published_copy_is_compared_with_its_original(name: str) -> None:
+    copy, original = Path("results", name), Path("results/paper", name)
+    for path in (copy, original):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"as made")
+
+    def found() -> tuple[str, Path]:
+        (finding,) = (
+            one for one in verify.findings(Path("results"), Path("downloads")) if one.path in (copy, original)
+        )
+        return finding.status, finding.path
+
+    assert found() == ("ok", copy)
+    original.write_bytes(b"made anew")
+    assert found() == ("stale", copy)
+    original.unlink()
+    assert found() == ("missing", original)
