@@ -205,7 +205,7 @@ def test_the_demo_is_narrow_and_capped() -> None:
     [
         ("demo", "cifar10", None, "digits"),
         ("demo", "mnist_holdout4", None, "digits_holdout4"),
-        ("demo", "mnist_holdout1", None, None),
+        ("demo", "mnist_holdout5", None, None),
         ("demo", "svhn", "digits", "photos_1x28x28"),
         ("demo", "uniform", "digits", "uniform_1x28x28"),
         ("demo", "imagenet32", None, "digits"),

@@ -1,5 +1,6 @@
 """A forest plot of judged claims: every effect with its interval, the printed effect beside it, a panel per block."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ CAPTION = (
 )
 COLOURS = {"holds": "#2f855a", "fails": "#c05621", "undecided": "#4a5568", "not measured": "#a0aec0"}
 ROW, PANEL, COLUMNS = 0.19, 0.75, 2  # heights in inches: of an effect, of a panel's title and axis
+NAME = 56  # characters of a line of an effect's name
 Panel = tuple[str, list[tuple[str, Effect]]]
 
 
@@ -81,6 +83,6 @@ def _panel(axes: "Axes", heading: str, rows: list[tuple[str, Effect]]) -> None:
     if any(effect.condition.low == 0 for _, effect in rows):
         axes.axvline(0, color="#1a202c", linewidth=0.8)
     axes.set_title(heading, loc="left")
-    axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=7)
+    axes.set_yticks(range(len(rows)), [textwrap.fill(name, NAME) for name, _ in rows], fontsize=7)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
