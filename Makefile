@@ -45,8 +45,8 @@ demo: $(DTRI)
 	@echo "figures   results/demo/figures/"
 	@echo "report    $(REPORT)"
 
-# A file's tests share what they made, so a file stays in one process.
-PYTEST := python -m pytest -n $(CORES) --dist loadfile
+# A file's tests share what they made, so a file stays in one process. One process more than cores: much of it waits.
+PYTEST := python -m pytest -n $$(($(CORES) + 1)) --dist loadfile --no-loadscope-reorder
 
 test: lint
 	$(PYTEST) $(PYTEST_FLAGS)
