@@ -441,7 +441,7 @@ CONFIGURATIONS = {
         ("line 9", "demo.max_samples", "found 5")),
     "too few samples of a dataset": ("datasets", "{n_samples: 1000,", "{n_samples: 9,", ("n_samples", "found 9")),
     "too few reference images": ("datasets", "n_reference: 10000", "n_reference: 1", ("n_reference", "found 1")),
-    "a fraction of a seed": ("presets", "seeds: [0, 1, 2]", "seeds: [0, 0.5]", ("paper.seeds.1", "found 0.5")),
+    "a fraction of a seed": ("presets", "seeds: [0, 1, 2]", "seeds: [0, 0.5]", ("lite.seeds.1", "found 0.5")),
     "true as a number": ("presets", "holdout: 200", "holdout: true", ("demo.max_steps.holdout", "found True")),
     "a number in quotes": ("models", "steps: 750000", "steps: '750000'", ("steps", "found '750000'")),
     "an infinite width": ("presets", "width: 0.125", "width: .inf", ("demo.width", "found '.inf'")),

@@ -91,14 +91,17 @@ class ModelConfig(Strict):
 
 
 class MaxSteps(Strict):
-    """Upper limits of training iterations: on hold-outs, and elsewhere by system."""
+    """Upper limits of training iterations: on hold-outs, of a share of each schedule; elsewhere by system."""
 
     default: PositiveInt
     holdout: PositiveInt
+    holdout_share: PositiveFloat = 1.0
     models: dict[str, PositiveInt] = Field(default_factory=dict)
 
-    def of(self, model: str, holdout: bool) -> int:
-        return self.holdout if holdout else self.models.get(model, self.default)
+    def of(self, model: str, steps: int, holdout: bool) -> int:
+        if holdout:
+            return min(max(1, round(self.holdout_share * steps)), self.holdout)
+        return min(steps, self.models.get(model, self.default))
 
 
 class PresetConfig(Strict):

@@ -176,7 +176,7 @@ def _spec(run: Run) -> TrainSpec:
     overrides = _overrides(entry, data)
     steps = overrides.steps or entry.steps
     if chosen.max_steps:
-        steps = min(steps, chosen.max_steps.of(run.model, holdout=data.digit is not None))
+        steps = chosen.max_steps.of(run.model, steps, holdout=data.digit is not None)
     hparams = {**entry.hparams, **overrides.hparams}
     if chosen.width != 1.0:
         hparams["width"] = chosen.width * hparams.get("width", 1.0)

@@ -870,11 +870,9 @@ SETTINGS = [
     *faults(
         "workflow/config/presets.yaml",
         RELATIONS + "presets_shorten_to_what_they_say",
-        (
-            "{default: 5000, holdout: 2000, models: {divergence_triangle_landscape: 2000}}",
-            "{default: 5000, holdout: 2000}",
-        ),
-        ("seeds: [0, 1, 2]", "seeds: [0]"),
+        (", models: {divergence_triangle_landscape: 2000}}", "}"),
+        ("holdout_share: 0.02", "holdout_share: 0.04"),
+        ("seeds: [0, 1, 2]\n  extractor: inception", "seeds: [0]\n  extractor: inception"),
     ),
 ]
 FAULTS = [*LOSSES, *NETWORK, *TRAINING, *METRICS, *COMMANDS, *FURTHER_COMMANDS, *MAPPING, *VERDICTS, *SETTINGS, *SAFETY]
