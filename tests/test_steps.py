@@ -175,7 +175,8 @@ def test_divergence_triangle(batch_norm: bool) -> None:
 @pytest.mark.parametrize("noise", [0.0, 0.2])
 @pytest.mark.parametrize("kl_sign", ["minus", "plus"])
 def test_joint_vae_ebm(kl_sign: str, noise: float) -> None:
-    weights = {"rec_weight": 0.2, "prior_weight": 0.3, "energy_weight": 0.6, "entropy_weight": 0.4, "clip_norm": 0.02}
+    weights = {"rec_weight": 0.002, "prior_weight": 0.3, "energy_weight": 0.6, "entropy_weight": 0.4}
+    weights |= {"clip_norm": 0.02}
     lrs = {"lr_critic": 1e-3, "lr_generator": 2e-3, "lr_encoder": 3e-3}
     h = {
         "kl_sign": kl_sign,
@@ -207,11 +208,11 @@ def test_joint_vae_ebm(kl_sign: str, noise: float) -> None:
             use_of_z = (f - other).abs().mean() / f.std(correction=0)
             critic.down(f_fake - f_real, rate(t))
             f, prior = m.critic(x, z_x).mean(), (mu**2 + logvar.exp()).sum(1).mean() / 2
-            loss = 0.2 * sse(x, m.generator(z_x)) + 0.3 * prior
+            loss = 0.002 * sse(x, m.generator(z_x)) + 0.3 * prior
             loss = loss + 0.6 * f if kl_sign == "minus" else loss - 0.6 * f - 0.4 * logvar.sum(1).mean() / 2
             encoder.down(loss, rate(t))
             rec = sse(x, m.generator(z_x.detach()))
-            generator.down(0.2 * rec - 0.6 * m.critic(x_fake, z).mean(), rate(t))
+            generator.down(0.002 * rec - 0.6 * m.critic(x_fake, z).mean(), rate(t))
             terms = {"f_real": f_real, "f_fake": f_fake, "use_of_z": use_of_z, "rec": rec, "prior": prior}
             return {**terms, "logvar": logvar.mean()}
 

@@ -262,7 +262,11 @@ LOSSES = [
         STEPS + "coopnet",
         ("step_size=scale**2 / 2", "step_size=scale**2"),
         ('self.descend("descriptor", f_revised - f_real)', 'self.descend("descriptor", f_real - f_revised)'),
-        ("distance / (2 * h.generator_std**2)", "distance / h.generator_std**2"),
+        (
+            "distance / (2 * h.generator_std**2)",
+            "distance / h.generator_std**2",
+            "Adam's step does not change with a factor of its only loss",
+        ),
         ("sum(1) / (2 * self.h.reference_std**2)", "sum(1) / (2 * self.h.reference_std)"),
     ),
     *faults(
