@@ -1,4 +1,5 @@
-# Raw files -> uint8 arrays, once.
+# Raw files -> uint8 arrays, once. Paths in full: with pathvars, Snakemake 9.27 forgets the constraints of a rule that is
+# inherited within a module.
 
 
 rule prepare:
