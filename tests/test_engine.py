@@ -150,6 +150,22 @@ def test_memory_that_is_not_finite_ends_a_run(tmp_path: Path, monkeypatch: pytes
     assert (outcome.status, outcome.term, outcome.bad_step) == ("diverged", "memory", engine.CHECK_EVERY)
 
 
+class Infinite(Toy):
+    """An average that grows beyond all numbers at iteration 5, and no loss that shows it."""
+
+    def step(self, x, t):
+        losses = super().step(x, t)
+        self.average.fill_(math.inf if t == 5 else 0.0)
+        return losses
+
+
+def test_infinite_weights_end_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tests.test_engine.Toy", Infinite)
+    monkeypatch.setattr(engine, "CHECK_EVERY", 6)
+    outcome = fit(tmp_path)
+    assert (outcome.status, outcome.term, outcome.bad_step) == ("diverged", "weights", 6)
+
+
 def test_memory_is_no_weight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Nor is it copied with the last weights seen finite, or averaged."""
     monkeypatch.setattr("tests.test_engine.Toy", Remembering)

@@ -534,6 +534,7 @@ TRAINING = [
             ENGINE + "bad_loss_is_found_at_its_iteration",
             ENGINE + "buffers_count_as_weights",
             ENGINE + "memory_that_is_not_finite_ends_a_run",
+            ENGINE + "infinite_weights_end_a_run",
         ),
         ("if not math.isfinite(value):", "if math.isnan(value):"),
         ("last_finite = ema.snapshot(model), progress.t", "last_finite = model.state_dict(), progress.t"),
