@@ -33,13 +33,15 @@ def _process_unchanged(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images, an untrained feature network, samples of both kinds, a training summary."""
+    """Images, a feature network that is untrained and sure of itself, samples of both kinds, a training summary."""
     folder = tmp_path_factory.mktemp("room")
     splits = {"train": noise_images(60, SHAPE), "test": noise_images(50, SHAPE, seed=1)}
     indices = {name: np.arange(len(images)) for name, images in splits.items()}
     saving.save(saving.Arrays(splits, indices, {}, None, "noise"), folder / "noise", "noise")
     torch.manual_seed(0)
-    classifier.save(classifier.Classifier(SHAPE, 10), folder / "classifier.safetensors", {})
+    network = classifier.Classifier(SHAPE, 10)
+    network.last.weight.data.mul_(300)  # so that Inception Scores differ
+    classifier.save(network, folder / "classifier.safetensors", {})
     np.save(folder / "samples.npy", noise_images(40, SHAPE, seed=2))
     np.savez(folder / "variants.npz", batch=noise_images(40, SHAPE, seed=3))
     (folder / "train.json").write_text(json.dumps(SUMMARY))
