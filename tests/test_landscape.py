@@ -411,23 +411,24 @@ def test_a_chain_that_comes_no_nearer_ends_after_its_patience_or_its_steps(patie
 
 
 def test_a_chain_follows_its_equation():
-    """Every step with its noise, on U = |x|^2 / 2; arrival at the first point within reach, and the highest energy."""
+    """Every step with its noise, on U = -|x|^2 / 2; arrival at the first point within reach, and the highest energy."""
     walk = Walk(noise=0.1, temperature=0.3, reach=0.25, patience=1000, steps=1000)
     start, target, alpha = torch.tensor([[-1.0, 0.5]]), torch.tensor([[1.2, 0.4]]), 40.0
-    draw, x, heights = generator(3), start, [target.square().sum().item() / 2]
+    draw, x, heights = generator(3), start, [-target.square().sum().item() / 2]
     while True:
-        heights.append(x.square().sum().item() / 2)
+        heights.append(-x.square().sum().item() / 2)
         if (x - target).norm() <= 0.25:
             break
-        drift = x / 0.3 + alpha * (x - target) / (x - target).norm()
+        drift = -x / 0.3 + alpha * (x - target) / (x - target).norm()
         x = x - 0.1**2 / 2 * drift + 0.1 * torch.randn(1, 2, generator=draw)
-    quadratic = lambda x: x.square().sum(1) / 2  # noqa: E731
+    hill = lambda x: -x.square().sum(1) / 2  # noqa: E731
     assert len(heights) > 10
-    found = attract(quadratic, start, target, torch.tensor([alpha]), walk, generator(3)).item()
+    assert max(heights) > max(heights[:2]) + 0.1  # between the ends, so that it depends on the path
+    found = attract(hill, start, target, torch.tensor([alpha]), walk, generator(3)).item()
     assert found == pytest.approx(max(heights), rel=1e-5)
     steps = len(heights) - 2  # between the start and the point that arrived
     for limit, arrives in ((steps, True), (steps - 1, False)):
-        limited = attract(quadratic, start, target, torch.tensor([alpha]), replace(walk, steps=limit), generator(3))
+        limited = attract(hill, start, target, torch.tensor([alpha]), replace(walk, steps=limit), generator(3))
         assert limited.isfinite().item() == arrives
 
 
@@ -480,6 +481,13 @@ def test_both_directions_are_tried():
     assert torch.equal(first, torch.cat([a, a, b, b]))
 
 
+def test_the_lowest_of_all_chains_of_a_pair_counts(monkeypatch: pytest.MonkeyPatch):
+    met = [[5.0, np.inf], [4.0, np.inf], [np.inf, np.inf], [6.0, 7.0]]  # chains by pairs
+    monkeypatch.setattr(barriers, "attract", lambda *_: torch.tensor(met).flatten())
+    pairs = torch.zeros(2, 3)
+    assert barriers.trials(energy, pairs, pairs, torch.ones(2), WALK, 2, generator()).tolist() == [4.0, 7.0]
+
+
 def test_the_lowest_barrier_falls_with_alpha():
     a, b = (torch.tensor([MINIMA[i]], dtype=torch.float32) for i in (3, 0))
     search = barriers.Search(trials=3, factor=0.8, max_increases=8, max_decreases=100)
@@ -514,7 +522,7 @@ def test_magnetisation_falls_after_success_and_rises_before_the_first_one_alone(
     assert border.nan_to_num(-1).tolist() == [2, 32, -1, 2]
     for calls in tried.values():
         calls.clear()
-    more = barriers.Search(trials=1, factor=0.5, max_increases=3, max_decreases=3)
+    more = barriers.Search(trials=1, factor=0.5, max_increases=6, max_decreases=3)
     assert barriers.lowest(energy, pairs, pairs, 8.0, WALK, more, generator())[0].tolist() == [3, 7, inf, 1]
     assert tried[0] == [8, 4, 2, 1], "a pair that has connected is not pulled harder again"
 

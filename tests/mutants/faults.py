@@ -587,6 +587,7 @@ MAPPING = [
         (
             SCRIPTED,
             LANDSCAPE + "both_directions_are_tried",
+            LANDSCAPE + "the_lowest_of_all_chains_of_a_pair_counts",
             LANDSCAPE + "a_straight_line_passes_over_the_highest_point_on_it",
         ),
         ("torch.minimum(barrier[place], met)", "met"),
@@ -606,6 +607,7 @@ MAPPING = [
         "dtri/landscape/attraction_diffusion.py",
         (
             LANDSCAPE + "a_chain_follows_its_equation",
+            LANDSCAPE + "a_stray_chain_follows_its_equation",
             LANDSCAPE + "a_chain_that_comes_no_nearer_ends_after_its_patience_or_its_steps",
             LANDSCAPE + "a_barrier_counts_both_ends_and_only_of_successes",
         ),
