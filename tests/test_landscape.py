@@ -163,8 +163,10 @@ def test_the_pull_alone_is_recorded_beside_every_magnetisation(found):
 def test_the_sensitivity_groups_at_its_own_magnetisation():
     known = memory()
     rows = mapping.map_energy(energy, starts(12), QUICK, known, [box(-2, 2)]).sensitivity
-    for alpha in {row["alpha"] for row in rows}:
+    for row in rows:
+        alpha = row["alpha"]
         assert any(name.startswith(f"group {alpha!r} ") for name in known.known), alpha
+        assert row["connected"] == known.known[f"connected {alpha!r}"].isfinite().float().mean().item()
 
 
 def test_every_unit_has_noise_of_its_own():

@@ -88,6 +88,7 @@ def test_latents_do_not_depend_on_their_number(d: int) -> None:
         assert many.mean().item() == pytest.approx(0, abs=0.03)
         assert many.std().item() == pytest.approx(1, abs=0.03)
         assert not torch.equal(many[:64], many[64:128])
+        assert not torch.equal(many, evaluation.latents(200, d, 6))
 
 
 @pytest.fixture
