@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dtri.landscape import barriers, grouping, mapping, tree
 from dtri.landscape.attraction_diffusion import Walk, attract, stray
-from dtri.landscape.energy import UNBOUNDED, ball, box, normalised
+from dtri.landscape.energy import UNBOUNDED, ball, box, distance, normalised
 from dtri.landscape.minima import Check, Descent, descend, distinct, find, search, steepest
 from dtri.landscape.settings import Settings
 
@@ -167,6 +167,14 @@ def test_the_sensitivity_groups_at_its_own_magnetisation():
         alpha = row["alpha"]
         assert any(name.startswith(f"group {alpha!r} ") for name in known.known), alpha
         assert row["connected"] == known.known[f"connected {alpha!r}"].isfinite().float().mean().item()
+
+
+def test_the_largest_basins_are_drawn(monkeypatch: pytest.MonkeyPatch):
+    """Of equal ones the lowest, in the order of their lowest minima."""
+    monkeypatch.setattr(mapping._Pairs, "basins", lambda *_: [[0], [1, 2], [3]])
+    for most, kept in ((1, [[1, 2]]), (2, [[0], [1, 2]])):
+        settings = replace(QUICK, max_basins=most)
+        assert mapping.map_energy(energy, starts(12), settings, memory(), [box(-2, 2)]).kept == kept
 
 
 def test_every_unit_has_noise_of_its_own():
@@ -622,6 +630,8 @@ def test_a_false_minimum_is_descended_again():
     assert torch.allclose(u, torch.tensor(-1.0), atol=1e-3)
     once = find(hole, start, blind, replace(CHECK, attempts=1), generator(), UNBOUNDED)
     assert once[2].tolist() == [0, 1], "what fails its check is not reported"
+    short = find(energy, torch.tensor(MINIMA).float(), replace(DESCENT, steps=1), CHECK, generator(), UNBOUNDED)
+    assert short[2].tolist() == [0] * 4, "nor what has not converged"
 
 
 def test_the_search_finds_no_lower_point_at_a_minimum_and_one_elsewhere():
@@ -658,6 +668,7 @@ def test_units():
     assert scaled(reference).std().item() == pytest.approx(1.0, abs=1e-5)
     assert scaled(reference).mean().item() == pytest.approx(0.0, abs=1e-5)
     assert (mean, std) == pytest.approx((5 + 3 * reference[:, 0].mean().item(), 3 * reference[:, 0].std().item()))
+    assert distance(torch.tensor([[[3.0], [4.0]]]), torch.zeros(1, 2, 1)).tolist() == [5.0]
     with pytest.raises(ValueError, match="expected an energy that differs between 1000 reference points"):
         normalised(lambda x: 0 * x[:, 0], reference)
 
@@ -735,6 +746,7 @@ def test_bottleneck_and_tree_agree(seed):
     for leaves in members.values():
         places = sorted(order.index(leaf) for leaf in leaves)
         assert places == list(range(places[0], places[0] + len(leaves))), "a line would cross another"
+        assert order[places[0]] == min(leaves)
 
 
 def test_basins_without_a_path_stay_apart():

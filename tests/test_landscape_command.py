@@ -251,16 +251,16 @@ def test_image_space(room: Path, tmp_path: Path) -> None:
 def test_starts_carry_the_labels_of_their_images(space: str, room: Path) -> None:
     model, _ = load_model(room / "model.safetensors")
     dataset, labeller = store.load(room / "spots"), classifier.load(room / "classifier.safetensors")
-    settings = Settings(**{**asdict(SETTINGS), "space": space})
+    settings = Settings(**{**asdict(SETTINGS), "space": space, "from_images": 25})
     points, labels = landscape.starts(model, dataset, settings, 3, labeller)
-    assert len(points) == len(labels) == 15
+    assert len(points) == len(labels) == 35
     if space == "image":
         train = dataset.images("train")
-        shown = ((points[6:11] + 1) * 127.5).round().numpy().astype(np.uint8)
+        shown = ((points[6:31] + 1) * 127.5).round().numpy().astype(np.uint8)
         places = [int(np.flatnonzero((train == image).all((1, 2, 3)))[0]) for image in shown]
-        assert labels[6:11].tolist() == dataset.labels("train")[places].tolist()
+        assert labels[6:31].tolist() == dataset.labels("train")[places].tolist()
         above = (points[:, 0, :14].mean((1, 2)) < points[:, 0, 14:].mean((1, 2))).long()
-        assert labels[6:11].tolist() == above[6:11].tolist()
+        assert labels[6:31].tolist() == above[6:31].tolist()
 
 
 def test_a_model_without_an_energy_is_refused(room: Path, tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_what_is_not_finite_is_a_diverged_run(broken: str, room: Path, tmp_path:
 
 def test_the_purity_is_that_of_the_starts(room: Path, tmp_path: Path) -> None:
     """Starts in minima of kept basins by their own labels; what did not converge or fell elsewhere is left out."""
-    minimum_of_start, labels = np.array([0, 1, -1, 2, 3, 1, 0, 4]), np.array([5, 5, 7, 6, 6, 5, 7, 7])
+    minimum_of_start, labels = np.array([0, 1, -1, 2, 3, 1, 0, 4]), np.array([5, 5, 7, 6, 6, 8, 5, 7])
     barriers = np.array([[0.0, 1.0, 4.0], [1.0, 0.5, np.inf], [4.0, np.inf, 1.0]])
     found = mapping.Landscape(
         minima=np.zeros((5, 3)),
@@ -309,7 +309,7 @@ def test_the_purity_is_that_of_the_starts(room: Path, tmp_path: Path) -> None:
     job = Measurement(room / "train.json", "c", {}, "cpu")
     landscape._record(job, tmp_path / "r.json", found, labels, 4, {"kind": 1})
     record = Record.read(tmp_path / "r.json")
-    assert record.value == pytest.approx(5 / 6)  # 5, 5, 5, 7 and 6 and 6
+    assert record.value == pytest.approx(5 / 6)  # 5, 5, 8, 5 and 6 and 6
     assert (record.n_samples, record.n_reference, record.extra["kind"]) == (6, 3, 1)
     assert (record.extra["pairs"], record.extra["pairs_with_a_path"], record.extra["pairs_lower_on_a_line"]) == (
         3,

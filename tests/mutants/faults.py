@@ -632,6 +632,7 @@ MAPPING = [
             LANDSCAPE + "every_unit_has_noise_of_its_own",
             LANDSCAPE + "the_sensitivity_groups_at_its_own_magnetisation",
             LANDSCAPE + "the_pull_alone_is_recorded_beside_every_magnetisation",
+            LANDSCAPE + "the_largest_basins_are_drawn",
             LANDSCAPE + "pairs_take_the_lower_barrier",
             LANDSCAPE + "the_weakest_magnetisation_that_connects_enough",
         ),
