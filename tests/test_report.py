@@ -111,7 +111,7 @@ def test_status(found: list[CellResult], status: str, values: str):
 
 def test_a_run_that_diverged_after_training_says_why():
     why = "3 of 1000 samples are not finite"
-    row = row_of([current(None, extra={"diverged": why}), current(0.2)])
+    row = row_of([current(None, status="done", extra={"diverged": why}), current(0.2)])
     assert (row["status"], row["values"], row["reason"]) == ("diverged 1/2", "0.2", f"diverged: {why}")
 
 

@@ -723,7 +723,6 @@ FURTHER_COMMANDS = [
         (
             'save_weights(arguments.out / "model.safetensors", outcome.weights, spec)',
             'save_weights(arguments.out / "model.safetensors", outcome.model.state_dict(), spec)',
-            "without averaged weights both are the same; the engine's tests hold `weights`",
         ),
     ),
     *faults(
@@ -766,11 +765,7 @@ FURTHER_COMMANDS = [
     *faults(
         "dtri/anomaly.py",
         TRAIN + "late_weights_are_kept_and_scored",
-        (
-            "score[:count].double()",
-            "-score[:count].double()",
-            "the test compares with these scores themselves; signs are held by tests of each system",
-        ),
+        ("score[:count].double()", "-score[:count].double()"),
     ),
 ]
 SAFETY = [
@@ -794,6 +789,7 @@ VERDICTS = [
                 "verdict_follows_tolerance_and_direction",
                 "a_difference_equal_to_the_tolerance_counts_as_reproduced",
                 "a_verdict_needs_all_seeds",
+                "a_run_that_diverged_after_training_says_why",
                 "status",
                 "mean_and_sample_deviation",
                 "one_incomparable_seed_makes_the_row_incomparable",
