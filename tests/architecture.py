@@ -70,6 +70,7 @@ MAY_IMPORT = {
     "workflow.status": (
         *(
             "dtri.experiment",
+            "dtri.messages",
             "dtri.metrics.imagenet_lite",
             "dtri.sealed",
             "dtri.report.cells",

@@ -20,6 +20,7 @@ from workflow.commands.cli import run
 from workflow.params import published_table_absent
 
 RUN = plan.Run("demo", "digits", "vae", 0)
+DATA = Path("results/data/digits")
 FOLDER = Path(RUN.folder)
 RMSE = FOLDER / "metrics" / "rmse.json"
 
@@ -335,6 +336,39 @@ def test_a_user_without_a_name_has_to_give_one(
         monkeypatch.setattr("getpass.getuser", lambda missing=missing: (_ for _ in ()).throw(missing))
         assert run(lambda: accept.main(["results/demo/table2.csv", "--reason", "r"])) == 2
         assert "give --who" in capsys.readouterr().err
+
+
+def test_a_preset_on_another_disk_is_verified(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A link to its folder, and one in it that leads back."""
+    Path("disk").mkdir()
+    (results / "demo").rename("disk/demo")
+    (results / "demo").symlink_to(Path("disk/demo").resolve())
+    (results / "demo" / "back").symlink_to(Path("disk/demo").resolve())
+    flip(FOLDER / "model.safetensors")
+    lines = verified(capsys, "results")[1]
+    assert lines[-1] == "13 ok, 1 changed, 0 missing, 0 stale"
+    assert lines[-2].startswith("demo: ")
+    assert verified(capsys, "results/demo")[1][-2].startswith("demo: ")
+
+
+@pytest.mark.parametrize("name", [FOLDER / "train.json", *(DATA / f"{one}.json" for one in ("classifier", "meta"))])
+def test_a_file_that_lacks_entries_is_named(name: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As one without a seal may that another version wrote: by `verify`, and by what judges each of its products."""
+    name.write_text("{}")
+    told = [line for line in verified(capsys, str(name.parent))[1] if line.split()[1] == f"{name}:"]
+    assert [line.split()[0] for line in told] in (["changed"], ["stale"])
+    if name.name != "classifier.json":  # no cell is judged by it alone
+        with pytest.raises(ValueError, match=f"expected all entries in {name}, found this"):
+            status.judged(FOLDER / "train.json")
+
+
+def test_a_note_of_what_was_accepted_that_lacks_entries_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "model_code", lambda kind, name: "1" * 16)
+    noted = FOLDER / status.ACCEPTED
+    for text in ("{}", '{"accepted": null}', '{"accepted": [1]}', '{"accepted": [{}]}'):
+        noted.write_text(text)
+        with pytest.raises(ValueError, match=f"expected all entries in {noted}, found this"):
+            status.judged(FOLDER / "train.json")
 
 
 def test_raw_files_may_be_deleted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,12 +5,15 @@ comparisons, settings of the landscape, feature network and data.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtri.experiment import canonical_json
+from dtri.messages import AGAIN, reason
 from dtri.metrics import imagenet_lite
 from dtri.report.cells import Cell, CellResult, Table
 from dtri.report.records import Record
@@ -49,11 +52,12 @@ def _seen_in_training(name: str, metric: str) -> str:
     path = Path(plan.dataset(name).folder) / "meta.json"
     if not path.exists():
         return ""
-    meta = _meta(path)
-    if metric == "auprc_leaky":
-        return f"{meta['source']['leaked_fraction']:.0%} of the normal test images of {name} are training images"
-    n = meta.get("n_test_in_train", 0)
-    return f"{n} of the {meta['sizes']['test']} test images of {name} are training images" if n else ""
+    with _complete(path):
+        meta = _meta(path)
+        if metric == "auprc_leaky":
+            return f"{meta['source']['leaked_fraction']:.0%} of the normal test images of {name} are training images"
+        n = meta.get("n_test_in_train", 0)
+        return f"{n} of the {meta['sizes']['test']} test images of {name} are training images" if n else ""
 
 
 @dataclass(frozen=True)
@@ -73,16 +77,26 @@ def differences(path: Path) -> list[Difference]:
 
     ValueError where it is damaged, OSError where it is not there.
     """
-    match path.name, path.parent.name:
-        case "meta.json", _:
-            return _of_data(path)
-        case "classifier.json", _:
-            return _of_classifier(read_sealed(path, "the summary of a classifier"))
-        case "train.json", _:
-            return _of_training(read_sealed(path, "a training summary"))
-        case _, "metrics":
-            return _of_record(Record.read(path), path)
+    with _complete(path):
+        match path.name, path.parent.name:
+            case "meta.json", _:
+                return _of_data(path)
+            case "classifier.json", _:
+                return _of_classifier(read_sealed(path, "the summary of a classifier"))
+            case "train.json", _:
+                return _of_training(read_sealed(path, "a training summary"))
+            case _, "metrics":
+                return _of_record(Record.read(path), path)
     return []
+
+
+@contextmanager
+def _complete(path: Path) -> Iterator[None]:
+    """Name the file that lacks an entry, as one of another version may that has no seal."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"expected all entries in {path}, found this: {reason(error)}; {AGAIN}") from error
 
 
 def _meta(path: Path) -> dict[str, Any]:
@@ -113,7 +127,8 @@ def _changed_data(used: dict[str, str | None]) -> list[Difference]:
     for name, content in used.items():
         path = Path(plan.dataset(name).folder) / "meta.json"
         if path.exists():
-            found += _pairs((f"data {name}", content, _meta(path)["content"]))
+            with _complete(path):
+                found += _pairs((f"data {name}", content, _meta(path)["content"]))
             found += unaccepted(path)
     return found
 
@@ -217,9 +232,10 @@ def acceptance(path: Path, difference: Difference) -> dict[str, str] | None:
     if not noted.exists():
         return None
     wanted = asdict(difference).items()
-    entries = read_sealed(noted, "accepted results")["accepted"]
-    of_product = (entry for entry in entries if entry["product"] in (product, "train.json"))
-    return next((entry for entry in of_product if wanted <= entry.items()), None)
+    entries = read_sealed(noted, "accepted results")
+    with _complete(noted):
+        of_product = [entry for entry in entries["accepted"] if entry["product"] in (product, "train.json")]
+        return next((entry for entry in of_product if wanted <= entry.items()), None)
 
 
 def unaccepted(path: Path) -> list[Difference]:

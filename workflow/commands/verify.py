@@ -19,6 +19,7 @@ stale is not judged here, since they do not say how they were made: Snakemake kn
 """
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -54,7 +55,8 @@ def findings(folder: Path, downloads: Path) -> Iterator[Finding]:
 
 
 def _findings(folder: Path, downloads: Path) -> Iterator[Finding]:
-    for path in sorted(folder.rglob("*.json"), key=lambda path: (path.name != "meta.json", path)):
+    files = sorted(_files(folder))
+    for path in sorted((path for path in files if path.suffix == ".json"), key=lambda path: path.name != "meta.json"):
         if path.name == "meta.json":
             yield from _prepared(path)
         elif path.name == "fetch.json":
@@ -70,17 +72,27 @@ def _findings(folder: Path, downloads: Path) -> Iterator[Finding]:
     for path in (one for name in ("table*", "claims*", "figures/*") for one in sorted(folder.glob(name))):
         if folder.name == "results":
             yield from _copy(path, folder)
-    for path in sorted(folder.rglob("table*.csv")):
-        if path.parent.parent.name == "results" and path.parent.name in configuration.presets():
+    for path in files:
+        known = path.parent.parent.name == "results" and path.parent.name in configuration.presets()
+        if known and path.match("table*.csv"):
             yield _table(path)
-    for path in sorted(folder.rglob("*.png")):
+    for path in files:
         if (
-            path.parent.name == "figures"
+            path.suffix == ".png"
+            and path.parent.name == "figures"
             and path.parent.parent.name in configuration.presets()
             and path.stem in plan.FIGURES
         ):
             products = plan.figure_products(configuration.preset(path.parent.parent.name), path.stem)
             yield from _sources(path, [str(product.path) for product in products])
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Of folders on other disks too, to which links lead; a link to a folder that it lies in is passed over."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        here = Path(parent).resolve()
+        folders[:] = [name for name in folders if not here.is_relative_to(Path(parent, name).resolve())]
+        yield from (Path(parent, name) for name in names)
 
 
 def _judged(path: Path) -> Finding:
@@ -146,12 +158,12 @@ def _hashed_raw(path: Path, expected: str) -> Finding:
 def _sealed(path: Path, vouched: Callable[[dict[str, Any]], dict[str, str]]) -> Iterator[Finding]:
     """A summary, and the files beside it whose sha256 it holds."""
     try:
-        made = read_sealed(path, "a summary")
-    except ValueError as error:
-        yield Finding("changed", path, str(error))
+        hashes = dict(vouched(read_sealed(path, "a summary")))
+    except (ValueError, LookupError, TypeError) as error:
+        yield Finding("changed", path, reason(error))
         return
     yield _judged(path)
-    for name, expected in vouched(made).items():
+    for name, expected in hashes.items():
         yield _hashed(path.parent / name, expected)
 
 
@@ -215,9 +227,10 @@ def main(argv: list[str] | None = None) -> int:
             counts[finding.status] += 1
             if arguments.all or finding.status != "ok" or finding.why:
                 print(f"{finding.status:8}  {finding.path}{f': {finding.why}' if finding.why else ''}")
+    asked = {folder.resolve() for folder in arguments.folders}
     for name, preset in configuration.presets().items():
-        begun = Path(f"results/{name}").resolve()
-        if begun.is_dir() and {begun, begun.parent} & {folder.resolve() for folder in arguments.folders}:
+        begun = Path("results", name)
+        if begun.is_dir() and {one.resolve() for one in (begun, begun.parent)} & asked:
             expected = plan.expected_products(preset)
             n_absent = sum(not Path(path).exists() for path in expected)
             print(f"{name}: {n_absent} of the {len(expected)} products that the plan expects are not there")
