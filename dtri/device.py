@@ -23,7 +23,7 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device("cpu" if name == "cpu" else "cuda")
     if name == "gpu":
         raise ValueError(f"expected a GPU (device gpu), found {why_no_gpu()}; or use --config device=cpu or auto")
-    if Path("/dev/nvidia0").exists():
+    if any(Path("/dev").glob("nvidia[0-9]*")):  # a container may show any of a machine's GPUs
         print(f"warning: computing on the CPU beside a GPU, found {why_no_gpu()}", file=sys.stderr)
     return torch.device("cpu")
 
@@ -78,8 +78,11 @@ def hold_gpus(device: torch.device, count: int = 1, folder: Path | None = None) 
     names = [_uuid(gpu) for gpu in _gpus()]
     if count > len(names):
         raise ValueError(f"expected {count} GPUs for {count} processes of one run, found {len(names)}")
+    runs_per_gpu = os.environ.get("DTRI_RUNS_PER_GPU") or "1"
+    if not runs_per_gpu.isdecimal() or int(runs_per_gpu) < 1:
+        raise ValueError(f"expected a positive whole number as DTRI_RUNS_PER_GPU, found {runs_per_gpu!r}")
     folder = folder or slots.shared_folder("dtri-gpu")
-    with slots.hold(names, count, int(os.environ.get("DTRI_RUNS_PER_GPU", "1")), folder) as held:
+    with slots.hold(names, count, int(runs_per_gpu), folder) as held:
         yield [torch.device("cuda", gpu) for gpu in held]
 
 
@@ -108,10 +111,13 @@ def _gpus() -> range:
 
 
 def _uuid(gpu: int) -> str:
-    """Names the physical device, whatever CUDA_VISIBLE_DEVICES calls it; a MIG slice by itself, not by its card."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    """Names the physical device, whatever CUDA_VISIBLE_DEVICES calls it; a MIG slice by itself, not by its card.
+
+    Older drivers call a slice MIG-GPU-<uuid>/1/0; here it is part of a file's name.
+    """
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     if gpu < len(visible) and visible[gpu].startswith("MIG-"):
-        return visible[gpu]
+        return visible[gpu].replace("/", "_")
     return str(torch.cuda.get_device_properties(gpu).uuid)
 
 

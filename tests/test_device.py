@@ -200,7 +200,7 @@ def test_an_old_driver_is_named(monkeypatch):
 
 def test_the_cpu_beside_a_gpu_is_a_warning(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(Path, "exists", lambda path: True)
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: iter([path / "nvidia3"]))
     monkeypatch.setattr(device, "why_no_gpu", lambda: "an old driver")
     assert device.choose_device("auto") == CPU
     assert capsys.readouterr().err == "warning: computing on the CPU beside a GPU, found an old driver\n"
@@ -245,11 +245,20 @@ def test_bf16_needs_a_gpu_that_has_it(imagined_gpu):
         device.check_gpu(CUDA, "bf16")
 
 
+@pytest.mark.parametrize("runs", ["two", "0", "-1", "1.5", " "])
+def test_runs_per_gpu_is_a_number(runs, two_gpus, monkeypatch):
+    monkeypatch.setenv("DTRI_RUNS_PER_GPU", runs)
+    with pytest.raises(ValueError, match=f"whole number as DTRI_RUNS_PER_GPU, found '{runs}'"), device.hold_gpus(CUDA):
+        pass
+
+
 def test_slices_of_a_card_are_devices_of_their_own(monkeypatch):
     """Runs on two slices of one card need not wait for each other."""
     properties = type("Properties", (), {"uuid": "GPU-1"})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda gpu: properties)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b")
     assert [device._uuid(gpu) for gpu in (0, 1)] == ["MIG-a", "MIG-b"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-GPU-1/2/0, MIG-GPU-1/3/0")
+    assert [device._uuid(gpu) for gpu in (0, 1)] == ["MIG-GPU-1_2_0", "MIG-GPU-1_3_0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     assert device._uuid(0) == "GPU-1"

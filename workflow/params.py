@@ -133,7 +133,7 @@ def gpus(wildcards: Any) -> int:
     """1 where jobs of this preset compute on a GPU: asked for, or "auto" and this machine has one."""
     wanted = session.settings().device or device(wildcards)
     if wanted == "auto":
-        return int(Path("/dev/nvidia0").exists())
+        return int(any(Path("/dev").glob("nvidia[0-9]*")))  # a container may show any of a machine's GPUs
     return int(wanted == "gpu")
 
 
