@@ -111,7 +111,10 @@ def settings_kept() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     "given, expected",
-    [("~/raw", "{home}/raw"), ("~", "{home}"), ("raw", "raw"), ("/data/~/raw", "/data/~/raw"), ("a~b", "a~b")],
+    [
+        *(("~/raw", "{home}/raw"), ("~", "{home}"), ("$HOME/raw", "{home}/raw"), ("${HOME}/raw", "{home}/raw")),
+        *((literal, literal) for literal in ("raw", "/data/~/raw", "a~b", "a$HOME", "/data/$HOME")),
+    ],
 )
 def test_downloads_below_home(given: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -124,6 +127,7 @@ def test_downloads_below_home(given: str, expected: str, tmp_path: Path, monkeyp
     [
         ({"downloads": ""}, "at least 1 character"),
         ({"downloads": "~nobodyofthatname/raw"}, "found no home of '~nobodyofthatname'"),
+        ({"downloads": "$NO_VARIABLE_OF_THAT_NAME/raw"}, "found no variable '$NO_VARIABLE_OF_THAT_NAME'"),
         ({"downloads": __file__}, "expected a folder, found a file"),
         ({"downloads": 5}, "valid string, found 5"),
         ({"device": ""}, "'auto', 'cpu' or 'gpu', found ''"),
@@ -139,6 +143,20 @@ def test_settings_that_are_none(given: dict[str, object], said: str) -> None:
         session.configure(given)
     assert said in str(raised.value)
     assert "known keys: downloads, device, offline, runs_per_gpu" in str(raised.value)
+
+
+def test_variables_stand_for_settings_that_are_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is exported for jobs to read is not undone by the defaults."""
+    given = {"DTRI_OFFLINE": "1", "DTRI_DOWNLOADS": "/raw", "DTRI_DEVICE": "cpu", "DTRI_RUNS_PER_GPU": "3"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    session.configure({})
+    assert all(f"export {name}={value}; " in session.shell_prefix("python") for name, value in given.items())
+    session.configure({"offline": False, "device": "gpu"})
+    assert "export DTRI_OFFLINE=''; export DTRI_DEVICE=gpu; " in session.shell_prefix("python")
+    monkeypatch.setenv("DTRI_DEVICE", "cuda:7")
+    with pytest.raises(ValueError, match=r"^DTRI_DEVICE: .*'auto', 'cpu' or 'gpu', found 'cuda:7'"):
+        session.configure({})
 
 
 def test_home_in_the_value_of_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,10 +24,11 @@ class Settings(Strict):
     @field_validator("downloads")
     @classmethod
     def _home(cls, folder: str) -> str:
-        """No shell expands the `~` of `downloads=~/raw`."""
-        expanded = os.path.expanduser(folder)
-        if expanded.startswith("~"):
-            raise ValueError(f"expected a folder, found no home of {folder.partition('/')[0]!r}")
+        """No shell expands the `~` of `downloads=~/raw`, or a variable at the beginning in a profile."""
+        expanded = os.path.expanduser(os.path.expandvars(folder) if folder.startswith("$") else folder)
+        if expanded.startswith(("~", "$")):
+            what = "home of" if expanded.startswith("~") else "variable"
+            raise ValueError(f"expected a folder, found no {what} {folder.partition('/')[0]!r}")
         if Path(expanded).exists() and not Path(expanded).is_dir():
             raise ValueError("expected a folder, found a file")
         return expanded
@@ -40,20 +41,27 @@ class Settings(Strict):
         return runs
 
 
+VARIABLES = {  # through which settings reach jobs, and which stand for those that are not given
+    "downloads": "DTRI_DOWNLOADS",
+    "offline": "DTRI_OFFLINE",
+    "device": "DTRI_DEVICE",
+    "runs_per_gpu": "DTRI_RUNS_PER_GPU",
+}
 _settings = Settings()
 
 
 def configure(config: dict[str, Any]) -> None:
-    """Take Snakemake's `--config`; ValueError for an unknown key or value."""
+    """Take Snakemake's `--config`, and variables for what it lacks; ValueError for an unknown key or value."""
     global _settings
+    exported = {key: value for key, variable in VARIABLES.items() if (value := os.environ.get(variable))}
     try:
-        _settings = Settings.model_validate(config)
+        _settings = Settings.model_validate({**exported, **config})
     except ValidationError as error:
         first = error.errors()[0]
         key, known = first["loc"][0], ", ".join(Settings.model_fields)
+        where = f"--config {key}" if key in config else VARIABLES[key]
         raise ValueError(
-            f"--config {key}: {first['msg'].removeprefix('Value error, ')}, found {first.get('input')!r} "
-            f"(known keys: {known})"
+            f"{where}: {first['msg'].removeprefix('Value error, ')}, found {first.get('input')!r} (known keys: {known})"
         ) from error
 
 
@@ -68,15 +76,13 @@ def shell_prefix(python: str) -> str:
     And the user's settings as variables. Braces are doubled, since Snakemake formats it.
     """
     sources = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    variables = {
-        "PYTHONPATH": sources,
-        "DTRI_DOWNLOADS": _settings.downloads,
-        "DTRI_OFFLINE": "1" if _settings.offline else "",
+    values = {
+        "downloads": _settings.downloads,
+        "offline": "1" if _settings.offline else "",
+        **({"device": _settings.device} if _settings.device else {}),
+        **({"runs_per_gpu": str(_settings.runs_per_gpu)} if _settings.runs_per_gpu > 1 else {}),
     }
-    if _settings.device:
-        variables["DTRI_DEVICE"] = _settings.device
-    if _settings.runs_per_gpu > 1:
-        variables["DTRI_RUNS_PER_GPU"] = str(_settings.runs_per_gpu)
+    variables = {"PYTHONPATH": sources, **{VARIABLES[key]: value for key, value in values.items()}}
     exports = [f"export {name}={shlex.quote(value)}; " for name, value in variables.items()]
     text = "".join([f'export PATH={shlex.quote(str(Path(python).parent))}:"$PATH"; ', *exports])
     return text.replace("{", "{{").replace("}", "}}")
