@@ -10,9 +10,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from dtri.experiment import check_hparams, check_sampler
 from dtri.landscape.settings import Settings as LandscapeSettings
@@ -31,6 +40,15 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _label(text: str) -> str:
+    if not text.strip() or not text.isprintable() or "$" in text:
+        raise ValueError("expected one line of text without $, which figures take for mathematics")
+    return text
+
+
+Label = Annotated[str, AfterValidator(_label)]
+
+
 class Comparison(Strict):
     """How many samples against which images of the dataset: the first `n_reference` of a split, or all."""
 
@@ -46,7 +64,7 @@ class GenerationProtocol(Comparison):
 
 
 class DatasetConfig(Strict):
-    label: str
+    label: Label
     module: str = ""
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     any_shape: bool = False
@@ -79,7 +97,7 @@ class ModelOverride(Strict):
 
 
 class ModelConfig(Strict):
-    label: str
+    label: Label
     entry: str
     steps: PositiveInt
     batch_size: PositiveInt
@@ -105,10 +123,10 @@ class MaxSteps(Strict):
 
 
 class PresetConfig(Strict):
-    label: str
-    caveat: str = ""
+    label: Label
+    caveat: Annotated[str, AfterValidator(lambda text: text and _label(text))] = ""
     seeds: tuple[int, ...] = Field(min_length=1)
-    width: PositiveFloat = 1.0
+    width: float = Field(1.0, gt=0, le=100)
     max_steps: MaxSteps | None = None
     max_samples: int | None = Field(None, ge=FEWEST_IMAGES)
     stand_ins: dict[str, str | None] = Field(default_factory=dict)
@@ -116,7 +134,7 @@ class PresetConfig(Strict):
     label_free_extractor: Literal["imagenet_lite"] | None = None
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    threads: PositiveInt = 1
+    threads: int = Field(1, ge=1, le=1024)
     landscape: LandscapeSettings = LandscapeSettings()
 
     @model_validator(mode="after")
@@ -216,6 +234,8 @@ def _check_dataset(name: str, data: DatasetConfig) -> None:
                 raise ValueError(f"unknown option {option!r} of {data.module} (known: {', '.join(known) or 'none'})")
             if option in COUNTS and (type(value) is not int or value < 1):
                 raise ValueError(f"expected a positive whole number, found {value!r}")
+            if option == "archive" and str(value).startswith("-"):
+                raise ValueError(f"expected a name that does not begin as an option does, found {value!r}")
             if option == "sha256" and not re.fullmatch("[0-9a-f]{64}", str(value)):
                 raise ValueError(f"expected 64 hexadecimal digits, found {value!r}")
     if data.image_shape:
@@ -264,6 +284,8 @@ def _written_out(value: ast.expr, tree: ast.Module) -> tuple[str, ...] | None:
 
 def _check_model(name: str, entry: ModelConfig) -> None:
     with at("models.yaml", name, "entry"):
+        if path_of(entry.entry.partition(":")[0]) is None:  # no hash would count the code of another library
+            raise ValueError(f"expected a model entry 'module:Class' of these sources, found {entry.entry!r}")
         check_hparams(entry.entry, {})
     trainable = [n for n, d in datasets().items() if not d.any_shape and not d.test_only]
     for family, override in {"": entry, **entry.datasets}.items():
