@@ -18,7 +18,7 @@ from dtri.metrics import classifier as domain
 from dtri.report.records import Record
 from dtri.weights import save_weights
 from tests.toys import bright, noise_images
-from workflow.commands import classifier, reconstruct
+from workflow.commands import classifier, interpolate, reconstruct
 from workflow.commands.measuring import Measurement
 
 SHAPE = (1, 28, 28)
@@ -32,9 +32,9 @@ def _process_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dtri.numerics.set_numerics", lambda *_: None)  # changes the whole process
 
 
-def prepared(folder: Path, labelled: bool = False) -> store.Dataset:
+def prepared(folder: Path, labelled: bool = False, n_test: int = 45) -> store.Dataset:
     """Bright images to train on, images of noise to test on."""
-    splits = {"train": bright(60), "test": noise_images(45, SHAPE, seed=1)}
+    splits = {"train": bright(60), "test": noise_images(n_test, SHAPE, seed=1)}
     indices = {name: np.arange(len(images)) for name, images in splits.items()}
     draw = np.random.default_rng(0)
     labels = {name: draw.integers(0, 3, len(images)) for name, images in splits.items()} if labelled else {}
@@ -55,6 +55,24 @@ def model(tmp_path: Path) -> Path:
         vae.step(torch.from_numpy(bright(8)).float() / 127.5 - 1, t)
     save_weights(tmp_path / "model.safetensors", vae.state_dict(), spec)
     return tmp_path / "model.safetensors"
+
+
+@pytest.mark.parametrize("n_test, rows", [(16, 8), (15, 7), (9, 4), (2, 1), (1, 0)])
+def test_lines_between_few_test_images(n_test: int, rows: int, model: Path, tmp_path: Path) -> None:
+    """Both ends of a row are test images: as many rows as there are pairs."""
+    test = prepared(tmp_path / "noise", n_test=n_test).images("test")
+    out, prior = tmp_path / "out.npy", tmp_path / "prior.npy"
+    given = ["--model", str(model), "--data", str(tmp_path / "noise"), "--out", str(out), "--prior", str(prior)]
+    if not rows:
+        with pytest.raises(ValueError, match="expected 2 test images or more for a line between them, found 1 "):
+            interpolate.main(given)
+        return
+    assert interpolate.main(given) == 0
+    frames = np.load(out)
+    assert frames.shape == (rows, interpolate.COLUMNS, *SHAPE)
+    assert np.load(prior).shape == (interpolate.ROWS, interpolate.COLUMNS, *SHAPE)
+    assert np.array_equal(frames[:, 0], test[:rows])
+    assert np.array_equal(frames[:, -1], test[rows : 2 * rows])
 
 
 def test_reconstruction_errors_are_those_of_the_test_images(model: Path, tmp_path: Path) -> None:

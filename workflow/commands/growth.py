@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(f"expected a system that grows, found {spec.entry} in {arguments.model}")
         ends = last.milestones(last.now.start + 1)
         seed = derive("sample", spec.dataset, spec.model, spec.seed)
-        z = evaluation.latents(SHOWN, last.z_dim, seed)
+        z = evaluation.latents(len(stored), last.z_dim, seed)
         x = images.to_float(torch.from_numpy(stored.copy()).to(device))
         paths = [*(snapshot_path(arguments.model.parent, t) for t in ends), arguments.model]
         for path, t in zip(paths, [*ends, spec.steps], strict=True):

@@ -1,7 +1,8 @@
 """Images along straight lines in the latent space of a trained model: .npy, uint8 [rows, columns, C, H, W].
 
---out: between the posterior means of test images, which stand at both ends; --prior: between samples of the prior. A
-system that cannot infer has the second in both. An array has no rows where what the model makes is not finite.
+--out: between the posterior means of test images, which stand at both ends, fewer rows where there are few; --prior:
+between samples of the prior. A system that cannot infer has the second in both. An array has no rows where what the
+model makes is not finite.
 """
 
 import argparse
@@ -34,15 +35,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--prior", required=True, type=Path, help="between samples of the prior")
     arguments = parser.parse_args(argv)
 
-    ends = store.load(arguments.data).images("test")[: 2 * ROWS]
+    test = store.load(arguments.data).images("test")
+    if len(test) < 2:
+        raise ValueError(
+            f"expected 2 test images or more for a line between them, found {len(test)} in {arguments.data}"
+        )
+    rows = min(ROWS, len(test) // 2)
     with hold_device(arguments.device, arguments.threads) as device:
-        for path, between in ((arguments.out, ends), (arguments.prior, None)):
+        for path, between in ((arguments.out, test[: 2 * rows]), (arguments.prior, None)):
             model, spec = trained.load(arguments.model, device, "standing")
             if between is not None and has(model, "infer"):
                 model, spec = trained.load(arguments.model, device, "running")
             seed = derive("sample", spec.dataset, spec.model, spec.seed)
             try:
-                frames = evaluation.interpolate(model, between, seed, ROWS, COLUMNS)
+                frames = evaluation.interpolate(model, between, seed, ROWS if between is None else rows, COLUMNS)
             except NonFinite as error:
                 print(f"{path}: diverged: {error}")
                 frames = np.empty((0, COLUMNS, *model.image_shape), np.uint8)
