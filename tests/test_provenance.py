@@ -54,6 +54,15 @@ def test_what_differs_from_the_commit(checkout: Path, name: str, dirty: bool) ->
     assert said(checkout) == (git(checkout, "rev-parse", "HEAD"), dirty)
 
 
+@pytest.mark.parametrize("name, dirty", [("dtri/mine.py", True), ("results/table.py", False), ("notes.txt", False)])
+def test_sources_that_git_ignores_are_code_too(checkout: Path, name: str, dirty: bool) -> None:
+    """Those in a folder that it ignores as a whole, results say, are none."""
+    (checkout / ".git" / "info" / "exclude").write_text("mine.py\nresults/\nnotes.txt\n")
+    (checkout / name).parent.mkdir(exist_ok=True)
+    (checkout / name).write_text("B = 2\n")
+    assert said(checkout) == (git(checkout, "rev-parse", "HEAD"), dirty)
+
+
 def test_sources_inside_another_repository_have_no_commit(checkout: Path) -> None:
     unpacked = checkout / "vendor" / "dtri-main"
     unpacked.mkdir(parents=True)

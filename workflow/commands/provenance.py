@@ -20,12 +20,13 @@ def versions(*packages: str) -> dict[str, str]:
 def provenance(root: Path = ROOT) -> dict[str, Any]:
     """This checkout's git commit, whether its files differ from it, and the lock file's sha256.
 
-    Sources that git does not know yet count: a new module is code too. Commit and `dirty` are None where `root` is
-    no checkout itself, as sources unpacked below another repository are not.
+    Sources that git does not know yet or is told to ignore count: a new module is code too. Commit and `dirty` are
+    None where `root` is no checkout itself, as sources unpacked below another repository are not.
     """
     lock, top = root / "requirements.lock", git(root, "rev-parse", "--show-toplevel")
     is_checkout = top is not None and Path(top).resolve() == root.resolve()
-    status = git(root, "status", "--porcelain", "--untracked-files=all") if is_checkout else None
+    untracked = ("--untracked-files=all", "--ignored=matching")  # of ignored folders, their names alone
+    status = git(root, "status", "--porcelain", *untracked) if is_checkout else None
     return {
         "commit": git(root, "rev-parse", "--verify", "HEAD") if is_checkout else None,
         "dirty": None if status is None else any(map(_differs, status.splitlines())),
@@ -34,8 +35,8 @@ def provenance(root: Path = ROOT) -> dict[str, Any]:
 
 
 def _differs(line: str) -> bool:
-    """Whether a line of `git status --porcelain` is of a tracked file, or of a source that is not tracked yet."""
-    return not line.startswith("??") or line.rstrip('"').endswith(SOURCES)
+    """Whether a line of `git status --porcelain` is of a tracked file, or of a source that is not tracked."""
+    return not line.startswith(("??", "!!")) or line.rstrip('"').endswith(SOURCES)
 
 
 def git(root: Path, *arguments: str) -> str | None:
