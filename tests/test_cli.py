@@ -1,6 +1,7 @@
 """The command `dtri`: light help, one name for one thing, folders as targets, pipes that end early."""
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -188,6 +189,20 @@ def test_run_passes_options_through(started: list[list[str]]) -> None:
         [*begin, "--cores", "1", *SNAKEFILE, "--config", "downloads=raw", "device=cpu", "offline=True"],
         [*begin, "-j2", *SNAKEFILE, "--config", "runs_per_gpu=2"],
     ]
+
+
+@pytest.mark.parametrize("home, here", [("home", False), ("file", True)])
+def test_a_home_that_takes_no_cache(
+    home: str, here: bool, started: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / home))
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setattr(sys, "argv", ["dtri", "run", "demo"])
+    with pytest.raises(SystemExit):
+        cli.dispatch(["run", "demo"])
+    assert os.environ["XDG_CACHE_HOME"] == (str(tmp_path / ".snakemake" / "cache") if here else "")
 
 
 def test_run_wants_a_target(started: list[list[str]]) -> None:

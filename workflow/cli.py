@@ -6,7 +6,9 @@ dtri COMMAND --help                     what a command takes
 """
 
 import importlib
+import os
 import sys
+from pathlib import Path
 
 from workflow.commands.cli import run
 
@@ -28,6 +30,7 @@ COMMANDS = {  # name -> (module:function of workflow.commands, what it does)
     "verify": ("verify:main", "hash products again, and compare their making with this checkout"),
     "accept": ("accept:main", "accept results after a harmless change, with the reason"),
 }
+STARTING = ("run", "plan", "report", "fetch", "prepare", "accept")  # they start Snakemake
 # Called by the rules, or by those who maintain the project.
 INTERNAL = (
     *("classifier", "columns", "fetch", "findings", "generation", "growth", "growth_memory", "inception"),
@@ -80,8 +83,19 @@ def dispatch(words: list[str]) -> int:
         case [name, *rest] if name in COMMANDS:
             module, _, function = COMMANDS[name][0].partition(":")
             sys.argv = [f"dtri {name}", *rest]
+            if name in STARTING:
+                keep_cache()
             return getattr(importlib.import_module(f"workflow.commands.{module}"), function)(rest)
     raise ValueError(f"unknown command {words[0]!r} (known: {', '.join([*COMMANDS, 'completion'])})")
+
+
+def keep_cache() -> None:
+    """Snakemake wants to write a cache at home, which a container's user may not: it lies in this directory then."""
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        Path(home, "snakemake").mkdir(parents=True, exist_ok=True)
+    except OSError:
+        os.environ["XDG_CACHE_HOME"] = str(Path(".snakemake", "cache").resolve())
 
 
 def main() -> int:
