@@ -1,5 +1,6 @@
 """What explain says of hours: as measured, scaled by counted work, or guessed; never by images alone."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -20,6 +21,18 @@ def test_a_run_of_the_same_size_counts_as_measured():
     found = costs.estimate(replace(SPEC, seed=7, dataset="mnist", steps=7200), False, speeds)
     assert (found.hours, found.unit, found.kind) == ((("", pytest.approx(1.0)),), "CPU hours", "measured")
     assert found.source == "as measured, 200 images/s on cpu (a), cpu (b)"
+
+
+def test_what_is_damaged_stops_no_estimate(tmp_path):
+    """A summary or a record that is cut, empty, or of another version; `verify` names it."""
+    good = {"spec": json.loads(SPEC.to_json()), "images_per_s": 100.0, "device": "cpu (a)", "seconds": 7.0}
+    for seed, text in enumerate((json.dumps(good), "{", "", "[]", "{}", '{"spec": null}', '{"spec": {"steps": 1}}')):
+        metrics = tmp_path / "demo" / "digits" / "vae" / f"seed{seed}" / "metrics"
+        metrics.mkdir(parents=True)
+        for path in (metrics.parent / "train.json", metrics / "mse.json"):
+            path.write_text(text)
+    assert costs.speeds(tmp_path) == [Speed(SPEC, 100.0, "cpu (a)")]
+    assert costs.measured_seconds("reconstruct", tmp_path) == [7.0]
 
 
 def test_another_size_is_scaled_by_counted_work():

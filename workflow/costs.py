@@ -7,6 +7,7 @@ by the work that was counted of both) or a `guess` (nothing was measured on such
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -39,15 +40,13 @@ class Speed:
 
 
 def speeds(results: Path = Path("results")) -> list[Speed]:
-    """Of every training run on disk, whatever preset it belongs to."""
+    """Of every training run on disk, whatever preset it belongs to; what is damaged stops no estimate."""
     found = []
     for path in sorted(results.glob("*/*/*/seed*/train.json")):
-        made = read_sealed(path, "a training summary")
-        try:
+        with suppress(ValueError, LookupError, TypeError):  # also of hyperparameters that are no more
+            made = read_sealed(path, "a training summary")
             spec = TrainSpec.from_json(json.dumps(made["spec"]))
-        except ValueError:  # of hyperparameters that are no more
-            continue
-        found.append(Speed(spec, made["images_per_s"], made["device"]))
+            found.append(Speed(spec, made["images_per_s"], made["device"]))
     return found
 
 
@@ -140,7 +139,11 @@ def _size_text(spec: TrainSpec) -> str:
 def measured_seconds(rule: str, results: Path = Path("results")) -> list[float]:
     """What the jobs of a measuring rule took, by the last record that each wrote, whatever run it is of."""
     paths = (path for pattern in RECORDS[rule] for path in results.glob(f"*/*/*/seed*/metrics/{pattern}.json"))
-    return [made["seconds"] for path in sorted(paths) if "seconds" in (made := read_sealed(path, "a record"))]
+    found = []
+    for path in sorted(paths):
+        with suppress(ValueError, LookupError):  # damaged, or of a version that took no time
+            found.append(read_sealed(path, "a record")["seconds"])
+    return found
 
 
 def training(runs: Iterable[tuple[plan.Run, bool]]) -> Iterator[str]:
