@@ -51,6 +51,21 @@ def test_a_byte_order_mark_and_an_empty_file(tmp_path: Path) -> None:
     assert read(tmp_path, "# nothing\n").entries == {}
 
 
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"a: 1\nb: \xe9\n", "expected UTF-8 text in some.yaml, line 2, found "),
+        ("a: 1\n".encode("utf-16"), "expected UTF-8 text in some.yaml, line 1, found "),
+        (b"a: 1\nb: 2\n# \x00\n", r"expected YAML in some.yaml, line 3, found a character .* allow, '\\x00'"),
+        (b"\xef\xbb\xbfa: 1\r\nb: \x07\r\n", r"expected YAML in some.yaml, line 2, found a character .* '\\x07'"),
+    ],
+)
+def test_what_is_no_text_has_a_line(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "some.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{said}"):
+        settings_file.read(tmp_path / "some.yaml")
+
+
 def test_a_key_may_stand_in_two_mappings(tmp_path: Path) -> None:
     assert read(tmp_path, "a: {x: 1}\nb: {x: 2}\n").entries == {"a": {"x": 1}, "b": {"x": 2}}
 

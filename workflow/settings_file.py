@@ -52,15 +52,21 @@ class SettingsFile:
 
 def read(path: Path) -> SettingsFile:
     """ValueError naming file, line and key, where the text is no mapping of names; OSError where there is none."""
+    content = path.read_bytes()
     try:
-        loader = _Loader(path.read_bytes().decode("utf-8-sig"))
+        loader = _Loader(content.decode("utf-8-sig"))
         node = loader.get_single_node()
         _check(node, path.name, ())
         entries = {} if node is None else loader.construct_document(node)
     except RecursionError:
         raise ValueError(f"expected fewer lists and mappings inside each other in {path.name}") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"expected UTF-8 text in {path.name}, found {error}") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"expected UTF-8 text in {path.name}, line {line}, found {error}") from error
+    except yaml.reader.ReaderError as error:
+        line = content.decode("utf-8-sig").count("\n", 0, error.position) + 1
+        found = f"a character that YAML does not allow, {chr(error.character)!r}"
+        raise ValueError(f"expected YAML in {path.name}, line {line}, found {found}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
