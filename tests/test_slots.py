@@ -141,6 +141,17 @@ def test_the_folder_is_of_all_users_whatever_tmpdir_says(tmp_path: Path, monkeyp
     assert all(room.is_dir() for room in slots.ROOMS)
 
 
+def test_a_folder_for_reading_alone_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of another user, on a disk that a container shows so."""
+    shown, room = tmp_path / "shown", tmp_path / "room"
+    for folder in (shown / "gpu", room / "gpu"):
+        folder.mkdir(parents=True)
+        folder.chmod(0o1777)
+    monkeypatch.setattr(slots.os, "getuid", lambda: -1)
+    monkeypatch.setattr(slots.os, "access", lambda path, mode: path != shown / "gpu")
+    assert slots.shared_folder("gpu", [shown, room]) == room / "gpu"
+
+
 def test_where_there_is_no_such_folder_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     room = tmp_path / "room"
     room.mkdir()
