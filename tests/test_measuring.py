@@ -64,7 +64,7 @@ def test_lines_between_few_test_images(n_test: int, rows: int, model: Path, tmp_
     out, prior = tmp_path / "out.npy", tmp_path / "prior.npy"
     given = ["--model", str(model), "--data", str(tmp_path / "noise"), "--out", str(out), "--prior", str(prior)]
     if not rows:
-        with pytest.raises(ValueError, match="expected 2 test images or more for a line between them, found 1 "):
+        with pytest.raises(ValueError, match="expected two test images or more for a line, found 1 "):
             interpolate.main(given)
         return
     assert interpolate.main(given) == 0

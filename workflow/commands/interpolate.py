@@ -37,9 +37,7 @@ def main(argv: list[str] | None = None) -> int:
 
     test = store.load(arguments.data).images("test")
     if len(test) < 2:
-        raise ValueError(
-            f"expected 2 test images or more for a line between them, found {len(test)} in {arguments.data}"
-        )
+        raise ValueError(f"expected two test images or more for a line, found {len(test)} ({arguments.data})")
     rows = min(ROWS, len(test) // 2)
     with hold_device(arguments.device, arguments.threads) as device:
         for path, between in ((arguments.out, test[: 2 * rows]), (arguments.prior, None)):
