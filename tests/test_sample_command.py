@@ -194,7 +194,7 @@ def test_straight_lines_between_test_images(room: Path, tmp_path: Path) -> None:
 GROWN = "dtri.models.divergence_triangle_progressive:ProgressiveTriangle"
 
 
-def test_growth_shows_the_end_of_every_level(room: Path, tmp_path: Path) -> None:
+def test_growth_shows_the_end_of_every_level(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Real images and samples of 7, 14 and 28 pixels, enlarged; a level that was not reached is no row."""
     hparams = {"width": 0.02, "z_dim": 5, "fade_kimg": 0.01, "stable_kimg": 0.02, "batch_sizes": [2] * 9}
     spec = TrainSpec("noise", "grown", GROWN, SHAPE, hparams, 50, 2, 4)
@@ -214,6 +214,10 @@ def test_growth_shows_the_end_of_every_level(room: Path, tmp_path: Path) -> None
     for row, factor in zip(made["images"], (4, 2, 1), strict=True):
         assert np.array_equal(row, row[..., ::factor, ::factor].repeat(factor, 3).repeat(factor, 4))
     assert np.array_equal(made["images"][2, 0], noise_images(20, SHAPE, seed=1)[:6])
+    with monkeypatch.context() as patched:  # more than there are test images
+        patched.setattr(growth, "SHOWN", 30)
+        assert growth.main([*given, str(tmp_path / "all.npz")]) == 0
+    assert np.load(tmp_path / "all.npz")["images"].shape == (3, 2, 20, *SHAPE)
 
     (tmp_path / "snapshots/25.safetensors").rename(tmp_path / "early.safetensors")
     with pytest.raises(FileNotFoundError, match=r"snapshots/25\.safetensors, found no such file"):
