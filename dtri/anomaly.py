@@ -1,4 +1,4 @@
-"""Trained model -> anomaly scores, larger = stranger; oriented by what the maps mean, never by labels."""
+"""Anomaly scores of a trained model: larger means stranger. Their sign follows from the maps, never from labels."""
 
 import numpy as np
 import torch
@@ -11,10 +11,10 @@ from dtri.objectives.reconstruction import sse
 
 @torch.no_grad()
 def scores(model: Model, stored: np.ndarray) -> dict[str, np.ndarray]:
-    """uint8 images [n, C, H, W] -> float64 [n] arrays, those that the model's maps can give.
+    """Scores of uint8 images [n, C, H, W], as float64 arrays [n]; the model's maps decide which there are.
 
-    "energy": energy(x), low where data are likely. "sse": squared error of g(mu(x)), summed over pixels in [-1, 1].
-    Further ones by the names of the model's `anomaly_scores`.
+    "energy" is energy(x), low where data are likely. "sse" is the squared error of g(mu(x)), summed over pixels in
+    [-1, 1]. The model's `anomaly_scores` adds further scores by name. ValueError where no score can be computed.
     """
     columns: dict[str, list[np.ndarray]] = {}
     for x, count in batches(model, stored):

@@ -10,16 +10,27 @@ from torch import Tensor
 from dtri.distributed import SINGLE_PROCESS
 from dtri.seeding import derive
 
-RESIDENT_BYTES = 4 << 30  # image sets up to this size live on the device
+RESIDENT_BYTES = 4 << 30  # image sets up to this size are kept on the device
 
 
 class Batches:
     """Batch t of an endless stream of epochs over uint8 images [N, C, H, W]; a function of (seed, t) alone.
 
-    Each epoch is a permutation of all images; a batch may straddle two epochs, so none is dropped. `span` gives the
-    images of batch t in the stream (see Model.span); without one, all batches have `batch_size` images. Images live on
-    the device where they fit; otherwise a thread reads the next batch while the device is busy with this one. One
-    process of several reads its `rows` of every batch alone.
+    Each epoch is a permutation of all images. A batch may straddle two epochs, so no image is dropped. `span` gives
+    the images of batch t in the stream (see Model.span); without it every batch has `batch_size` images. Images are
+    kept on the device where they fit. Otherwise a thread reads the next batch while the device computes. Each of
+    several processes reads only its own `rows` of every batch.
+
+    Args:
+        stored:     training images, uint8 [N, C, H, W].
+        batch_size: images per batch, of all processes together.
+        seed:       seed of the data order.
+        device:     device of the batches.
+        span:       (t, batch_size) -> (start, stop), positions in the stream.
+        rows:       batch size -> this process's rows.
+
+    Raises:
+        ValueError: `stored` is empty.
     """
 
     def __init__(
@@ -68,7 +79,7 @@ class Batches:
         return batch.pin_memory() if self.device.type == "cuda" else batch
 
     def __call__(self, t: int) -> Tensor:
-        """Batch t as stored: uint8 [B, C, H, W] on the device."""
+        """Batch t as stored: uint8 [B, C, H, W], on the device."""
         if self.resident is not None:
             return self.resident[self.indices(t)]
         if self._ahead is None or self._ahead[0] != t:

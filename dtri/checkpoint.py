@@ -1,4 +1,4 @@
-"""The resumable state of a run or of a landscape, and the one before it. Nothing here loads pickles."""
+"""The resumable state of a run or of a landscape, and its previous state. Nothing here loads pickles."""
 
 import os
 import zipfile
@@ -11,19 +11,20 @@ from dtri.weights import replace_file
 
 
 def previous_path(path: Path) -> Path:
-    """Where the state before the one in `path` lies."""
+    """Path of the previous state of `path`."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Tensors and plain values only. The state that was there becomes the previous one."""
+    """Save tensors and plain values. The state that was in `path` becomes the previous one."""
     replace_file(path, lambda temporary: torch.save(state, temporary), keep=previous_path(path))
 
 
 def load_state(path: Path, run_id: str) -> tuple[dict[str, Any] | None, str]:
-    """The newest readable state of `run_id`, in `path` or the one before it, else None; and why, in words.
+    """(state, message): the newest readable state of `run_id`, else None; the message says why.
 
-    A damaged file is renamed, so that the next save does not keep it in place of a good one.
+    The state lies in `path` or is the previous one. A damaged file is renamed: the next save would otherwise put it in
+    the place of the good previous state.
     """
     found = []
     for candidate in (path, previous_path(path)):
@@ -33,7 +34,7 @@ def load_state(path: Path, run_id: str) -> tuple[dict[str, Any] | None, str]:
             state = _read_state(candidate)
         except OSError:
             raise
-        except Exception as error:  # torch.load raises many types on a damaged file
+        except Exception as error:  # torch.load raises errors of many types on a damaged file
             found.append(f"{candidate} is unreadable ({type(error).__name__})")
             os.replace(candidate, candidate.with_suffix(".damaged"))
             continue

@@ -1,4 +1,4 @@
-"""The work of training iterations, counted on tensors without content: no step of it is computed."""
+"""The work of training iterations, counted on tensors without content: nothing is computed."""
 
 from collections import Counter
 from functools import partial
@@ -13,7 +13,7 @@ from torch.utils.flop_counter import flop_registry
 from dtri import experiment
 from dtri.costs import Work
 
-# Neither views nor these launch a kernel.
+# Views launch no kernel, and neither do these functions.
 NO_KERNEL = {
     *("detach", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "set_", "lift_fresh"),
     *("_unsafe_view", "_reshape_alias", "alias"),
@@ -21,11 +21,11 @@ NO_KERNEL = {
 BLOCKS, BLOCK = (
     40,
     60,
-)  # stretches of a run whose phases are looked at: a period of up to six iterations divides a block
+)  # blocks of a run whose phases are looked at, iterations per block; a period of up to six iterations divides a block
 
 
 class WorkCounter(TorchDispatchMode):
-    """Counts what is computed below autograd (FlopCounterMode's hooks reject gradient penalties)."""
+    """Counts operations below autograd, because FlopCounterMode's hooks reject gradient penalties."""
 
     def __init__(self):
         super().__init__()
@@ -43,9 +43,9 @@ class WorkCounter(TorchDispatchMode):
         return out
 
     def update(self, optimizer: Optimizer) -> None:
-        """In the place of the optimiser's step: one fused kernel over weights, gradients and two moments.
+        """Replaces the optimiser's step: counts one fused kernel over weights, gradients and two moments.
 
-        It reads all four and writes three. PyTorch has none for tensors without content.
+        The kernel reads all four and writes three. PyTorch has no such kernel for tensors without content.
         """
         self.kernels += 1
         self.bytes += sum(7 * p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
@@ -56,7 +56,15 @@ class WorkCounter(TorchDispatchMode):
 
 
 def iteration(entry: str, image_shape: tuple[int, int, int], hparams: dict, batch_size: int, steps: int) -> Work:
-    """Work of an iteration in float32, on average over a run of `steps`: each phase is counted once."""
+    """Work of one float32 iteration, averaged over a run of `steps` iterations. Each phase is counted once.
+
+    Args:
+        entry:       "module:Class" of the model.
+        image_shape: (C, H, W).
+        hparams:     overrides of the model's hyperparameters.
+        batch_size:  images per iteration.
+        steps:       iterations of the run.
+    """
     where = torch.device("meta")
     with where:
         model = experiment.build(entry, image_shape, hparams).train()

@@ -1,4 +1,4 @@
-"""Which device a run computes on: choice, checks, slots of GPUs on one machine. No hash of code counts this module."""
+"""The device of a run: its choice, its checks, and slots on this machine's GPUs. No hash of code counts this module."""
 
 import os
 import sys
@@ -12,9 +12,10 @@ from dtri import slots
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """ "auto" takes a GPU where there is one; "gpu" insists on it; "cpu" does not look. ValueError otherwise.
+    """The device to compute on. ValueError where it cannot be had.
 
-    DTRI_DEVICE, where it is set, stands above `name`.
+    "auto" takes a GPU if there is one, "gpu" insists on a GPU, and "cpu" does not look for one. The environment
+    variable DTRI_DEVICE, where set, overrides `name`.
     """
     name = os.environ.get("DTRI_DEVICE") or name
     if name not in ("auto", "cpu", "gpu"):
@@ -29,7 +30,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def why_no_gpu() -> str:
-    """Why PyTorch can use none of this machine's GPUs, in a line."""
+    """One line that says why PyTorch can use none of this machine's GPUs."""
     if torch.version.cuda is None and torch.version.hip is None:
         return f"a PyTorch without GPU support ({torch.__version__}): install its CUDA build (docs/gpu.md)"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -37,7 +38,7 @@ def why_no_gpu() -> str:
         return f"CUDA_VISIBLE_DEVICES={visible!r}, which hides every GPU: unset it"
     try:
         torch.cuda.init()
-    except (RuntimeError, AssertionError) as error:  # an old driver, none at all
+    except (RuntimeError, AssertionError) as error:  # the driver is old or missing
         return str(error).splitlines()[0].partition(". ")[0]
     if visible is not None:
         return f"CUDA_VISIBLE_DEVICES={visible!r}, which names none of this machine's GPUs: unset it"
@@ -45,7 +46,7 @@ def why_no_gpu() -> str:
 
 
 def check_gpu(device: torch.device, precision: str) -> None:
-    """ValueError, in a line, where a GPU cannot be computed on in `precision`; a warning where others fill it."""
+    """Raise a ValueError of one line where a GPU cannot compute in `precision`; warn where other processes fill it."""
     if device.type != "cuda":
         return
     try:
@@ -67,10 +68,19 @@ def check_gpu(device: torch.device, precision: str) -> None:
 
 @contextmanager
 def hold_gpus(device: torch.device, count: int = 1, folder: Path | None = None) -> Iterator[list[torch.device]]:
-    """Hold `count` of this machine's GPUs, each shared by at most DTRI_RUNS_PER_GPU (1) runs; waits for them.
+    """Hold `count` of this machine's GPUs, each shared by at most DTRI_RUNS_PER_GPU runs (default 1); wait for them.
 
-    The kernel frees them when the process dies. Under Slurm too: jobs within one allocation see the same GPUs; a job
-    with GPUs that no other sees never waits. On the CPU nothing is held. ValueError when the machine has fewer GPUs.
+    The kernel frees them when the process dies. Jobs within one Slurm allocation see the same GPUs, so they hold them
+    too. A job whose GPUs no other job sees never waits. On the CPU nothing is held. ValueError when the machine has
+    fewer GPUs.
+
+    Args:
+        device: a CUDA device, or the CPU.
+        count:  number of GPUs.
+        folder: folder of the locks; None for the one that all users share.
+
+    Yields:
+        The GPUs that are held; on the CPU `count` times the CPU.
     """
     if device.type != "cuda":
         yield [device] * count
@@ -88,18 +98,18 @@ def hold_gpus(device: torch.device, count: int = 1, folder: Path | None = None) 
 
 @contextmanager
 def hold_gpu(device: torch.device) -> Iterator[torch.device]:
-    """Hold one GPU as `hold_gpus` does; the CPU passes through."""
+    """Hold one GPU, as `hold_gpus` does; the CPU is returned as it is."""
     with hold_gpus(device) as (held,):
         yield held
 
 
 def process_group_backend(name: str) -> str:
-    """What processes on devices chosen by `name` exchange tensors with."""
+    """Name of the torch.distributed backend for devices chosen by `name`."""
     return "cpu:gloo,cuda:nccl" if choose_device(name).type == "cuda" else "gloo"
 
 
 def free_bytes(device: torch.device) -> int:
-    """Free memory of a GPU; of the machine for the CPU."""
+    """Free bytes of the GPU's memory, or of the machine's for the CPU."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
@@ -111,9 +121,9 @@ def _gpus() -> range:
 
 
 def _uuid(gpu: int) -> str:
-    """Names the physical device, whatever CUDA_VISIBLE_DEVICES calls it; a MIG slice by itself, not by its card.
+    """Name of the physical device, whatever number CUDA_VISIBLE_DEVICES gives it. A MIG slice has its own name.
 
-    Older drivers call a slice MIG-GPU-<uuid>/1/0; here it is part of a file's name.
+    Older drivers call a slice MIG-GPU-<uuid>/1/0. The name is part of a file's name, so "/" becomes "_".
     """
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
     if gpu < len(visible) and visible[gpu].startswith("MIG-"):
@@ -122,7 +132,7 @@ def _uuid(gpu: int) -> str:
 
 
 def describe_device(device: torch.device) -> str:
-    """For records: the GPU's name, or "cpu" and the processor's model."""
+    """Device name for records: the GPU's name, or "cpu" and the processor's model."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

@@ -1,7 +1,7 @@
-"""What the engine asks of the processes that train one run together, and the answers where there is only one.
+"""What the engine asks of the processes that train one run together, and the answers of a single process.
 
-Several processes (`torchrun`) are dtri/process_group.py. It is loaded by name, so that a run of one process does not
-depend on its code; `workflow.plan.modules` lists it for runs that do.
+dtri/process_group.py answers for several processes (`torchrun`). It is imported by name: the code of a run with one
+process then does not depend on it. `workflow.plan.modules` lists it for runs that need it.
 """
 
 import importlib
@@ -23,7 +23,7 @@ STOP_REASONS = (None, "due", "deadline", "signal")  # in increasing priority: wh
 
 
 class SingleProcess:
-    """A run of one process: nothing to agree on, nothing to share. Subclasses do the same for several processes."""
+    """A run of one process, which agrees and shares with nobody. Subclasses do the same for several processes."""
 
     rank, world_size = 0, 1
     is_main_process = True  # whether this process writes files
@@ -33,11 +33,11 @@ class SingleProcess:
         return slice(0, batch_size)
 
     def assign_device(self, devices: list[torch.device]) -> torch.device:
-        """This process's device. `devices`: those that the main process holds for all processes."""
+        """This process's device. The main process holds `devices` for all processes."""
         return devices[0]
 
     def wrap(self, model: Model) -> None:
-        """Make the steps of `model` those of one process with the whole batch."""
+        """Make each process's steps of `model` equal to the steps of one process with the whole batch."""
 
     def all_agree(self, reason: str | None) -> str | None:
         """The reason of highest priority (STOP_REASONS) over all processes."""
@@ -48,11 +48,11 @@ class SingleProcess:
         return values
 
     def gather(self, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The buffers of all processes, stacked [world_size, ...], in the main process; those of one as they are."""
+        """In the main process the buffers of all processes, stacked [world_size, ...]; of a single one unchanged."""
         return buffers
 
     def local_part(self, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
-        """This process's part of what `gather` returned."""
+        """This process's part of a result of `gather`."""
         return buffers
 
     def check_same_weights(self, model: Model) -> None:
@@ -73,7 +73,7 @@ SINGLE_PROCESS = SingleProcess()
 def process_group(sync_batch_norm: bool, backend: str = "gloo") -> Iterator[SingleProcess]:
     """The processes that torchrun started, or this one alone. ValueError where they are not all on one machine.
 
-    `backend`: that of torch.distributed.
+    `backend` names the backend of torch.distributed.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:

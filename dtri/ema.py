@@ -1,4 +1,4 @@
-"""The weights that a run ends with: their exponential moving average over all iterations."""
+"""The weights that a run ends with: the exponential moving average over all iterations."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,11 @@ from dtri.model import Model
 
 
 class EMA:
-    """Exponential moving average of a model's weights and of batch norm's; with `ema_decay` 0 simply the model's own.
+    """Exponential moving average of a model's weights and of batch norm's averages.
 
-    At iteration t the decay is at most (t + 1) / (t + 10), so that the initial weights are soon forgotten. Other
-    buffers are the latest: averages of spectral norm's singular vectors would no longer be unit vectors.
+    With `ema_decay` 0 these are the model's own values. At iteration t the decay is at most (t + 1) / (t + 10), so that
+    the initial weights are soon forgotten. Other buffers are copied: averages of spectral norm's singular vectors would
+    no longer be unit vectors.
     """
 
     def __init__(self, model: Model):
@@ -18,8 +19,8 @@ class EMA:
         self.weights = _copy(state) if state else {}
         parameters = {name for name, _ in model.named_parameters()}
         means = {name for name in state if name.endswith(("running_mean", "running_var"))}
-        # Pairs of the average and what it follows, which stays where it is: to look for it costs the host more than a
-        # GPU's update takes.
+        # Pairs of the average and the tensor that it follows, which stays the same object: a search for it costs the
+        # host more time than a GPU's update takes.
         self._averaged = _pairs(self.weights, state, sorted(state.keys() & (parameters | means)))
         self._copied = _pairs(self.weights, state, sorted(state.keys() - parameters - means))
         self._places = {name: tensor.data_ptr() for name, tensor in state.items()}
@@ -33,7 +34,7 @@ class EMA:
             torch._foreach_copy_(*self._copied)
 
     def snapshot(self, model: Model) -> dict[str, Tensor]:
-        """A copy; ValueError where an iteration put a new tensor in the place of one that is followed."""
+        """A copy of the averages. ValueError where an iteration replaced a tensor that is followed by a new one."""
         state = model.state_dict()
         if moved := [name for name, place in self._places.items() if state[name].data_ptr() != place]:
             raise ValueError(f"expected a step to update {moved[0]} in place, found another tensor")

@@ -1,6 +1,6 @@
 """The only training loop.
 
-Weights after iteration t are a function of (spec, seed, t): noise and data order are drawn from (seed, t), never from
+Weights after iteration t are a function of (spec, seed, t). Noise and data order are drawn from (seed, t), never from
 what ran before. So an interrupted run continues exactly, and any iteration can be replayed.
 """
 
@@ -31,7 +31,7 @@ CHECK_EVERY = 20  # iterations between looks at the losses on the host
 
 
 class Interrupted(Exception):
-    """Training stopped before its last iteration, its state saved. `reason` is "signal" or "deadline"."""
+    """Training stopped before its last iteration, and its state is saved. `reason` is "signal" or "deadline"."""
 
     def __init__(self, reason: str, t: int):
         super().__init__(f"{reason} at iteration {t}, state saved")
@@ -40,12 +40,14 @@ class Interrupted(Exception):
 
 @dataclass
 class Outcome:
-    """How a run ended: `status` "done" or "diverged"; `weights` are those of iteration `step`, all finite.
+    """How a run ended: `status` is "done" or "diverged"; `weights` are those after iteration `step`, all finite.
 
-    `curve`: rows {"step": last iteration of the interval, term: mean over the interval, ...}. `model` is the model that
-    was trained and has the last weights, finite or not; `images_seen` counts the images up to iteration `step`. For a
-    diverged run, `bad_step` and `term` say where the first non-finite number was seen ("weights" or the model's
-    "memory" when no loss showed it). `modes`: by phase, whether it was recorded or eager in the last process, and why.
+    `curve` has rows {"step": last iteration of the interval, term: mean over the interval, ...}. `model` is the trained
+    model with its last weights, finite or not. `images_seen` counts the images up to iteration `step`. `modes` says for
+    each phase whether it was recorded or eager in the last process, and why.
+
+    A diverged run has `bad_step` and `term`, where the first non-finite number was seen. `term` is the loss's name, or
+    "weights" or "memory" (of the model) when no loss showed it.
     """
 
     status: str
@@ -63,7 +65,7 @@ class Outcome:
 
 @dataclass
 class Progress:
-    """What a run accumulates besides weights; plain values, saved with the state."""
+    """What a run accumulates besides weights, as plain values that are saved with the state."""
 
     t: int = 0
     seconds: float = 0.0
@@ -74,7 +76,7 @@ class Progress:
     modes: dict[str, str] = field(default_factory=dict)  # how each phase ran last, and why
 
     def add(self, losses: dict[str, float], last: bool) -> None:
-        """Account for one iteration's losses; `last` closes an interval of the curve."""
+        """Account for the losses of one iteration; `last` closes an interval of the curve."""
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
@@ -103,13 +105,13 @@ def fit(
     recorder: Recorder | None = None,                   # records iterations (dtri/recording.py); None: all run eagerly
     group: SingleProcess = SINGLE_PROCESS,              # the processes that train together (dtri/distributed.py)
 ) -> Outcome:  # fmt: skip
-    """Train `build()` for `steps` iterations, continuing from the state in `state_path` where that fits.
+    """Train `build()` for `steps` iterations, from the state in `state_path` if it belongs to this run.
 
-    A non-finite loss or weight ends the run as diverged, with the last weights seen finite. A run whose snapshots are
-    gone starts over. Of several processes the main one writes; all return the same.
+    A non-finite loss or weight ends the run as diverged, with the last weights that were seen finite. A run whose
+    snapshots are lost starts over. Only the main one of several processes writes; all return the same outcome.
 
     Raises:
-        Interrupted: `stop` named a reason before the last iteration; the state is saved.
+        Interrupted: `stop` gave a reason before the last iteration; the state is saved.
         OSError: a file cannot be written.
     """
     # Build the model and what it trains on.
@@ -133,7 +135,7 @@ def fit(
         for optimizer in model.optimizers.values():
             make_recordable(optimizer, device)
 
-    # What the loop calls to say and to save where it is.
+    # The functions by which the loop reports and saves.
     reporter = Reporter(
         events_path, label, steps, lambda t: model.span(t, batch_size)[0], silent=not group.is_main_process
     )
@@ -215,7 +217,7 @@ def fit(
 
 
 def nonpersistent_buffers(model: Model) -> dict[str, Tensor]:
-    """Buffers that are no weights (persistent=False): needed to continue a run, not to use what it ends with."""
+    """Buffers with persistent=False: they are needed to continue a run, but they are no weights."""
     weights = model.state_dict().keys()
     return {name: tensor for name, tensor in model.named_buffers() if name not in weights}
 
@@ -227,7 +229,7 @@ def _state(
     last_finite: tuple[dict[str, Tensor], int],
     buffers: dict[str, Tensor],
 ) -> dict[str, Any]:
-    """What `_restore` needs. `buffers`: those of all processes."""
+    """The state that `_restore` needs. `buffers` holds the buffers of all processes."""
     return {
         **vars(progress),
         "last_finite": None if last_finite[1] == progress.t else last_finite,
@@ -241,7 +243,7 @@ def _state(
 def _restore(
     model: Model, ema: EMA, state: dict[str, Any] | None, group: SingleProcess
 ) -> tuple[Progress, tuple[dict[str, Tensor], int]]:
-    """Puts the saved state, if there is one, into the model and its average; (progress, last finite weights)."""
+    """Put the saved state, if there is one, into the model and its average: (progress, last finite weights)."""
     if state is None:
         return Progress(), (ema.snapshot(model), 0)
     model.load_state_dict(state["model"])
@@ -251,7 +253,7 @@ def _restore(
     for name, tensor in ema.weights.items():
         tensor.copy_(state["ema"][name])
     for name, optimizer in model.optimizers.items():
-        # Options are the code's and the device's, not the state's: a run may go on where others are needed.
+        # The optimiser's options come from the code and the device: a run may go on where others are needed.
         options = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
         optimizer.load_state_dict(state["optimizers"][name])
         for parameters, own in zip(optimizer.param_groups, options, strict=True):
@@ -263,7 +265,7 @@ def _restore(
 def _absorb(
     progress: Progress, pending: list[Losses], interval: int, steps: int, group: SingleProcess
 ) -> tuple[int, str] | None:
-    """Move pending losses to the curve with one transfer; (iteration, term) of the first non-finite one, if any."""
+    """Move pending losses to the curve with one transfer; (iteration, term) of the first non-finite one, or None."""
     values = iter(group.mean(torch.cat([losses.values for losses in pending])).tolist())
     end = progress.t
     for offset, losses in enumerate(pending):
@@ -277,12 +279,12 @@ def _absorb(
 
 
 def _non_finite(model: Model, group: SingleProcess) -> str | None:
-    """Which are not finite: "weights", buffers such as batch norm's averages included, "memory" or None."""
+    """Where a value is not finite: "weights" (with buffers such as batch norm's averages), "memory" or None."""
     tensors = {"weights": model.state_dict(), "memory": nonpersistent_buffers(model)}
     norms = {}
     for name, named in tensors.items():
         floats = [tensor for tensor in named.values() if tensor.is_floating_point()]
         norms[name] = torch.stack(torch._foreach_norm(floats, math.inf)).max() if floats else torch.zeros(())
     found = [name for name, norm in norms.items() if not norm.isfinite()]
-    # The buffers of processes differ, and all processes have to end.
+    # The buffers of processes differ, but all processes have to end.
     return (found[0] if found else "memory") if group.all_agree("due" if found else None) else None

@@ -1,8 +1,8 @@
-"""What is made with a trained model's maps: samples, reconstructions, interpolations. All deterministic by seed.
+"""Products of a trained model's maps: samples, reconstructions, interpolations. The seed determines all of them.
 
-Latents are drawn on the CPU, so the same seed gives the same latents on any device. Noise of Markov chains is drawn
-where they run: the same seed gives the same noise on one device. Neither depends on how many images are made or in
-which batches: the first five of many are the five of few, up to rounding.
+Latents are drawn on the CPU, so the same seed gives the same latents on any device. Markov chains draw their noise on
+the device where they run: the same seed gives the same noise on one device. Neither depends on the number of images or
+on the batches: the first five of many images equal five images drawn alone, up to rounding.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,14 +30,14 @@ def require(model: Model, map_name: str) -> None:
 
 
 def by_batch_statistics(model: Model) -> bool:
-    """Whether batch norm takes the statistics of each batch, not its averages."""
+    """Whether batch norm uses the statistics of each batch instead of its averages."""
     return any(layer.training for layer in batch_norm.layers(model))
 
 
 def eval_batch_size(model: Model) -> int:
-    """Images per batch at evaluation: 250 up to 64 pixels, above as many as have that many pixels, at least one.
+    """Images per batch at evaluation: 250 up to 64x64 pixels, fewer above (equal pixels per batch), at least 1.
 
-    `BATCH` where batch norm takes the statistics of each batch.
+    It is `BATCH` where batch norm uses the statistics of each batch.
     """
     if by_batch_statistics(model):
         return BATCH
@@ -46,9 +46,9 @@ def eval_batch_size(model: Model) -> int:
 
 
 def batches(model: Model, stored: np.ndarray) -> Iterator[tuple[Tensor, int]]:
-    """uint8 images [n, C, H, W] -> batches in [-1, 1] where the model is, and how many images of each count.
+    """Yield batches x in [-1, 1] on the model's device, of uint8 images [n, C, H, W], and how many rows of x count.
 
-    All do, unless batch norm takes the statistics of each batch: then images from the front fill the last one.
+    All rows count, unless batch norm uses the statistics of each batch: then the first images fill up the last batch.
     """
     size = eval_batch_size(model)
     for first in range(0, len(stored), size):
@@ -56,28 +56,28 @@ def batches(model: Model, stored: np.ndarray) -> Iterator[tuple[Tensor, int]]:
 
 
 def _batch(model: Model, stored: np.ndarray, first: int, stop: int) -> Tensor:
-    """Images [first, stop) of uint8 [n, C, H, W] in [-1, 1] where the model is, filled up as `batches` does."""
+    """Images [first, stop) of uint8 [n, C, H, W], in [-1, 1], on the model's device, filled up as `batches` does."""
     size = BATCH if by_batch_statistics(model) else stop - first
     part = stored[np.arange(first, first + size) % len(stored)]
     return images.to_float(torch.from_numpy(part).to(next(model.parameters()).device))
 
 
 def _fixed(model: Model) -> str:
-    """Why batches must not be smaller; empty where they may."""
+    """Why batches must not become smaller; empty where they may."""
     return f"batch norm takes the statistics of {BATCH} together" if by_batch_statistics(model) else ""
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """float [B, C, H, W] in [-1, 1] -> uint8, as `images.quantised`; NonFinite where a value is NaN or infinite."""
+    """float [B, C, H, W] in [-1, 1] -> uint8, as `images.quantised`. NonFinite where a value is NaN or infinite."""
     pixels = images.quantised(x)
     finite.check("images", x)
     return pixels
 
 
 def stacked(batches: Iterable[Tensor]) -> np.ndarray:
-    """float batches [B, C, H, W] on any device -> uint8 [n, C, H, W]; NonFinite counts over all of them.
+    """float batches [B, C, H, W] on any device -> uint8 [n, C, H, W].
 
-    Its `rest` are the images that are finite.
+    NonFinite where some images are not finite, counted over all batches; its `rest` holds the finite images.
     """
     count, parts = finite.Count(), []
     for batch in batches:
@@ -89,7 +89,7 @@ def stacked(batches: Iterable[Tensor]) -> np.ndarray:
 
 
 def latents(n: int, z_dim: int, seed: int) -> Tensor:
-    """n draws from N(0, I), float32 [n, d], on the CPU; the first of them are the same for every n."""
+    """n draws from N(0, I), float32 [n, d], on the CPU. The first k draws are the same for every n >= k."""
     blocks = (
         torch.randn(BLOCK, z_dim, generator=torch.Generator().manual_seed(derive("latents", seed, k)))
         for k in range(-(-n // BLOCK))
@@ -99,7 +99,7 @@ def latents(n: int, z_dim: int, seed: int) -> Tensor:
 
 @torch.no_grad()
 def decode(model: Model, z: Tensor) -> np.ndarray:
-    """z: [n, d] -> uint8 images [n, C, H, W]; NonFinite where some are not finite."""
+    """Images g(z), uint8 [n, C, H, W], of latents z [n, d]. NonFinite where some are not finite."""
     device = next(model.parameters()).device
     size = eval_batch_size(model)
     parts = in_batches(lambda start, stop: model.generate(z[start:stop].to(device)), len(z), size, _fixed(model))
@@ -108,7 +108,7 @@ def decode(model: Model, z: Tensor) -> np.ndarray:
 
 @torch.no_grad()
 def encode(model: Model, stored: np.ndarray) -> Tensor:
-    """uint8 images [n, C, H, W] -> posterior means [n, d], on the CPU; NonFinite where some are not finite."""
+    """Posterior means [n, d] of uint8 images [n, C, H, W], on the CPU. NonFinite where some are not finite."""
 
     def infer(start: int, stop: int) -> Tensor:
         return model.infer(_batch(model, stored, start, stop))[: stop - start].cpu()
@@ -120,12 +120,12 @@ def encode(model: Model, stored: np.ndarray) -> Tensor:
 
 @torch.no_grad()
 def sample(model: Model, n: int, seed: int) -> np.ndarray:
-    """n samples from the model as uint8 [n, C, H, W]: ends of its Markov chains where it has such, else g(z).
+    """n samples of the model, uint8 [n, C, H, W]: the ends of its Markov chains if it defines them, else g(z).
 
-    NonFinite where some are not finite; its `rest` are the others.
+    NonFinite where some are not finite; its `rest` holds the finite ones.
     """
     size = eval_batch_size(model)
-    # Where batch norm takes the statistics of each batch, the last one is drawn whole too.
+    # Where batch norm uses the statistics of each batch, the last batch is drawn whole too.
     drawn = -(-n // size) * size if by_batch_statistics(model) else n
     device = next(model.parameters()).device
     chains = has(model, "sample")
@@ -153,8 +153,17 @@ def reconstruct(model: Model, x: Tensor) -> Tensor:
 def interpolate(model: Model, ends: np.ndarray | None, seed: int, rows: int = 8, columns: int = 10) -> np.ndarray:
     """Rows of images along straight lines in latent space: uint8 [rows, columns, C, H, W].
 
-    Between the posterior means of pairs of real images (`ends`: uint8 [2 * rows, C, H, W]), which then stand at both
-    ends of each row (paper B's script); between prior samples where `ends` is None or the model cannot infer.
+    Args:
+        model:   a model with `generate`.
+        ends:    real images, uint8 [2 * rows, C, H, W]: lines join their posterior means, and the images stand at both
+                 ends of each row, as in paper B's script. Prior samples replace them if None or without `infer`.
+        seed:    seed of the prior samples.
+        rows:    number of lines.
+        columns: images per row, with the real ones.
+
+    Raises:
+        ValueError: the model lacks `generate`.
+        NonFinite: some images or means are not finite.
     """
     require(model, "generate")
     real = ends is not None and has(model, "infer")

@@ -1,6 +1,6 @@
-"""Typed experiments: what a training run is, as a value; and its model, by name.
+"""Typed experiments: a training run as a value, and its model by name.
 
-Imports no torch until a model is built, so that planning stays light.
+torch is imported only when a model is built, so that planning stays quick.
 """
 
 import ast
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from dtri.model import Model
 
 PRECISIONS = ("fp32", "tf32", "bf16")
-N_SNAPSHOTS = 10  # sets of weights whose scores paper A and MEG average at the end of a run
+N_SNAPSHOTS = 10  # sets of weights at the end of a run whose scores paper A and MEG average
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no blanks. Two equal specs have equal texts."""
+    """The one JSON text of a value: sorted keys, no blanks. Equal specs have equal texts."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def text_hash(*texts: str) -> str:
-    """sha256 over texts, 64 hex digits."""
+    """sha256 over the texts, as 64 hex digits."""
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
@@ -35,11 +35,11 @@ def text_hash(*texts: str) -> str:
 class TrainSpec:
     """Everything a training run reads from the configuration.
 
-    `entry` is "module:Class"; `hparams` holds overrides of the defaults in the module's `Hparams`; `threads` is the
-    number of CPU threads, part of the spec because sums in another order round differently. With `late_every` > 0
-    the weights of `N_SNAPSHOTS` iterations are kept, `late_every` iterations apart, the last of them at the end.
-    `processes` share every batch; batch norm takes statistics over all of them or, without `sync_batch_norm`, over the
-    rows of each one (dtri/process_group.py).
+    `entry` is "module:Class", and `hparams` overrides defaults of the module's `Hparams`. `threads` is the number of
+    CPU threads: it belongs to the spec because sums in another order round differently. With `late_every` > 0 the
+    weights of `N_SNAPSHOTS` iterations are kept, `late_every` iterations apart, the last ones at the end. `processes`
+    share every batch. Batch norm computes statistics over all of them or, without `sync_batch_norm`, over the rows of
+    each process (dtri/process_group.py).
     """
 
     dataset: str
@@ -88,7 +88,7 @@ class TrainSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "TrainSpec":
-        """From `to_json`; ValueError when a key is unknown or missing."""
+        """The spec that `to_json` wrote; ValueError when a key is unknown or missing."""
         try:
             fields = json.loads(text)
             return cls(**{**fields, "image_shape": tuple(fields["image_shape"])})
@@ -97,18 +97,18 @@ class TrainSpec:
 
 
 def run_id(spec: TrainSpec, code: str, data: str) -> str:
-    """Identity of a run: the same spec, by the same code, on the same data."""
+    """Identity of a run: spec, code hash and data hash."""
     return text_hash(spec.hash, code, data)
 
 
 def hparam_defaults(entry: str) -> dict[str, tuple[str, Any]]:
-    """{name: (annotation, default)} of the entry's `Hparams`."""
+    """{name: (annotation, default)} of `Hparams` in the module of `entry`."""
     return _defaults(entry, "Hparams")
 
 
 @cache
 def _defaults(entry: str, kind: str) -> dict[str, tuple[str, Any]]:
-    """Fields of the class `kind` in the entry's module, read from the source without importing it."""
+    """Fields of the class `kind` in the module of `entry`, read from the source without an import."""
     module, _, class_name = entry.partition(":")
     try:
         spec = importlib.util.find_spec(module)
@@ -128,16 +128,16 @@ def _defaults(entry: str, kind: str) -> dict[str, tuple[str, Any]]:
 
 
 def check_hparams(entry: str, overrides: dict[str, Any]) -> None:
-    """ValueError on a name that `Hparams` does not have, or a value that its field excludes.
+    """ValueError where `Hparams` lacks a name, or its field excludes the value.
 
-    A value has the type and the sign of its default, is finite, and one of the choices of a `Literal`. An `int` of a
-    positive default is positive; `Annotated[int, "may be 0"]` lifts that.
+    A value needs the type and the sign of its default. It is finite, and one of the choices of a `Literal`. An `int`
+    whose default is positive must be positive; `Annotated[int, "may be 0"]` permits 0.
     """
     _check("hyperparameter", entry, hparam_defaults(entry), overrides)
 
 
 def check_sampler(entry: str, overrides: dict[str, Any]) -> None:
-    """The same for `Sampler`, which only systems have whose samples are the ends of Markov chains."""
+    """The same check for `Sampler`, which only systems have whose samples are the ends of Markov chains."""
     _check("sampler argument", entry, _defaults(entry, "Sampler"), overrides)
 
 
@@ -157,7 +157,7 @@ def _check(what: str, entry: str, known: dict[str, tuple[str, Any]], overrides: 
 
 
 def _check_one(annotation: str, default: Any, value: Any, where: str) -> None:
-    """ValueError where the type of `value` is another than that of `default`, or its sign, or where it is no choice."""
+    """ValueError where `value` has another type or sign than `default`, or is none of the choices."""
     if annotation.startswith("Literal"):
         if value not in ast.literal_eval(annotation.removeprefix("Literal")):
             raise ValueError(f"expected {annotation.removeprefix('Literal')} for {where}, found {value!r}")
@@ -177,7 +177,13 @@ def _check_one(annotation: str, default: Any, value: Any, where: str) -> None:
 
 
 def build(entry: str, image_shape: tuple[int, int, int], overrides: dict[str, Any]) -> "Model":
-    """The untrained model of a spec, its weights drawn from torch's default generator."""
+    """The untrained model of a spec; torch's default generator draws its weights. ValueError for bad hyperparameters.
+
+    Args:
+        entry:       "module:Class".
+        image_shape: (C, H, W).
+        overrides:   hyperparameters that differ from the defaults.
+    """
     check_hparams(entry, overrides)
     module, _, class_name = entry.partition(":")
     loaded = importlib.import_module(module)
@@ -185,7 +191,7 @@ def build(entry: str, image_shape: tuple[int, int, int], overrides: dict[str, An
 
 
 def set_sampler(model: "Model", entry: str, overrides: dict[str, Any]) -> None:
-    """Give a model the sampler of its file with `overrides`; ValueError where it has none to override."""
+    """Give a model the `Sampler` of its module with `overrides`; ValueError where its module has no such argument."""
     check_sampler(entry, overrides)
     if overrides:
         model.sampler = importlib.import_module(entry.partition(":")[0]).Sampler(**_tuples(overrides))

@@ -1,6 +1,6 @@
-"""Files that are either whole or as they were before, and their hashes.
+"""Files that are either complete or as they were before, and their hashes.
 
-Modes are those that the user's umask asks for, so that a group can share results and a private umask keeps them.
+File modes follow the user's umask: a group can share results, and a private umask keeps them private.
 """
 
 import contextlib
@@ -15,9 +15,15 @@ from typing import Any, BinaryIO
 
 
 def replace(path: Path, write: Callable[[Path], Any], keep: Path | None = None) -> None:
-    """Call write(temporary path beside `path`), sync the result, rename it over `path`; a failure leaves nothing.
+    """Call `write` with a temporary path, sync the file, and rename it over `path`. A failure leaves no file behind.
 
-    `keep` receives what `path` was before. OSError naming `path` when the disk is full or denies.
+    Args:
+        path:  the file to replace; the temporary path lies beside it.
+        write: writes the new content to the path that it gets.
+        keep:  path that the old file moves to; None to drop it.
+
+    Raises:
+        OSError: names `path` when the disk is full or denies writing.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
@@ -27,7 +33,7 @@ def replace(path: Path, write: Callable[[Path], Any], keep: Path | None = None) 
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        if temporary.stat().st_mode != mode:  # safetensors makes a file of its own, for its user alone
+        if temporary.stat().st_mode != mode:  # safetensors creates its file anew, for this user alone
             temporary.chmod(mode)
         if keep and path.exists():
             os.replace(path, keep)
@@ -36,7 +42,7 @@ def replace(path: Path, write: Callable[[Path], Any], keep: Path | None = None) 
     except OSError as error:
         if error.filename is not None:
             raise
-        # A full disk, a quota or a limit: such errors name no file.
+        # The errors of a full disk, a quota or a limit name no file.
         free = shutil.disk_usage(path.parent).free
         raise OSError(f"expected to write {path}, found: {error} ({free:,} bytes free on that disk)") from error
     finally:
@@ -44,13 +50,13 @@ def replace(path: Path, write: Callable[[Path], Any], keep: Path | None = None) 
 
 
 def remove_partial(path: Path) -> None:
-    """Remove what killed writers of `path` left; for a process that is its only writer now."""
+    """Remove temporary files of killed writers of `path`. Only for a process that is its single writer now."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}.partial"):
         left.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """As `replace`, in a folder that is made where there is none; `write` takes an open file."""
+    """Like `replace`, but `write` takes an open file, and a missing folder is made."""
 
     def fill(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -75,7 +81,7 @@ def digest(path: Path, algorithm: str) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """The rename outlives a power cut too, where the file system can promise that."""
+    """Make the rename survive a power cut, where the file system can promise that."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -1,4 +1,4 @@
-"""Work in batches on a device whose memory may not hold them: smaller ones then, and it goes on."""
+"""Work in batches on a device, with smaller batches where its memory does not suffice."""
 
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -9,16 +9,16 @@ T = TypeVar("T")
 
 
 def in_batches(work: Callable[[int, int], T], n: int, size: int, fixed: str = "") -> Iterator[T]:
-    """work(start, stop) over all of [0, n), `size` at a time, and half as many from where memory does not suffice.
+    """Yield work(start, stop) over all of [0, n), `size` items at a time, and half as many once memory is full.
 
     Args:
-        work:  computes a part, whatever its size.
-        n:     number of all.
-        size:  largest part.
-        fixed: why parts have this size and no other; empty where they need not.
+        work:  computes the items [start, stop), however many they are.
+        n:     number of all items.
+        size:  largest number of items at a time.
+        fixed: why parts must have this size; empty where they may be smaller.
 
     Raises:
-        ValueError: one at a time, or parts that are fixed, do not fit.
+        ValueError: one item, or a part of fixed size, does not fit into memory.
     """
     start = 0
     while start < n:
@@ -28,7 +28,7 @@ def in_batches(work: Callable[[int, int], T], n: int, size: int, fixed: str = ""
             start = stop
         except torch.OutOfMemoryError as error:
             lacking = str(error).splitlines()[0]
-        if lacking:  # out of the handler, which would keep the tensors of what failed
+        if lacking:  # outside of the handler, which would keep the failed call's tensors alive
             if size == 1 or fixed:
                 why = f" ({fixed})" if fixed else ""
                 raise ValueError(f"expected the device's memory to hold {size} images at once{why}, found: {lacking}")

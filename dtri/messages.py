@@ -1,4 +1,4 @@
-"""Errors in words. No hash of code counts this module: docs/determinism.md says why."""
+"""The wording of errors. No hash of code counts this module: docs/determinism.md says why."""
 
 import re
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ AGAIN = "delete it and give the command again, which makes it anew"
 
 @contextmanager
 def reading(where: Path | str, claim: str) -> Iterator[None]:
-    """Whatever a reader raises becomes a ValueError: `claim`, which says what was expected, the error, and `where`.
+    """Turn any error inside the block into a ValueError with `claim` (what was expected), the error and `where`.
 
-    A damaged file makes libraries raise errors of any type. OSError and ValueError that name `where` pass.
+    A damaged file makes libraries raise errors of any type. An OSError or ValueError that names `where` passes.
     """
     try:
         yield
@@ -23,7 +23,7 @@ def reading(where: Path | str, claim: str) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """An error in words; with its type where the text alone says little."""
+    """An error in words, with its type where the text alone says little."""
     cryptic = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError)
     text = re.sub(r" <\S+ object at 0x[0-9a-f]+>", "", str(error))
     if isinstance(error, cryptic) or type(error).__module__.endswith("pickle"):
@@ -32,5 +32,5 @@ def reason(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    """Text with names of files in it, of which Linux allows any bytes, as every output takes it."""
+    """Text that every output can show: names of files, in which Linux allows any bytes, may be part of it."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,17 +1,17 @@
-"""The contract of every system: up to three maps, and one step that moves them.
+"""The contract of every system: up to three maps, and a step that trains them.
 
-A subclass defines the maps it has; a capability is the presence of a map:
+A subclass defines the maps that it has. Other code asks whether a map exists (`has`):
 
     generate(z)   [B, d]       -> [B, C, H, W] in [-1, 1]
     infer(x)      [B, C, H, W] -> [B, d]   posterior mean
     energy(x)     [B, C, H, W] -> [B]      low where data are likely
 
-and, where its paper scores images in several ways,
+A system whose paper scores images in several ways also has
 
     anomaly_scores(x)  [B, C, H, W] -> {name: [B]}  larger = stranger; measured beside the energy
 
-Samples, reconstructions and anomaly scores derive from these maps by shared code. A system whose samples are the ends
-of Markov chains, not g(z), has one map more, and `sampler`: its arguments, which no training run reads:
+Shared code derives samples, reconstructions and anomaly scores from these maps. Some systems take the ends of Markov
+chains as samples instead of g(z). They have one more map, and `sampler`, its arguments, which training never reads:
 
     sample(z, generator)   [B, d] -> [B, C, H, W], about in [-1, 1]; all noise is drawn from `generator`
 """
@@ -28,14 +28,15 @@ from torch.optim import Optimizer
 class Model(nn.Module, ABC):
     """A trainable system. `Model(image_shape, hparams)` builds the networks.
 
-    `image_shape` is (C, H, W); `z_dim` is the latent size d. The weights a run ends with are the exponential moving
-    average of those of all iterations with decay `ema_decay`, batch norm's averages included; 0: the last ones.
+    `image_shape` is (C, H, W); `z_dim` is the latent size d. A run ends with the exponential moving average of its
+    weights and of batch norm's averages, with decay `ema_decay`. With 0 it ends with the last weights.
 
-    `memory_format` is the layout of weights and images, in training and evaluation; it rounds sums in its own order.
+    `memory_format` is the layout of weights and images, in training and evaluation. Each layout rounds sums in another
+    order.
 
-    A buffer with `persistent=False` is memory of training (a replay buffer): saved for a run to continue, and absent
-    from the weights. `sampler` is an instance of the model file's `Sampler`, with that file's defaults until a job
-    puts another in its place.
+    A buffer with `persistent=False` is memory of training, such as a replay buffer. It is saved for a run to continue,
+    but it is no part of the weights. `sampler` is an instance of the model file's `Sampler` with that file's defaults,
+    until a job replaces it.
     """
 
     image_shape: tuple[int, int, int]
@@ -46,51 +47,51 @@ class Model(nn.Module, ABC):
     @property
     @abstractmethod
     def optimizers(self) -> dict[str, Optimizer]:
-        """The players by name: the parameters of one optimiser move together.
+        """Optimisers by player: the parameters of one optimiser move together.
 
-        A `cached_property` of subclasses: a model that is loaded for evaluation never builds them (torch's first
-        optimiser costs seconds of imports).
+        Subclasses make this a `cached_property`. A model that is loaded for evaluation then never builds optimisers,
+        the first of which costs seconds of imports.
         """
 
     @abstractmethod
     def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
-        """One batch of real images x: [B, C, H, W] in [-1, 1] at iteration t -> scalar tensors to log.
+        """Train on one batch x: [B, C, H, W] in [-1, 1] of real images at iteration t -> scalar tensors to log.
 
-        Owns alternation, inner loops and clipping. Draws noise from torch's default generator only (the engine seeds
-        it by (seed, t)), never calls `.item()` and never branches on a tensor's value.
+        The step owns alternation, inner loops and clipping. It draws noise from torch's default generator only, which
+        the engine seeds by (seed, t). It never calls `.item()` and never branches on a tensor's value.
         """
 
     def phase(self, t: int) -> Hashable:
-        """Names the code path that `step` takes at t; steps of one phase run the same kernels."""
+        """Name of the code path that `step` takes at t; all steps of one phase run the same kernels."""
         return 0
 
     def begin(self, t: int) -> None:
-        """Called before the step of iteration t, outside of what the engine may capture: schedules within a phase.
+        """Apply schedules within a phase; called before the step of iteration t, outside of what may be captured.
 
-        Whatever changes from one iteration of a phase to the next, and is no learning rate, is put into buffers here,
-        in place: a number of Python would be the same at every replay. A pure function of t, so that a run may continue
-        at any iteration.
+        Values that change between iterations of one phase are written into buffers here, in place; learning rates are
+        not among them. A Python number would keep its recorded value at every replay. Must be a pure function of t, so
+        that a run may continue at any iteration.
         """
 
     def span(self, t: int, batch_size: int) -> tuple[int, int]:
         """(start, stop): iteration t trains on images [start, stop) of the endless stream of epochs.
 
         Each iteration starts where the one before stopped, so `start` is the number of images seen before t.
-        `batch_size` is the specification's.
+        `batch_size` is the one in the specification.
         """
         return t * batch_size, (t + 1) * batch_size
 
     def milestones(self, steps: int) -> list[int]:
-        """Iterations before the end of a run of `steps` whose weights are kept besides those that it ends with."""
+        """Iterations below `steps` whose weights are kept, besides the weights at the end of the run."""
         return []
 
     def learning_rates(self, t: int) -> dict[str, float]:
-        """Learning rate of each scheduled optimiser at iteration t; the others keep theirs."""
+        """Learning rate of each scheduled optimiser at iteration t; the other optimisers keep theirs."""
         return {}
 
     @contextmanager
     def only(self, player: str) -> Iterator[None]:
-        """Freeze the parameters of every other optimiser, so that no gradient is computed to be thrown away."""
+        """Freeze the parameters of every other optimiser, so that no unused gradient is computed."""
         frozen = [
             p
             for name, optimizer in self.optimizers.items()
@@ -107,7 +108,7 @@ class Model(nn.Module, ABC):
                 p.requires_grad_(True)
 
     def descend(self, player: str, loss: Tensor, clip_norm: float | None = None) -> None:
-        """One optimiser step of `player` down `loss`, its joint gradient norm clipped to `clip_norm`."""
+        """One optimiser step of `player` down the scalar `loss`; its joint gradient norm is clipped to `clip_norm`."""
         optimizer = self.optimizers[player]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -115,7 +116,7 @@ class Model(nn.Module, ABC):
             params = [p for group in optimizer.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(params, clip_norm)
         optimizer.step()
-        torch.clear_autocast_cache()  # of weights as they were before this step
+        torch.clear_autocast_cache()  # it holds weights as they were before this step
 
 
 def has(model: Model, map_name: str) -> bool:

@@ -1,19 +1,20 @@
-"""One run on several devices of one machine: a process each, every one with its rows of every batch. No model knows.
+"""One run on several devices of one machine: each process trains on its rows of every batch. Models know nothing of it.
 
     torchrun --standalone --nproc-per-node 2 -m workflow.commands.train --spec ... (with "processes": 2)
 
-Losses, gradients and weights are those of one process with the whole batch, up to the order of sums:
+Losses, gradients and weights equal those of one process with the whole batch, up to the order of sums:
 
-* the batch size is that of all processes together; each takes an equal share of consecutive rows;
-* noise: every process draws that of the whole batch from (seed, t), and takes its rows. The first dimension of a draw
+* the batch size counts the images of all processes together; each takes an equal share of consecutive rows;
+* every process draws the noise of the whole batch from (seed, t), and takes its rows. The first dimension of a draw
   counts rows; a draw without dimensions is the same everywhere;
 * gradients are averaged as soon as backward has accumulated them, so before they are clipped or used;
-* batch norm takes its statistics over all processes, on the CPU as well (SyncBatchNorm of torch is for GPUs only), or,
-  with `sync_batch_norm` false, over each one's rows, as is usual and cheaper, and another experiment; averages that
-  it keeps, as all floating-point buffers of weights, are averaged after every iteration.
+* batch norm computes its statistics over all processes, on the CPU as well (torch's SyncBatchNorm is for GPUs only).
+  With `sync_batch_norm` false it uses each process's rows: usual and cheaper, but another experiment;
+* floating-point buffers of weights, such as batch norm's averages, are averaged after every iteration.
 
-What couples images of a batch in other ways sees the rows of its process alone: a replay buffer, a permutation of the
-batch, and whatever counts chains per iteration rather than per image. Then the run is a sound one, though not the same.
+Some parts couple the images of a batch in other ways: a replay buffer, a permutation of the batch, and whatever counts
+chains per iteration rather than per image. They see the rows of their process alone. Such a run is sound, but not the
+same as a run of one process.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from dtri.model import Model
 
 
 class ProcessGroup(SingleProcess):
-    """A run of several processes of one machine; everything here has to be called by all of them in the same order."""
+    """Several processes of one machine in one run. All of them have to call its methods in the same order."""
 
     def __init__(self, rank: int, world_size: int, sync_batch_norm: bool):
         self.rank, self.world_size, self.is_main_process = rank, world_size, rank == 0
@@ -100,7 +101,7 @@ class ProcessGroup(SingleProcess):
         largest, smallest = norms.clone(), norms.clone()
         dist.all_reduce(largest, dist.ReduceOp.MAX)
         dist.all_reduce(smallest, dist.ReduceOp.MIN)
-        differing = (largest != smallest).nonzero().flatten().tolist()  # NaN, too, differs from itself: seen before
+        differing = (largest != smallest).nonzero().flatten().tolist()  # NaN differs from itself: checked before
         if differing:
             name = [name for name, _ in model.named_parameters()][differing[0]]
             raise RuntimeError(
@@ -117,10 +118,10 @@ class ProcessGroup(SingleProcess):
 
 
 class LocalRows(TorchFunctionMode):
-    """While active, random draws are this process's rows of those for the whole batch, from torch's own generator.
+    """While active, random draws are this process's rows of the whole batch's draws, from torch's own generator.
 
-    Batch norm in training uses the statistics of the whole batch, if it is to be synchronised. ValueError for
-    random functions whose rows cannot be told: drawn as they are, they would be the same in every process.
+    If batch norm is to be synchronised, it uses the statistics of the whole batch in training. ValueError for random
+    functions whose rows cannot be told: drawn as they are, they would be the same in every process.
     """
 
     SIZED = (torch.randn, torch.rand)
@@ -173,7 +174,7 @@ class LocalRows(TorchFunctionMode):
         return (self.world_size * shape[0], *shape[1:])
 
     def _widened(self, x: Tensor) -> Tensor:
-        """Uninitialised, in the memory layout of x [B, ...], with the rows of all processes."""
+        """An uninitialised tensor like x [B, ...], same memory layout, with the rows of all processes."""
         last = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if last else torch.contiguous_format
         return torch.empty(self._whole(x.shape), dtype=x.dtype, device=x.device, memory_format=layout)
@@ -189,7 +190,7 @@ class LocalRows(TorchFunctionMode):
 
 
 class AllReduceSum(torch.autograd.Function):
-    """Sum over processes, of the value and of the gradient."""
+    """Sum over processes, both of the value and of the gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -213,7 +214,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """torch.nn.functional.batch_norm of x [B, C, ...] with the statistics of the batches of all processes."""
+    """torch.nn.functional.batch_norm of x [B, C, ...], with statistics over the batches of all processes."""
     if not training:
         return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
     dims, shape = [0, *range(2, x.dim())], [1, -1, *[1] * (x.dim() - 2)]

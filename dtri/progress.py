@@ -1,7 +1,7 @@
 """What a person sees of a training run. No hash of code counts this module: docs/determinism.md says why.
 
-Events are appended to a file, one JSON object a line. A bar is drawn where a terminal is attached; elsewhere a line is
-printed every ten seconds. The curve is written as it grows.
+Events are appended to a file, one JSON object a line. A terminal shows a progress bar; elsewhere a line is printed
+every ten seconds. The curve is written as it grows.
 """
 
 import json
@@ -19,14 +19,14 @@ EVERY_S = 10.0  # seconds of work between two reports
 
 
 class Reporter:
-    """Says how far a run is. It is told numbers and returns none.
+    """Reports how far a run is. It takes numbers and returns none.
 
     Args:
         events_path: file that events are appended to; the curve so far is `train.csv` beside it.
-        label:       name of the run, before each line and bar.
+        label:       name of the run, printed before each line and bar.
         steps:       iterations of the whole run.
-        images_seen: images that the first t iterations look at.
-        silent:      whether to write and show nothing, as all processes but the main one.
+        images_seen: t -> number of images that the first t iterations train on.
+        silent:      whether to write and show nothing, as in all processes but the main one.
     """
 
     def __init__(self, events_path: Path, label: str, steps: int, images_seen: Callable[[int], int], silent: bool):
@@ -35,7 +35,7 @@ class Reporter:
 
     def start(self, t: int, message: str, device: str) -> None:
         """The run begins, or continues, after iteration t."""
-        hidden = self.silent or None  # None hides the bar only where stderr is no terminal
+        hidden = self.silent or None  # tqdm: None hides the bar only where stderr is no terminal
         self.bar = tqdm(total=self.steps, initial=t, desc=self.label, unit="it", disable=hidden, dynamic_ncols=True)
         self.first, self.began = t, time.monotonic()
         self.reported, self.losses = self.began, {}
@@ -43,17 +43,17 @@ class Reporter:
             print(f"{self.label}: {message}; {self.steps} iterations on {device}", flush=True)
 
     def log(self, event: str, **values: Any) -> None:
-        """Append one event. OSError naming the file where that fails."""
+        """Append one event. OSError names the file where that fails."""
         if self.silent:
             return
         try:
             with open(self.events_path, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"event": event, **values, "time": round(time.time(), 3)}) + "\n")
-        except OSError as error:  # of a full disk it names no file
+        except OSError as error:  # the error of a full disk names no file
             raise OSError(f"expected to write {self.events_path}, found: {error}") from error
 
     def iteration(self, t: int, curve: list[dict[str, float]], **values: Any) -> None:
-        """Iteration t is done; every ten seconds an event and a line say so, and the curve is written as it is."""
+        """Iteration t is done. Every ten seconds an event and a line report it, and the curve so far is written."""
         now = time.monotonic()
         if self.silent or 0 <= now - self.reported < EVERY_S:
             return
@@ -66,7 +66,7 @@ class Reporter:
         self._say(t, " ".join(f"{name} {value:.3g}" for name, value in losses.items() if name != "step"))
 
     def advance(self, iterations: int, losses: dict[str, float]) -> None:
-        """`iterations` more are done; `losses` are shown where there are any."""
+        """`iterations` more are done; the bar shows `losses` where there are any."""
         self.bar.update(iterations)
         if losses:
             shown = {name: f"{value:.3g}" for name, value in losses.items() if name != "step"}
@@ -80,7 +80,7 @@ class Reporter:
         self.bar.close()
 
     def _say(self, t: int, remark: str) -> None:
-        """A line on where the run is, where no bar shows it."""
+        """Print a line with the iteration, unless a bar shows it."""
         if self.bar.disable and not self.silent:
             images_per_s, left = self._pace(t)
             pace = f"{images_per_s:.0f} images/s, {left:.0f} s left"
@@ -94,7 +94,7 @@ class Reporter:
 
 
 def earlier_attempts(events_path: Path, run_id: str) -> int:
-    """Starts of this run in its event log, which also knows those that died before they saved a state."""
+    """Number of starts of this run in its event log, with those that died before they saved a state."""
     if not events_path.exists():
         return 0
     lines = events_path.read_text("utf-8", errors="replace").splitlines()

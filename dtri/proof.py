@@ -1,8 +1,8 @@
-"""A recorded iteration proves itself: it is compared with eager ones before a run relies on it.
+"""A recorded iteration is compared with eager iterations before a run relies on it.
 
-Two iterations in a row, replayed and eager, from the same state, with the same noise. They are others than the one that
-was recorded, one of them as late in the run as its phase goes: so a number of the recorded iteration that stayed behind
-in it (a learning rate, a schedule) shows. Parameters, buffers, the optimisers' state and the losses have to agree: to
+Two further iterations of the phase run in a row, replayed and eager, from the same state with the same noise. One of
+them lies as late in the run as the phase allows. A number of the recorded iteration that stayed behind in the recording
+(a learning rate, a schedule) then shows. Parameters, buffers, the optimisers' state and the losses have to agree: to
 the bit where eager iterations repeat themselves to the bit, else within the tolerance below.
 """
 
@@ -17,21 +17,21 @@ from dtri.model import Model
 # Where kernels are not deterministic: largest ||replayed - eager|| / ||change of the tensor|| of any tensor. Sums in
 # another order move updates by 1e-3 of themselves (bench/README.md); a stale rate moves them by its whole change.
 TOLERANCE = {"fp32": 5e-3, "tf32": 2e-2, "bf16": 5e-2}
-ROUNDING = 1e-6  # and of the tensor itself, for those that hardly move
-NEXT = 60  # iterations among which the next one of a phase is looked for
-PLACES = 100  # and a late one
+ROUNDING = 1e-6  # further tolerance, relative to the tensor itself, for tensors that hardly move
+NEXT = 60  # iterations after t, and before the end, that are searched for one of t's phase
+PLACES = 100  # iterations spread over the rest of the run that are searched too
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`text`: what the comparison says, for people; `holds`: whether replays may take the place of eager iterations."""
+    """`text` says in words how the comparison ended; `holds` says whether replays may replace eager iterations."""
 
     holds: bool
     text: str
 
 
 def tensors(model: Model) -> dict[str, Tensor]:
-    """All that an iteration may move, by name: parameters, buffers, state of the optimisers."""
+    """All tensors that an iteration may change, by name: parameters, buffers, state of the optimisers."""
     found = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     names = {id(p): name for name, p in model.named_parameters()}
     for player, optimizer in model.optimizers.items():
@@ -53,9 +53,9 @@ def put_back(state: dict[str, Tensor], contents: dict[str, Tensor]) -> None:
 
 
 def replaced(model: Model, before: dict[str, Tensor]) -> list[str]:
-    """Names of the buffers that are other tensors than `before`; they are made what they were.
+    """Names of the buffers that are no longer the tensors in `before`; the model gets those tensors back.
 
-    A replay would go on writing to the tensor of the recording, and reading the one before it.
+    A replay would always read the old tensor and write the new one, so its updates would be lost.
     """
     found = []
     for prefix, module in model.named_modules():
@@ -68,7 +68,7 @@ def replaced(model: Model, before: dict[str, Tensor]) -> list[str]:
 
 
 def others(phase: Callable[[int], object], t: int, steps: int) -> tuple[int, int]:
-    """(next, late): iterations below `steps` of t's phase other than t, where it has such."""
+    """(next, late): two iterations below `steps` of t's phase, other than t; (t, t) where there are none."""
     places = {t + 1 + k * (steps - t) // PLACES for k in range(PLACES)}
     ahead, late = range(t + 1, min(t + NEXT, steps)), range(max(t + 1, steps - NEXT), steps)
     found = sorted(k for k in {*ahead, *late, *places} if t < k < steps and phase(k) == phase(t))
@@ -78,7 +78,15 @@ def others(phase: Callable[[int], object], t: int, steps: int) -> tuple[int, int
 def compare(
     model: Model, replayed: Callable[[int], Tensor], eager: Callable[[int], Tensor], at: Sequence[int], precision: str
 ) -> Verdict:
-    """Run the iterations `at` in both ways, which give their losses; the model is left as it was."""
+    """Run some iterations replayed and eager, and compare their losses and what they change. Restores the model.
+
+    Args:
+        model:     the model that trains.
+        replayed:  t -> losses of iteration t, from the recording.
+        eager:     t -> losses of iteration t.
+        at:        the iterations to run, one after the other.
+        precision: key of TOLERANCE.
+    """
     state = tensors(model)
     before = copied(state)
 
@@ -102,7 +110,7 @@ def compare(
 
 
 def _largest(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> tuple[str, float]:
-    """The tensor with the largest difference, and that; 0 where all bits agree, NaN being NaN."""
+    """(name, difference) of the tensor that differs most; difference 0 where all bits agree, NaN equal to NaN."""
     differences = []
     for name, a in ours.items():
         if not a.numel():

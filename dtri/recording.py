@@ -1,9 +1,9 @@
-"""An iteration recorded once and replayed: CUDA graphs.
+"""An iteration that is recorded once and then replayed: CUDA graphs.
 
 A step of these networks is hundreds of kernels, many of which take less time than the host needs to launch them. A
-graph launches all of them at once. A replay runs the recorded kernels on the recorded addresses and no Python: so
-whatever differs between two iterations of one phase (dtri/model.py) must lie in tensors that are filled before, and the
-noise in generators that are seeded before, which a graph reads anew at every replay.
+graph launches all of them at once. A replay runs the recorded kernels on the recorded addresses, and no Python. So
+values that differ between iterations of one phase (dtri/model.py) must lie in tensors that are filled before the
+replay. The generators of noise are seeded before it; a graph reads their state anew at every replay.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,22 +12,22 @@ from contextlib import contextmanager
 import torch
 from torch.optim import Optimizer
 
-# Records what a function would do, without doing it; the replay. RuntimeError where something cannot be recorded.
+# function -> its replay: records the function's kernels without running them. RuntimeError where that is impossible.
 Recorder = Callable[[Callable[[], None]], Callable[[], None]]
 
 
 def cuda_recorder() -> Recorder:
-    """Records CUDA graphs on the current stream, which must not be the default one; all share one pool of memory.
+    """Records CUDA graphs on the current stream, which must not be the default one.
 
-    They may share it because they are replayed one after another and nothing but the tensors that are still referred
-    to outlives a replay.
+    All graphs share one memory pool. That is safe because they are replayed one after another, and only tensors that
+    are still referred to must outlive a replay.
     """
     pool = torch.cuda.graph_pool_handle()
 
     def record(work: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream()
-        # thread_local: the thread that reads batches ahead pins memory meanwhile
+        # thread_local: meanwhile the thread that reads batches ahead may pin memory
         with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             work()
         return graph.replay
@@ -37,7 +37,7 @@ def cuda_recorder() -> Recorder:
 
 @contextmanager
 def side_stream(device: torch.device) -> Iterator[None]:
-    """Compute on `device` on a stream of its own, as recording needs it; nothing on the CPU."""
+    """Compute in a new stream of `device`, as recording needs it; no effect on the CPU."""
     if device.type != "cuda":
         yield
         return
@@ -52,7 +52,7 @@ def side_stream(device: torch.device) -> Iterator[None]:
 def make_recordable(optimizer: Optimizer, device: torch.device) -> None:
     """Let `optimizer` keep its step count and learning rate in tensors on `device`, in fused kernels where it has them.
 
-    Also for one whose state was just loaded. Learning rates are then set by `set_rate`.
+    Also handles an optimiser whose state was just loaded. Afterwards `set_rate` sets its learning rates.
     """
     for group in optimizer.param_groups:
         if "fused" in group:
@@ -67,7 +67,7 @@ def make_recordable(optimizer: Optimizer, device: torch.device) -> None:
 
 
 def set_rate(optimizer: Optimizer, lr: float) -> None:
-    """The learning rate of the next steps, in place where it is a tensor."""
+    """Set the learning rate of the next steps, in place where it is a tensor."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(lr)

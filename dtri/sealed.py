@@ -1,4 +1,4 @@
-"""JSON files that carry a checksum of their content, so that damage and edits show."""
+"""JSON files that carry a checksum of their content, so that damage and edits are noticed."""
 
 import hashlib
 import json
@@ -10,21 +10,23 @@ from dtri.messages import AGAIN
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Sorted, indented JSON."""
+    """Write sorted, indented JSON."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def write_sealed(path: Path, values: dict[str, Any]) -> None:
-    """Sorted, indented JSON of `values` and of their "seal", the sha256 of the rest, written atomically."""
+    """Write sorted, indented JSON atomically: `values` and their "seal", the sha256 of the rest."""
     if "seal" in values:
         raise ValueError(f"expected no entry of the name 'seal', which is the checksum's ({path})")
     write_json(path, {**values, "seal": _seal(values)})
 
 
 def read_sealed(path: Path, what: str) -> dict[str, Any]:
-    """The values, without their seal; a file that has none is of an older version and passes.
+    """The values of a file without their seal. A file without a seal is of an older version and passes.
 
-    FileNotFoundError, or ValueError naming the file when it is damaged or was changed.
+    Raises:
+        FileNotFoundError: there is no file.
+        ValueError: names the file when it is damaged or was changed.
     """
     try:
         values = json.loads(Path(path).read_text("utf-8"))
@@ -41,5 +43,5 @@ def read_sealed(path: Path, what: str) -> dict[str, Any]:
 
 
 def _seal(values: dict[str, Any]) -> str:
-    """sha256 of the canonical JSON of what a reader of the file will find."""
+    """sha256 of the values as canonical JSON, in the form that a reader of the file gets."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

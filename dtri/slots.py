@@ -1,8 +1,8 @@
-"""Slots on this machine's devices, held by file locks: the kernel frees them when the process dies, however it dies.
+"""Slots on this machine's devices, held by file locks: the kernel frees them however a process dies.
 
-Processes that know nothing of each other, of several workflows and users too, share the devices by sharing a folder of
-locks. It lies where all users of the machine see it. Not shared are: a container with folders of its own, and programs
-that know nothing of these locks.
+Processes of several workflows and users know nothing of each other. They share the devices by a folder of locks, which
+lies where all users of the machine see it. A container with private folders does not take part, and neither does a
+program that ignores these locks.
 """
 
 import fcntl
@@ -16,13 +16,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 POLL_S = 0.5
-ROOMS = (Path("/var/lock"), Path("/tmp"))  # of all users, whatever TMPDIR says; the first that takes a folder
+ROOMS = (Path("/var/lock"), Path("/tmp"))  # open to all users, whatever TMPDIR says; the first that works is taken
 
 
 def shared_folder(name: str, rooms: Sequence[Path] = ROOMS) -> Path:
     """A folder in which every user of this machine may make files and remove only their own.
 
-    Where there can be none, one of this user below TMPDIR, which is said on stderr.
+    Where no such folder can be made, it is a folder of this user below TMPDIR, and a note on stderr says so.
     """
     for room in rooms:
         folder = room / name
@@ -48,10 +48,22 @@ def shared_folder(name: str, rooms: Sequence[Path] = ROOMS) -> Path:
 
 @contextmanager
 def hold(devices: Sequence[str], count: int, per_device: int, folder: Path) -> Iterator[list[int]]:
-    """Hold one of `per_device` slots of each of `count` devices; their indices in `devices`, emptier devices first.
+    """Hold one of `per_device` slots on each of `count` devices: their indices, emptier devices first.
 
-    Waits while too many are taken, one process at a time: so two that want several devices cannot each hold what the
-    other lacks, and one that wants several is not overtaken for ever. ValueError when there are fewer than `count`.
+    While too many slots are taken, processes wait in a queue. So two processes can never each hold a
+    device that the other needs. A process that wants several devices is not overtaken for ever.
+
+    Args:
+        devices:    names of all devices.
+        count:      number of devices to hold.
+        per_device: slots of each device.
+        folder:     folder of the locks.
+
+    Yields:
+        The indices in `devices` of the devices that are held.
+
+    Raises:
+        ValueError: there are fewer than `count` devices.
     """
     if not 1 <= count <= len(devices) or per_device < 1:
         raise ValueError(
@@ -73,7 +85,7 @@ def hold(devices: Sequence[str], count: int, per_device: int, folder: Path) -> I
 def _take(
     devices: Sequence[str], have: set[int], count: int, per_device: int, folder: Path, held: ExitStack
 ) -> set[int]:
-    """Take free slots of devices that are not among `have`, until there are `count` in all; `held` frees them."""
+    """Take free slots of devices outside `have`, until there are `count` in all; `held` frees them."""
     taken: set[int] = set()
     for slot in range(per_device):
         for index, device in enumerate(devices):
@@ -85,15 +97,15 @@ def _take(
 
 
 def _lock(path: Path, held: ExitStack) -> bool:
-    """Whether the lock was free; `held` frees it then.
+    """Whether the lock was free. If so, it is held until `held` ends.
 
-    A file that another user made is opened for reading, which is all that a lock needs: Linux denies to create what is
-    there already in a folder of all users.
+    A file that another user made is opened for reading, which suffices for a lock. Linux refuses O_CREAT for it in a
+    folder that is open to all users.
     """
     options = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         handle = os.open(path, options | os.O_CREAT | os.O_EXCL, 0o644)
-        os.fchmod(handle, 0o644)  # whatever the umask
+        os.fchmod(handle, 0o644)  # whatever the umask says
     except FileExistsError:
         handle = os.open(path, options)
     try:

@@ -1,4 +1,4 @@
-"""One iteration of a model, run eagerly or replayed from a recording (dtri/recording.py) that proved itself."""
+"""One iteration of a model, run eagerly or replayed from a recording (dtri/recording.py) that was checked first."""
 
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
@@ -14,27 +14,27 @@ from dtri.seeding import derive
 
 
 class Losses(NamedTuple):
-    """Terms of one iteration's losses: their names, and a float32 tensor of as many values."""
+    """Losses of one iteration: the names of the terms, and a float32 tensor [number of terms]."""
 
     names: list[str]
     values: Tensor
 
 
 class Stepper:
-    """Iterations of a model, eager or, where a recorder is given, recorded once for each phase and then replayed.
+    """Runs iterations of a model eagerly or, with a recorder, recorded once per phase and then replayed.
 
-    The first iteration of a phase in a process is always eager: it creates what is created once (state of optimisers,
-    workspaces of libraries). A phase that cannot be recorded, or whose replays differ from eager iterations
-    (dtri/proof.py), stays eager. `modes` says of each phase how it runs, and why.
+    The first iteration of a phase in a process is always eager. It creates what is created once: the state of
+    optimisers, workspaces of libraries. A phase stays eager if it cannot be recorded, or if its replays differ from
+    eager iterations (dtri/proof.py). `modes` says for each phase how it runs, and why.
 
     Args:
         model:     the model that trains.
         batches:   t -> uint8 images [B, C, H, W] on the model's device.
-        seed:      of the noise, with t.
+        seed:      seed of the noise, together with t.
         precision: "fp32", "tf32" or "bf16".
         recorder:  records iterations; None: all run eagerly.
-        log:       is told the phase, "recorded" or "eager", and why.
-        steps:     iterations of the whole run; replays are compared up to there.
+        log:       called with the phase, "recorded" or "eager", and the reason.
+        steps:     iterations of the whole run; replays are compared at iterations below it.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Stepper:
         self.replays: dict[Hashable, Callable[[Tensor], Losses] | None] = {}
 
     def __call__(self, t: int) -> Losses:
-        """Run iteration t, its noise drawn from (seed, t)."""
+        """Run iteration t with noise drawn from (seed, t)."""
         stored, phase = self.batches(t), self.model.phase(t)
         if self.recorder is not None and phase in self.warm and phase not in self.replays:
             self.replays[phase] = self._proven(stored, t)
@@ -66,7 +66,7 @@ class Stepper:
         return self._iterate(replay or self._eager(t), stored, t)
 
     def _iterate(self, step: Callable[[Tensor], Losses], stored: Tensor, t: int) -> Losses:
-        """`step` in the state of iteration t: its learning rates, schedules and noise."""
+        """Call `step` in the state of iteration t: its learning rates, schedules and noise."""
         for name, lr in self.model.learning_rates(t).items():
             set_rate(self.model.optimizers[name], lr)
         self.model.begin(t)
@@ -89,7 +89,7 @@ class Stepper:
         if moved := proof.replaced(self.model, before):
             replay, why = None, f"not recorded: {', '.join(moved)} is not updated in place"
         if replay is not None:
-            # Other images than those recorded, where there is no other iteration.
+            # These images differ from the recorded ones, even where the phase has no other iteration than t.
             batch = 255 - stored
             verdict = proof.compare(
                 self.model,
@@ -105,7 +105,7 @@ class Stepper:
         return replay
 
     def _record(self, stored: Tensor, t: int) -> tuple[Callable[[Tensor], Losses] | None, str]:
-        """Records the step of t's phase; a replay takes the batch and gives losses. (None, why) where that fails."""
+        """Record the step of t's phase: (replay, ...), which maps a batch to losses, or (None, reason) on failure."""
         inputs, outputs = stored.clone(), []
         try:
             replay = self.recorder(lambda: outputs.append(self._step(inputs, t)))

@@ -1,11 +1,11 @@
-"""A trained model as all evaluation uses it: frozen, its batch norm by a named rule (docs/deviations.md, "Protocols").
+"""A trained model as every evaluation uses it: frozen, its batch norm by a rule (docs/deviations.md, "Protocols").
 
-"standing"  layers that `generate` passes have the means and variances of `BATCHES` batches of prior latents, averaged,
-            taken with the weights that are evaluated: the standing statistics of BigGAN (Brock, Donahue & Simonyan,
-            2019, appendix C.1). The others have the running averages of training. For all that starts at prior latents.
-"running"   all layers have the running averages of training. For all that starts at images: training normalises
-            latents of the posterior by their own statistics, not by those of the prior.
-"batch"     all layers take the statistics of each batch of `evaluation.BATCH` images, as the code of paper B does.
+"standing"  for everything that starts at prior latents. Layers that `generate` passes use the averaged means and
+            variances of `BATCHES` batches of prior latents, computed with the weights that are evaluated: the standing
+            statistics of BigGAN (Brock, Donahue & Simonyan, 2019, appendix C.1). Other layers use training's averages.
+"running"   for everything that starts at images. All layers use the running averages of training: training normalises
+            latents of the posterior by their own statistics, not by the prior's.
+"batch"     all layers use the statistics of each batch of `evaluation.BATCH` images, as the code of paper B does.
 """
 
 import json
@@ -24,13 +24,22 @@ from dtri.networks import batch_norm
 from dtri.seeding import derive
 from dtri.weights import tensors_hash
 
-BATCHES = 20  # of 100 latents: 2,000 know the standard deviation of a channel to 1.6 %
+BATCHES = 20  # of 100 latents: the standard deviation of a channel over 2,000 latents is known to 1.6 %
 Rule = Literal["standing", "running", "batch"]
 RULES: tuple[Rule, ...] = ("standing", "running", "batch")
 
 
 def load(path: Path, device: torch.device | str, rule: Rule) -> tuple[Model, TrainSpec]:
-    """The model in `path` and its spec; ValueError naming the file when it is damaged."""
+    """The frozen model in `path` and its spec.
+
+    Args:
+        path:   weights file of a run.
+        device: device of the model.
+        rule:   statistics of batch norm.
+
+    Raises:
+        ValueError: names the file when it is damaged.
+    """
     model, spec = load_model(path, device)
     if rule == "standing":
         take_standing_statistics(model, derive("standing", spec.dataset, spec.model, spec.seed))
@@ -42,7 +51,7 @@ def load(path: Path, device: torch.device | str, rule: Rule) -> tuple[Model, Tra
 
 
 def by_other_rules(path: Path, device: torch.device | str, rule: Rule) -> Iterator[tuple[Rule, Model]]:
-    """The model in `path` by every rule but `rule`; nothing where `generate` passes no batch norm."""
+    """Yield the model in `path` by every rule but `rule`; nothing where `generate` passes no batch norm."""
     if passed_layers(load_model(path, device)[0], "generate"):
         for other in RULES:
             if other != rule:
@@ -51,7 +60,7 @@ def by_other_rules(path: Path, device: torch.device | str, rule: Rule) -> Iterat
 
 @torch.no_grad()
 def passed_layers(model: Model, map_name: Literal["generate", "energy"]) -> list[batch_norm.Layer]:
-    """The batch norm layers that a map passes; none where the model lacks the map."""
+    """The batch norm layers that the map `map_name` passes; none where the model lacks the map."""
     passed: list[batch_norm.Layer] = []
     hooks = [
         layer.register_forward_pre_hook(lambda layer, _: passed.append(layer)) for layer in batch_norm.layers(model)
@@ -66,13 +75,13 @@ def passed_layers(model: Model, map_name: Literal["generate", "energy"]) -> list
 
 @torch.no_grad()
 def take_standing_statistics(model: Model, seed: int) -> None:
-    """Replace the averages of the layers that `generate` passes; a function of weights and seed."""
+    """Replace batch norm's averages in the layers that `generate` passes; depends on weights and seed alone."""
     layers, device = passed_layers(model, "generate"), next(model.parameters()).device
     if not layers:
         return
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # the mean of all batches, each with the same weight
+        layer.momentum = None  # the average then weights all batches equally
         layer.train()
     for z in evaluation.latents(BATCHES * evaluation.BATCH, model.z_dim, seed).split(evaluation.BATCH):
         model.generate(z.to(device))
@@ -81,7 +90,7 @@ def take_standing_statistics(model: Model, seed: int) -> None:
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], TrainSpec]:
-    """Tensors by name and the spec they were trained by; ValueError naming the file when it is damaged."""
+    """Tensors by name, and the spec of their training; ValueError names a damaged file."""
     again = "; delete it and give the command that made it again"
     try:
         with safetensors.safe_open(path, "pt") as file:
@@ -104,7 +113,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], TrainSpec]:
 
 
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[Model, TrainSpec]:
-    """The trained model in evaluation mode, frozen, and its spec; ValueError naming the file when it does not fit."""
+    """The trained model in evaluation mode, frozen, and its spec; ValueError names a file that does not fit."""
     weights, spec = load_weights(path)
     model = build(spec.entry, spec.image_shape, spec.hparams)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Weights on disk, written: safetensors files that carry their training spec. Reading them is dtri/trained.py."""
+"""Writes weights: safetensors files that carry their training spec. dtri/trained.py reads them."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -16,9 +16,9 @@ from dtri.experiment import TrainSpec, canonical_json
 
 
 def replace_file(path: Path, write: Callable[[Path], Any], keep: Path | None = None) -> None:
-    """files.replace for torch and safetensors, whose own errors of a full disk are no OSError.
+    """Like files.replace, for torch and safetensors, whose errors on a full disk are no OSError.
 
-    For files with one writer at a time (a run holds a lock): what a killed one left is removed.
+    Only for files with one writer at a time (a run holds a lock): temporary files of killed writers are removed.
     """
 
     def written(temporary: Path) -> None:
@@ -27,7 +27,7 @@ def replace_file(path: Path, write: Callable[[Path], Any], keep: Path | None = N
         except safetensors.SafetensorError as error:
             raise OSError(str(error)) from error
         except RuntimeError as error:
-            if "inline_container" not in str(error):  # torch's word for a short write
+            if "inline_container" not in str(error):  # torch's message for a short write
                 raise
             raise OSError("not all of it could be written") from error
 
@@ -36,9 +36,9 @@ def replace_file(path: Path, write: Callable[[Path], Any], keep: Path | None = N
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], spec: TrainSpec) -> None:
-    """safetensors file that carries its training spec and a hash of its tensors.
+    """Write a safetensors file of `weights` with their training spec and a hash of the tensors.
 
-    One header key: several would be written in random order.
+    Both share one key of the header, because safetensors would write several keys in random order.
     """
     path.parent.mkdir(exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
@@ -47,7 +47,7 @@ def save_weights(path: Path, weights: dict[str, Tensor], spec: TrainSpec) -> Non
 
 
 def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and values; tensors on the CPU."""
+    """sha256 over the names, types, shapes and values of tensors on the CPU."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
@@ -56,5 +56,5 @@ def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def snapshot_path(run: Path, t: int) -> Path:
-    """Path of the weights of iteration t, before the last one, of the run in the folder `run`."""
+    """Path of the weights after iteration t, before the last one, of the run in the folder `run`."""
     return run / "snapshots" / f"{t}.safetensors"
