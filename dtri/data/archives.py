@@ -1,6 +1,6 @@
-"""Archives and folders of files in the drop folder: zip, tar, tar.gz, read in memory and never extracted.
+"""Archives (zip, tar, tar.gz) and folders of files in the drop folder; archives are read in memory, never extracted.
 
-Members that could write elsewhere, links and unreasonably large files are refused.
+Refused are links, unreasonably large files, and members whose paths lead out of the archive.
 """
 
 import re
@@ -21,7 +21,7 @@ _Member = tuple[str, Callable[[], bytes]]
 
 
 def check_options(options: dict[str, Any], module: str) -> None:
-    """ValueError where `archive`, `sha256` or `limit` of a module that reads an archive cannot be what they should."""
+    """ValueError for a bad `archive`, `sha256` or `limit` in the options of `module`, which reads an archive."""
     check_name(options.get("archive"), "archive", module)
     sha256 = options.get("sha256")
     if sha256 is not None and not (isinstance(sha256, str) and re.fullmatch("[0-9a-fA-F]{64}", sha256)):
@@ -32,14 +32,23 @@ def check_options(options: dict[str, Any], module: str) -> None:
 
 
 def check_name(name: Any, option: str, where: str | Path) -> str:
-    """Path below the drop folder; ValueError for a name that is missing or leads out of it."""
+    """`name`, a path below the drop folder; ValueError where it is missing or leads out of the folder.
+
+    Messages call it `option` of `where`.
+    """
     if not isinstance(name, str) or not name:
         raise ValueError(f"expected option {option!r} to name something in the drop folder, found {name!r} ({where})")
     return _safe(name, where)
 
 
 def check_holdout(options: dict[str, Any], default: int, module: str) -> None:
-    """ValueError where `holdout` images, or `default`, are all that `n_source` and `limit` leave."""
+    """ValueError where `n_source` and `limit` leave no image to train on beside the `holdout` test images.
+
+    Args:
+        options: options of the dataset.
+        default: number of test images without the option `holdout`.
+        module:  name of the dataset module, for messages.
+    """
     held_out = checks.check_count(options.get("holdout", default), "option 'holdout'", module)
     for option in ("n_source", "limit"):
         if (n := options.get(option)) is not None and n <= held_out:
@@ -50,12 +59,12 @@ def check_holdout(options: dict[str, Any], default: int, module: str) -> None:
 
 
 def inside(raw: Path, name: Any, option: str) -> Path:
-    """`raw / name`; ValueError for a name that is missing or leads out of the drop folder."""
+    """`raw / name`; ValueError for a name that is missing or leads out of the drop folder. `option` is for messages."""
     return Path(raw) / check_name(name, option, raw)
 
 
 def check_archive(archive: Path, sha256: str | None) -> str:
-    """The sha256 of an archive or of a folder's images. FileNotFoundError: not there; ValueError: another hash."""
+    """The sha256 of an archive or of a folder's images. FileNotFoundError if absent; ValueError for another hash."""
     if archive.is_dir():
         if sha256:
             raise ValueError(f"expected a file with sha256 {sha256}, found a folder ({archive})")
@@ -71,12 +80,12 @@ def check_archive(archive: Path, sha256: str | None) -> str:
 
 
 def place(archive: Path, name: str) -> str:
-    """Where an image lies, for messages: its path in a folder, else the archive and the path inside."""
+    """Where an image lies, for messages: its path in a folder, or the archive and the path inside."""
     return str(archive / name) if archive.is_dir() else f"{archive}, {name}"
 
 
 def members(archive: Path) -> Iterator[_Member]:
-    """(path, read) of every plain file in storage order; each must be read before the next is asked for."""
+    """Yield (path, read) of every plain file in storage order. `read` works only until the next file is asked for."""
     total = 0
     for name, size, read in _openers(archive):
         total += size
@@ -119,7 +128,7 @@ def _from_zip(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
 def _from_tar(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
     with tarfile.open(archive, "r:*") as file:
         for member in file:
-            file.members.clear()  # of a million files the headers alone would fill 2 GiB
+            file.members.clear()  # the headers alone of a million files would fill 2 GiB
             name = _safe(member.name, archive)
             if member.issym() or member.islnk():
                 raise ValueError(f"expected plain files, found the link {name} -> {member.linkname} ({archive})")
@@ -127,22 +136,22 @@ def _from_tar(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
                 raise ValueError(f"expected plain files, found {name} of tar type {member.type!r} ({archive})")
             if member.isfile():
                 yield name, member.size, lambda member=member: file.extractfile(member).read()
-        # tarfile takes a header that is cut off or damaged for the end; the real end is a block of zeros.
+        # tarfile takes a damaged header or a cut file for the end of the archive; its real end is a block of zeros.
         file.fileobj.seek(file.offset)
         if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise ValueError(f"expected a complete tar archive, found a damaged or missing end ({archive})")
-        # Only at the end of its data does a compressed stream check its sum; what follows is padding, tens of kB.
+        # A compressed stream checks its sum only at the end of its data; what follows is padding, tens of kB.
         if len(file.fileobj.read(MAX_FILE)) == MAX_FILE:
             raise ValueError(f"expected nothing after the end of the tar archive, found {MAX_FILE} bytes ({archive})")
 
 
 def named(archive: Path) -> AbstractContextManager[None]:
-    """Whatever reading it raises, as a ValueError that names the archive."""
+    """Turn every error of the block into a ValueError that names the archive."""
     return reading(archive, "expected a complete archive, found")
 
 
 def _safe(name: str, archive: Path | str) -> str:
-    """The path without a leading "./"; ValueError when it is absolute or climbs up, on any operating system."""
+    """The path without a leading "./"; ValueError where any operating system would find it absolute or climbing up."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
         raise ValueError(f"expected paths below the archive's own folder, found {name!r} ({archive})")

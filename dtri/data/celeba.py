@@ -1,19 +1,19 @@
 """CelebA (Liu et al., 2015), aligned faces: 10,000 of the 202,599 drawn at random, 9,000 to train, 1,000 to test.
 
-Both papers use a random 10,000 and publish neither seed nor list. Ours is committed: `celeba_split.csv`, made by
+Both papers use a random 10,000 images and publish neither seed nor list. Our list, `celeba_split.csv`, was made by
 
     python -m dtri.data.celeba > dtri/data/celeba_split.csv
 
 Options:
-  crop       what is resized (bilinear, antialiased) to the size asked for:
+  crop       the part that is resized (bilinear, antialiased) to the image size:
                "none"   (default) the whole 178x218 picture, whatever the aspect ratio: what the papers literally say
                "cover"  the shorter side, then the centre is cut out (Resize and CenterCrop of DCGAN and WGAN scripts)
                n        the centre square of n pixels; 178, 160, 140 and 108 are in use
              FIDs of different crops cannot be compared.
-  test_only  true: all 10,000 as one test split (an out-of-distribution set)
+  test_only  true: all 10,000 images as one test split (an out-of-distribution set)
 
-The images are read from the official zip, of which every name is checked and nothing extracted. The stored order is
-that of the list, a random one.
+The images are read from the official zip. Every name in it is checked, and nothing is extracted. The images are stored
+in the order of the list, which is random.
 """
 
 import csv
@@ -48,7 +48,7 @@ _MODULE = "dtri.data.celeba"
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """Grey or three colours, options `crop` and `test_only`. ValueError otherwise."""
+    """Allow grey or three colours, and the options `crop` and `test_only`. ValueError otherwise."""
     checks.check_options(options, ("crop", "test_only"), _MODULE)
     checks.check_shape(image_shape, (1, 3), _MODULE)
     crop = options.get("crop", "none")
@@ -63,7 +63,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """The committed 10,000 faces at `image_shape`, grey by luminance where C is 1; nothing depends on `seed`."""
+    """The listed 10,000 faces at `image_shape`; grey is luminance, where C is 1. Nothing depends on `seed`."""
     test_only = check(image_shape, options).splits == ("test",)
     shape, crop = tuple(image_shape), options.get("crop", "none")
     path = rawfiles.find_raw(raw, ARCHIVE, FILES[ARCHIVE])
@@ -105,7 +105,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 
 
 def read_split() -> dict[str, np.ndarray]:
-    """{split: int64 positions among the sorted images} of the committed list, in its order; ValueError if changed."""
+    """{split: int64 positions among the sorted images}, in the list's order; ValueError if the list was changed."""
     content = SPLIT.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != SPLIT_SHA256:
@@ -117,7 +117,7 @@ def read_split() -> dict[str, np.ndarray]:
 
 
 def draw_split() -> str:
-    """The list as CSV: a random 10,000 of the images in random order, the first 9,000 to train."""
+    """The list as CSV: 10,000 random images in random order, the first 9,000 to train."""
     order = checks.generator(_SEED).permutation(N_IMAGES)
     splits = [split for split, count in _COUNTS.items() for _ in range(count)]
     rows = (f"{face + 1:06}.jpg,{split}\n" for face, split in zip(order[: len(splits)], splits, strict=True))
@@ -125,7 +125,7 @@ def draw_split() -> str:
 
 
 def _face(name: str) -> int | None:
-    """Position of `.../000001.jpg` among the sorted images, from 0; None for another kind of file."""
+    """Position of `.../000001.jpg` among the sorted images, from 0; None for other files."""
     path = PurePosixPath(name)
     if path.suffix != ".jpg" or not re.fullmatch(r"[0-9]{6}", path.stem):
         return None

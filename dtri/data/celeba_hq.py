@@ -2,14 +2,14 @@
 
 Options:
   archive   (required) a zip, tar or tar.gz archive or a folder of the 1024x1024 images, in the drop folder
-  sha256    of the archive file; checked when given
-  n_source  how many images it has to hold; checked when given
-  holdout   so many images, drawn with the seed, are the test split (default 1,000); all others train
+  sha256    sha256 of the archive file; checked when given
+  n_source  number of images in the archive; checked when given
+  holdout   number of test images, drawn with the seed (default 1,000); all other images train
 
 The image shape chooses the level. A pixel of a level is the mean over its square of the full-size image, rounded once
-to the nearest value (half to even): so made their authors the training data of progressive GANs, and the papers' model
-grows as theirs. Indices refer to the sorted paths; the stored order is that in which the archive holds the images, so
-that it is read once, from front to back. Neither the authors nor the papers publish a split.
+to the nearest value (half to even). The authors of progressive GANs made their training data like this, and the papers'
+model grows as theirs does. Indices refer to the sorted paths. Images are stored in the archive's order, so that it is
+read once, from front to back. Neither the authors nor the papers publish a split.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from dtri.data import archives, checks, pictures, rawfiles, saving
 from dtri.data.contents import Contents
 from dtri.data.stream import Stream
 
-FILES: dict[str, rawfiles.RawFile] = {}  # the archive is named by an option
+FILES: dict[str, rawfiles.RawFile] = {}  # an option names the archive
 SIDE = 1024
 HOLDOUT = 1_000  # test images
 LEVELS = tuple(2**k for k in range(2, 11))
@@ -36,7 +36,7 @@ _KNOWN = ("archive", "sha256", "n_source", "holdout")
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """A level of the pyramid in three colours, more images than are held out. ValueError otherwise."""
+    """Allow three colours at a level of the pyramid, and more images than are held out. ValueError otherwise."""
     checks.check_options(options, _KNOWN, _MODULE)
     shape = checks.check_shape(image_shape, (3,), _MODULE)
     if shape[1] != shape[2] or shape[1] not in LEVELS:
@@ -48,7 +48,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """Splits train and test of `options["archive"]` at (3, level, level), streamed."""
+    """Splits train and test of `options["archive"]` at (3, level, level), streamed; `seed` draws the test images."""
     check(image_shape, options)
     shape, n_test = tuple(image_shape), options.get("holdout", HOLDOUT)
     archive = archives.inside(raw, options.get("archive"), "archive")
@@ -97,7 +97,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 
 
 def reduce(image: np.ndarray, side: int) -> np.ndarray:
-    """uint8 [C, S, S] -> uint8 [C, side, side], means over squares; exact before the one rounding."""
+    """uint8 [C, S, S] -> uint8 [C, side, side], the means over squares, exact before the one rounding."""
     factor = image.shape[1] // side
     sums = image.reshape(-1, side, factor, side, factor).sum(axis=(2, 4), dtype=np.uint32)
     return np.rint(sums / factor**2).astype(np.uint8)

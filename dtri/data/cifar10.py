@@ -1,6 +1,6 @@
 """CIFAR-10 (Krizhevsky, 2009): 50,000 / 10,000 images of 32x32x3, official split and order.
 
-Reads the official archive as it is. Its batches are Python 2 pickles, and a forged one cannot run code (see
+The official archive is read as it is. Its batches are Python 2 pickles, and a forged one cannot run code (see
 dtri.data.pickled_batches).
 """
 
@@ -32,13 +32,13 @@ _MAX_BATCH = 64 * 2**20  # bytes; an official batch has 31 MB
 
 def urls(name: str) -> list[str]:
     """Addresses to try for one of FILES, in order."""
-    from torchvision.datasets import CIFAR10  # imports torch: seconds that only a download pays
+    from torchvision.datasets import CIFAR10  # imports torch, which takes seconds: only downloads pay them
 
     return [CIFAR10.url]
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """Images of (3, 32, 32), without options. ValueError otherwise."""
+    """Allow images of (3, 32, 32), without options. ValueError otherwise."""
     checks.check_options(options, (), "dtri.data.cifar10")
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} (dtri.data.cifar10)")
@@ -46,7 +46,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """CIFAR-10 at (3, 32, 32); nothing depends on `seed`, there are no options."""
+    """CIFAR-10 at (3, 32, 32). Nothing depends on `seed`; there are no options."""
     check(image_shape, options)
     path = rawfiles.find_raw(raw, ARCHIVE, FILES[ARCHIVE])
     read = _read_batches(path)
@@ -65,7 +65,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 
 
 def _read_batches(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """{batch: (uint8 [n, 3, 32, 32], int64 [n])} of the archive."""
+    """{batch: (uint8 [n, 3, 32, 32], int64 [n] labels)} of the archive."""
     expected = {f"cifar-10-batches-py/{name}": name for names in _BATCHES.values() for name in names}
     found = {}
     with reading(path, f"expected the complete archive {ARCHIVE}, found"), tarfile.open(path, "r:*") as tar:

@@ -1,7 +1,11 @@
-"""What a dataset module knows of its dataset before a file of it is there: the answer of its `check`.
+"""What a dataset module knows before any of its files is there: the result of its `check`.
 
-`check(image_shape, options)` is called while the workflow is planned, so that an option that cannot work is refused
-before anything is downloaded. Modules with a `check` import nothing heavy at their top: no torch, scipy, scikit-learn.
+    check(image_shape, options)               called while the workflow is planned
+    prepare(raw, image_shape, options, seed)  reads the files in the drop folder `raw`
+
+`image_shape` is (C, H, W), `options` comes from the dataset's entry, and `seed` draws splits, orders or images. `check`
+refuses an option that cannot work before anything is downloaded. So modules with a `check` import nothing heavy at
+their top: no torch, scipy or scikit-learn.
 """
 
 from dataclasses import dataclass
@@ -9,9 +13,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Contents:
-    """What `prepare` will give: its splits, and whether they have the labels of classes.
+    """The splits that `prepare` will give, and whether they have labels of classes.
 
-    `streamed`: no split is held in memory while it is prepared. `n_images` of all splits, 0 where it is not known.
+    `streamed` means that no split is held in memory while it is prepared. `n_images` counts the images of all splits;
+    it is 0 where the number is unknown.
     """
 
     splits: tuple[str, ...]

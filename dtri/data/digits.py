@@ -1,8 +1,8 @@
 """scikit-learn's bundled handwritten digits: 1797 real 8x8 images, enlarged; the stand-in that needs no download.
 
-Source: UCI optical recognition of handwritten digits, test part (Alpaydin & Kaynak, 1998). An original pixel counts the
-ink of a 4x4 cell, 0..16. One empty cell is added on every side (the digits touch the border), then the 10x10 cells are
-enlarged with PIL's bicubic filter on float values, clipped to 0..255 and rounded.
+Source: UCI optical recognition of handwritten digits, test part (Alpaydin & Kaynak, 1998). A pixel of the source counts
+the ink of a 4x4 cell, 0..16. The digits touch the border, so one empty cell is added on every side. The 10x10 cells are
+then enlarged with PIL's bicubic filter on float values, clipped to 0..255 and rounded.
 The split is random, 1437 train / 360 test, and a function of the seed.
 """
 
@@ -19,7 +19,7 @@ FILES: dict[str, rawfiles.RawFile] = {}
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """Digits at (1, H, W) with H, W >= 10, without options. ValueError otherwise."""
+    """Allow digits at (1, H, W) with H, W >= 10, without options. ValueError otherwise."""
     checks.check_options(options, (), "dtri.data.digits")
     shape = checks.check_shape(image_shape, (1,), "dtri.data.digits")
     if min(shape[1:]) < 10:
@@ -28,8 +28,8 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """Digits at (1, H, W) with H, W >= 10; `raw` is not read, there are no options."""
-    from sklearn.datasets import load_digits  # seconds, which planning does not pay
+    """Digits at (1, H, W) with H, W >= 10; `seed` draws the split. `raw` is not read; there are no options."""
+    from sklearn.datasets import load_digits  # takes seconds, which planning does not pay
 
     check(image_shape, options)
     digits = load_digits()

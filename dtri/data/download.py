@@ -1,12 +1,12 @@
 """Downloads of raw files: continued where they stopped, tried at several addresses, verified before they count.
 
-The bytes arrive in `<name>.part` beside the file. A kill, a lost connection or a full disk leaves it there, and the
-next attempt asks for the rest (RFC 9110, Range); a server without ranges starts again. Only a complete and verified
-file gets its name. A file without a known md5 is never continued, since nothing would tell two versions apart.
+The bytes arrive in `<name>.part` beside the file. After a kill, a lost connection or a full disk this part stays there,
+and the next attempt asks for the rest (RFC 9110, Range). A server without ranges starts again. Only a complete and
+verified file gets its name. A file without a known md5 is never continued, since nothing would tell two versions apart.
 
-Why not the library pooch: it deletes what it has when a connection breaks, so that 625 MB (DTD, from a slow server)
-start again; it waits for a server that trickles; two processes write the same file twice; and of a web page in place of
-the file it says that a hash differs.
+The library pooch does not serve here, for four reasons. It deletes its bytes when a connection breaks, so that 625 MB
+(DTD, from a slow server) start again. It waits for a server that trickles. Two processes write the same file twice. And
+where a web page comes in place of the file, it only says that a hash differs.
 """
 
 import fcntl
@@ -32,18 +32,18 @@ from tqdm import tqdm
 from dtri.data import rawfiles, saving
 from dtri.messages import reading
 
-TIMEOUT_S = 60.0  # without a byte
+TIMEOUT_S = 60.0  # seconds without a byte
 MIN_RATE = 1024  # bytes per second, over TIMEOUT_S
-ATTEMPTS = 3  # in a row that bring nothing new, per address
-PAUSE_S = 2.0  # before the second of them, doubled for each further one
+ATTEMPTS = 3  # attempts in a row that bring nothing new, per address
+PAUSE_S = 2.0  # seconds before the second attempt, doubled for each further one
 _CHUNK = 1 << 20
-_HEAD = 1 << 10  # bytes that tell a web page
+_HEAD = 1 << 10  # bytes from which a web page is recognised
 _TEMPORARY = {408, 425, 429, 500, 502, 503, 504}  # HTTP status codes
 _NETWORK = (OSError, http.client.HTTPException)
 
 
 class _Failed(Exception):
-    """An address did not deliver; `again` when another attempt there may."""
+    """An address did not deliver; `again` says whether another attempt there may."""
 
     def __init__(self, text: str, again: bool) -> None:
         super().__init__(text)
@@ -73,7 +73,7 @@ class _Part:
                 rest = rest[self.stream.write(rest) :]
 
     def sync(self) -> None:
-        with self._writing():  # some network file systems say only now that a quota is used up
+        with self._writing():  # some network file systems report an exhausted quota only here
             os.fsync(self.stream.fileno())
 
     @contextmanager
@@ -90,15 +90,22 @@ class _Part:
 
 
 def download(folder: Path, name: str, file: rawfiles.RawFile, urls: list[str]) -> list[str]:
-    """Bring one file into `folder` from the first address that has it. [], or what failed at each and what is kept.
+    """Download one file into `folder` from the first address that has it. OSError when the disk is full or denies.
 
-    OSError when the disk is full or denies: another address would not help.
+    Args:
+        folder: the drop folder.
+        name:   name of the file in it.
+        file:   the size and md5 that are expected.
+        urls:   addresses, tried in order.
+
+    Returns:
+        [] on success, else what failed at each address, and what is kept.
     """
     whole = Path(folder) / name
     whole.parent.mkdir(parents=True, exist_ok=True)
     errors = []
     with _held(whole.with_name(f"{whole.name}.part"), name, file) as part:
-        if whole.is_file():  # brought by another process while this one waited for the part
+        if whole.is_file():  # another process brought it while this one waited for the part
             return []
         for url in urls:
             try:
@@ -117,7 +124,7 @@ def download(folder: Path, name: str, file: rawfiles.RawFile, urls: list[str]) -
 
 
 def check_whole(path: Path, name: str) -> None:
-    """Read an archive, told by its name, to the end; ValueError when it is damaged. For files without a known md5."""
+    """Read an archive of type `name` to its end; ValueError when damaged. For files without a known md5."""
     with reading(path, "expected a complete archive, found"):
         if name.endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
@@ -127,12 +134,12 @@ def check_whole(path: Path, name: str) -> None:
         elif name.endswith((".tar", ".tar.gz", ".tgz")):
             with tarfile.open(path, "r|*") as archive:
                 while archive.next():
-                    archive.members.clear()  # they would stay in memory, a million of them in some archives
+                    archive.members.clear()  # some archives have a million members, which would stay in memory
 
 
 @contextmanager
 def _held(path: Path, name: str, file: rawfiles.RawFile) -> Iterator[_Part]:
-    """The part, for one process at a time: another one that wants the same file waits. An empty part is removed."""
+    """Hold the part: another process that wants the same file waits. An empty part is removed afterwards."""
     while True:
         with FileIO(path, "a") as stream:
             try:
@@ -141,7 +148,7 @@ def _held(path: Path, name: str, file: rawfiles.RawFile) -> Iterator[_Part]:
                 print(f"waiting for another process that downloads {path}", file=sys.stderr, flush=True)
                 fcntl.flock(stream, fcntl.LOCK_EX)
             part = _Part(name, file, path, stream)
-            if not _same(stream, path):  # the holder before finished or removed it
+            if not _same(stream, path):  # the earlier holder finished or removed it
                 continue
             try:
                 yield part
@@ -159,7 +166,7 @@ def _same(stream: FileIO, path: Path) -> bool:
 
 
 def _complete(url: str, part: _Part) -> None:
-    """Fill the part from one address and verify it; what does not verify is discarded."""
+    """Fill the part from one address and verify it; a part that fails the check is discarded."""
     for rounds_left in (1, 0):
         pieced = _fill(url, part)
         try:
@@ -174,7 +181,7 @@ def _complete(url: str, part: _Part) -> None:
 
 
 def _verify(part: _Part) -> None:
-    """ValueError when the part is not the file: by md5; without one, by its size and the archive's own checks."""
+    """ValueError when the part is not the file. Without an md5, its size and the archive's own checks decide."""
     with part.path.open("rb") as stream:
         page = rawfiles.web_page(stream.read(rawfiles.PAGE_BYTES))
     if page:
@@ -187,7 +194,7 @@ def _verify(part: _Part) -> None:
 
 
 def _fill(url: str, part: _Part) -> bool:
-    """Attempt until the part is as long as the server says; True when it was put together from several answers."""
+    """Try until the part is as long as the server says; True when several answers were put together."""
     best, fruitless, pieced = part.size, 0, False
     while True:
         try:
@@ -203,7 +210,7 @@ def _fill(url: str, part: _Part) -> bool:
 
 
 def _attempt(url: str, part: _Part) -> bool:
-    """One request for what is missing; True when the server continued the part, False when it sent all of the file."""
+    """Request the missing bytes; True when the server continued the part, False when it sent the whole file."""
     start = part.size if part.file.md5 else 0
     headers = {"User-Agent": "dtri"}
     if start:
@@ -254,7 +261,7 @@ def _refusal(error: urllib.error.HTTPError) -> str:
 
 
 def _nothing_left(error: urllib.error.HTTPError, part: _Part) -> bool:
-    """True when the part has the size of the server's file already, as after a kill during its verification."""
+    """True when the part is as long as the server's file already, as after a kill during its verification."""
     total = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
     size = part.size
     if total and int(total[1]) != size:
@@ -264,7 +271,7 @@ def _nothing_left(error: urllib.error.HTTPError, part: _Part) -> bool:
 
 
 def _continued(answer: http.client.HTTPResponse, start: int, part: _Part) -> int | None:
-    """Size of the whole file, where the server says it; _Failed when it sends other bytes than the part lacks."""
+    """Size of the whole file, where the server says it; _Failed when the server sends other bytes than are missing."""
     sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", ""))
     if not sent or int(sent[1]) != start:
         part.discard()
@@ -275,7 +282,7 @@ def _continued(answer: http.client.HTTPResponse, start: int, part: _Part) -> int
 
 
 def _head(chunks: Iterator[bytes]) -> bytes:
-    """The beginning of a whole answer; _Failed when it is a web page, which then harms no part."""
+    """The beginning of a whole answer; _Failed when it is a web page, before it is written to the part."""
     head = b""
     for chunk in chunks:
         head += chunk
@@ -309,7 +316,7 @@ def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def _bar(name: str, total: int | None, start: int) -> tqdm:
-    """Progress with time left; in a log file a line every half minute."""
+    """A progress bar with the time left; in a log file, a line every half minute."""
     pause = 0.2 if sys.stderr.isatty() else 30
     return tqdm(
         total=total, initial=start, desc=name, unit="B", unit_scale=True, mininterval=pause, delay=pause, leave=False

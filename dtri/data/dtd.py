@@ -2,11 +2,11 @@
 
 Option `crop` says how the photographs, 300 to 640 pixels wide, become small images:
   "centre"    (default) the shorter side is resized to the size, bilinear and antialiased, then the centre is cut out
-  "top_left"  the corner of the photograph at full resolution, nothing resized: what Du & Mordatch (2019) measured,
-              whose number for Textures paper A prints in its row EBM
+  "top_left"  the corner of the photograph at full resolution, without resizing. Du & Mordatch (2019) measured this;
+              paper A prints their number for Textures in its row EBM
 
-The source order is the sorted order of the paths, the stored order a seeded random one, so that the first n images are
-a sample of all classes. The archive is decoded in one pass and never extracted.
+The source order is the sorted order of the paths. Images are stored in a seeded random order, so that the first n
+images are a sample of all classes. The archive is decoded in one pass and never extracted.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ FILES = {
     )
 }
 N_CLASSES, PER_CLASS = 47, 120
-_FOLDER = "dtd/images/"  # beside it lie label lists, and in one class folder a hidden file
+_FOLDER = "dtd/images/"  # other folders hold lists of labels, and one class folder holds a hidden file
 
 
 def urls(name: str) -> list[str]:
@@ -38,7 +38,7 @@ def urls(name: str) -> list[str]:
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """Grey or three colours, option `crop`. ValueError otherwise."""
+    """Allow grey or three colours, and option `crop`. ValueError otherwise."""
     checks.check_options(options, ("crop",), "dtri.data.dtd")
     checks.check_shape(image_shape, (1, 3), "dtri.data.dtd")
     crop = options.get("crop", "centre")
@@ -48,7 +48,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """All textures at `image_shape`; grey by luminance where C is 1. ValueError names what is missing or unreadable."""
+    """All textures at `image_shape`; grey is luminance, where C is 1. ValueError names missing or unreadable files."""
     check(image_shape, options)
     shape, crop = tuple(image_shape), options.get("crop", "centre")
     path = rawfiles.find_raw(raw, ARCHIVE, FILES[ARCHIVE])

@@ -1,7 +1,8 @@
 """Fashion-MNIST (Xiao, Rasul & Vollgraf, 2017): 60,000 / 10,000 articles of 28x28, official split and order.
 
-The files have MNIST's names and format, and lie in a drop folder of their own. Here the compressed files are the ones
-that count: their publisher's, byte by byte. An image shape of (1, 32, 32) pads with two black pixels on every side.
+The files have MNIST's names and format, and lie in another drop folder. Here the compressed files themselves are
+checked: all copies are the publisher's, byte by byte. An image shape of (1, 32, 32) pads with two black pixels on every
+side.
 """
 
 from pathlib import Path
@@ -24,16 +25,16 @@ FILES = {
 
 def urls(name: str) -> list[str]:
     """Addresses to try for one of FILES, in order."""
-    from torchvision.datasets import FashionMNIST  # imports torch: seconds that only a download pays
+    from torchvision.datasets import FashionMNIST  # imports torch, which takes seconds: only downloads pay them
 
     return [f"{mirror}{name}" for mirror in FashionMNIST.mirrors]
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """Fashion-MNIST as it is or zero-padded, without options. ValueError otherwise."""
+    """Allow Fashion-MNIST as it is or zero-padded, without options. ValueError otherwise."""
     return mnist.check_padded(image_shape, options, "dtri.data.fashion_mnist")
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """Fashion-MNIST at (1, 28, 28) or zero-padded to (1, 32, 32); nothing depends on `seed`, there are no options."""
+    """Fashion-MNIST at (1, 28, 28), or zero-padded to (1, 32, 32). Nothing depends on `seed`; there are no options."""
     return mnist.arrays(raw, image_shape, options, FILES, "Fashion-MNIST", "dtri.data.fashion_mnist")

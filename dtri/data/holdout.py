@@ -1,10 +1,10 @@
 """One class held out as the anomaly: the split of EGBAD and MEG (paper A, Table 4), clean and leaky.
 
-Train and test images of the source are pooled in that order. Normals (every other class) are permuted with
-RandomState(42); the first 80% train, the clean test set is the other 20% followed by all anomalies (label 1). The
-released EGBAD and MEG loaders draw a second permutation from the same generator for the test set, so that about 80% of
-their test normals are training images; `test_leaky` is that composition. (Their pool holds the same 70,000 digits in
-another order, so the counts agree and the membership does not.)
+Train and test images of the source are pooled in that order. All other classes are normal, and RandomState(42) permutes
+their images. The first 80% train; the clean test set holds the other 20%, then all anomalies (label 1). The released
+EGBAD and MEG loaders draw a second permutation from the same generator for the test set. So about 80% of their normal
+test images are training images; `test_leaky` has that composition. (Their pool holds the same 70,000 digits in another
+order, so the counts agree and the membership does not.)
 """
 
 import numpy as np
@@ -13,7 +13,10 @@ from dtri.data import saving, store
 
 
 def prepare_holdout(source: store.Dataset, digit: int, seed: int = 42) -> saving.Arrays:
-    """Splits train (normals), test and test_leaky of `source`; indices are positions in its train + test pool."""
+    """Splits train (normal images), test and test_leaky of `source`, with class `digit` as the anomaly.
+
+    Indices are positions in the pool of the source's train and test images.
+    """
     pooled = np.concatenate([source.labels("train"), source.labels("test")])
     anomalies = np.flatnonzero(pooled == digit)
     normals = np.flatnonzero(pooled != digit)

@@ -1,26 +1,26 @@
 """Any collection of image files: a zip, tar or tar.gz archive or a folder, put into the drop folder by hand.
 
 Options:
-  archive  name of the file or folder inside the drop folder (required)
-  sha256   of the archive file; checked when given
+  archive  (required) name of the file or folder inside the drop folder
+  sha256   sha256 of the archive file; checked when given
   split    (required) one of
              {"train": "train/", "test": "test/"}      by folder inside the archive, "" for everything
              {"index": "split.csv"}                    a CSV file in the drop folder, columns path,split; split is
                                                        train, test or empty (unused)
-             {"random": {"train": 9000, "test": 1000}} so many, drawn with the seed
+             {"random": {"train": 9000, "test": 1000}} images per split, drawn with the seed
   resize   "none" (default): every image must have the size asked for; "stretch": to that size, whatever the aspect
            ratio; "crop": shorter side to the size, then centre crop (as torchvision's Resize and CenterCrop)
   labels   "folder": the class is the name of the parent folder, numbered in sorted order; null (default): no labels
-  limit    at most so many images per split
-  background  one grey value or [red, green, blue], 0..255, on which transparent pictures are put; null (default):
-           transparency is an error, since what lies under it is not what anyone has seen
+  limit    largest number of images per split
+  background  one grey value or [red, green, blue], 0..255, behind transparent pictures; null (default): transparency
+           is an error, since nobody has seen the colours under it
 
-The source order is the sorted order of the paths. Each split is stored in a seeded random order, so that the first n
-images of a split are a sample of it and not of one class. Archives are read in memory and never extracted; members that
+The source order is the sorted order of the paths. Each split is stored in a seeded random order, so that its first n
+images are a sample of the split and not of one class. Archives are read in memory and never extracted. Members that
 could write elsewhere or are unreasonably large are refused. Resizing uses PIL's bilinear filter, antialiased when
-shrinking. Links inside a folder are followed. Hidden files and folders, and what operating systems leave beside
-pictures, are ignored and counted. Photographs are turned upright as their EXIF data says; of CMYK the colour profile is
-not applied; of 16-bit RGB the upper 8 bits count.
+shrinking. Links inside a folder are followed. Hidden files and folders are ignored and counted, and so are the files
+that operating systems leave beside pictures. Photographs are turned upright as their EXIF data says. The colour profile
+of CMYK images is not applied. The upper 8 bits of 16-bit RGB images are used.
 """
 
 import csv
@@ -37,14 +37,14 @@ from dtri.data import archives, checks, pictures, rawfiles, saving
 from dtri.data.contents import Contents
 from dtri.messages import printable, reading
 
-FILES: dict[str, rawfiles.RawFile] = {}  # the archive is named by an option
+FILES: dict[str, rawfiles.RawFile] = {}  # an option names the archive
 _KNOWN = ("archive", "sha256", "split", "resize", "labels", "limit", "background")
 _MODULE = "dtri.data.image_folder"
 _SPLITS = ("train", "test")
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """Grey or three colours; every option is one of those above. ValueError otherwise."""
+    """Allow grey or three colours, and the options above. ValueError otherwise."""
     checks.check_options(options, _KNOWN, _MODULE)
     checks.check_shape(image_shape, (1, 3), _MODULE)
     _check_choice("resize", options.get("resize", "none"), tuple(pictures.RESIZE))
@@ -56,7 +56,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """The images of `options["archive"]` at `image_shape`; grey or RGB by its C. ValueError names what does not fit."""
+    """The images of `options["archive"]` at `image_shape`, grey or RGB by its C. ValueError names what does not fit."""
     check(image_shape, options)
     shape, resize, classes_by = tuple(image_shape), options.get("resize", "none"), options.get("labels")
     background = _background(options.get("background"))
@@ -126,7 +126,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 
 
 def find_index(raw: Path, name: Any) -> Path:
-    """The file that splits an archive; FileNotFoundError where there is none."""
+    """The index file `name` in the drop folder `raw`; FileNotFoundError where there is none."""
     index = archives.inside(raw, name, "index")
     if not index.is_file():
         raise FileNotFoundError(f"expected a CSV file with the columns path,split, found none; put it at {index}")
@@ -134,7 +134,7 @@ def find_index(raw: Path, name: Any) -> Path:
 
 
 def _check_split(split: Any) -> tuple[str, ...]:
-    """The splits that option `split` gives, all of them for an index. ValueError where it is none of its forms."""
+    """The splits that option `split` names; for an index all that it may name. ValueError for another form."""
     if not isinstance(split, dict) or not split:
         raise ValueError(
             f"expected option 'split' with folders, an index or random counts, found {split!r} ({_MODULE})"
@@ -164,7 +164,7 @@ def _check_split(split: Any) -> tuple[str, ...]:
 
 
 def _prefix(folder: str) -> str:
-    """How the paths of a folder's files begin."""
+    """The beginning of the paths of a folder's files."""
     return f"{folder.rstrip('/')}/" if folder else ""
 
 
@@ -199,7 +199,7 @@ def _index_split(paths: list[str], index: Path, archive: Path) -> dict[str, list
     parts: dict[str, list[int]] = {}
     with (
         reading(index, "expected a CSV file, found"),
-        # As names of files, whatever their bytes.
+        # Paths are file names, which may hold any bytes.
         index.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file,
     ):
         rows = csv.DictReader(file)
@@ -240,7 +240,7 @@ def _background(value: Any) -> tuple[int, int, int] | None:
 
 
 def _ignored(names: Iterable[str]) -> dict[str, int]:
-    """Numbers of the files that are no images, by kind: "hidden", or the suffix."""
+    """Numbers of the files that are no images, by kind: "hidden", or the suffix of the name."""
     kinds = Counter(
         "hidden" if rawfiles.is_leftover(name) else PurePosixPath(name).suffix.lower() or "without a suffix"
         for name in names
@@ -250,7 +250,10 @@ def _ignored(names: Iterable[str]) -> dict[str, int]:
 
 
 def _check_classes(classes: list[str], archive: Path) -> None:
-    """Classes that differ in case or in the form of an accent would be one elsewhere, and are one by mistake here."""
+    """ValueError for classes that differ only in case or in the form of an accent.
+
+    Other systems would take them for one class, and here such a difference is a mistake.
+    """
 
     def folded(name: str) -> str:
         return normalize("NFC", normalize("NFC", name).casefold())

@@ -1,8 +1,8 @@
 """ImageNet at 32x32 as van den Oord et al. (2016) reduced it, which paper B cites: 1,281,149 / 49,999 PNG files.
 
-Other pixels, other counts and no labels, compared with the ImageNet 32x32 of Chrabaszcz et al.
-(dtri.data.imagenet32_chrabaszcz); the two are often confused and numbers on them cannot be compared. The stored order
-is that in which the tar files hold the images; indices refer to the sorted paths. Written as a stream.
+The ImageNet 32x32 of Chrabaszcz et al. (dtri.data.imagenet32_chrabaszcz) has other pixels, other counts, and labels.
+The two are often confused, and numbers on them cannot be compared. Images are stored in the order of the tar files.
+Indices refer to the sorted paths. The images are written as a stream.
 """
 
 import json
@@ -23,7 +23,7 @@ FILES = {
     "train_32x32.tar": rawfiles.RawFile(None, False, 4_113_018_880, _WHERE, _TERMS),
     "valid_32x32.tar": rawfiles.RawFile(None, False, 161_474_560, _WHERE, _TERMS),
 }
-SHA256 = {  # sizes and hashes: the checksums of tensorflow_datasets, downsampled_imagenet
+SHA256 = {  # sizes and hashes are from the checksums of tensorflow_datasets, downsampled_imagenet
     "train_32x32.tar": "244a323d48f8d72f65ad8b54658c01fed68d2d7bdc77ccb43da58c11e94224e5",
     "valid_32x32.tar": "862e559462b24cf736212a19f6b0d47b55c2dc8ebdaa95ccecfe71260124c8f7",
 }
@@ -34,7 +34,7 @@ _MODULE = "dtri.data.imagenet32"
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """Images of (3, 32, 32), without options. ValueError otherwise."""
+    """Allow images of (3, 32, 32), without options. ValueError otherwise."""
     checks.check_options(options, (), _MODULE)
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} ({_MODULE})")
@@ -42,7 +42,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """Splits train and test (its validation set) at (3, 32, 32); nothing depends on `seed`, there are no options."""
+    """Splits train and test (its validation set) at (3, 32, 32). Nothing depends on `seed`; there are no options."""
     check(image_shape, options)
     paths = {split: rawfiles.find_raw(raw, name, FILES[name]) for split, name in _ARCHIVES.items()}
     for path in paths.values():
@@ -62,7 +62,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 
 
 def _positions(path: Path, expected: int) -> np.ndarray:
-    """int64 [n]: for every image in the archive's order, its place among the sorted paths."""
+    """int64 [n]: for every image, in the archive's order, its place among the sorted paths."""
     with archives.named(path):
         names = [name for name, _ in archives.members(path) if rawfiles.is_image(name)]
     if len(set(names)) != expected or len(names) != expected:

@@ -1,8 +1,9 @@
 """ImageNet at 32x32 as Chrabaszcz, Loshchilov & Hutter (2017) reduced it: 1,281,167 / 50,000 images, 1,000 classes.
 
-Every image of ImageNet, reduced with a box filter: other pixels than those of van den Oord et al., which paper B cites
-(dtri.data.imagenet32). The train batches are shuffled by their authors, and their order is kept. Labels 1..1000 become
-0..999, in the authors' own order of the classes. Written as a stream, one batch (0.4 GB) in memory at a time.
+Every image of ImageNet was reduced with a box filter. The pixels differ from the version of van den Oord et al., which
+paper B cites (dtri.data.imagenet32). The authors shuffled the train batches, and their order is kept. Labels 1..1000
+become 0..999, in the authors' own order of the classes. The images are written as a stream, with one batch (0.4 GB) in
+memory at a time.
 """
 
 import json
@@ -37,7 +38,7 @@ _MODULE = "dtri.data.imagenet32_chrabaszcz"
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """Images of (3, 32, 32), without options. ValueError otherwise."""
+    """Allow images of (3, 32, 32), without options. ValueError otherwise."""
     checks.check_options(options, (), _MODULE)
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} ({_MODULE})")
@@ -45,7 +46,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """Splits train and test (its validation set) at (3, 32, 32); nothing depends on `seed`, there are no options."""
+    """Splits train and test (its validation set) at (3, 32, 32). Nothing depends on `seed`; there are no options."""
     check(image_shape, options)
     paths = {split: rawfiles.find_raw(raw, name, FILES[name]) for split, (name, _) in _BATCHES.items()}
     hashes = {path.name: archives.check_archive(path, None) for path in paths.values()}
@@ -73,7 +74,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 
 
 def _labels(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
-    """int64 [n] in 1..1000 of every batch; reads, and so verifies, all of the archive."""
+    """int64 [n] labels in 1..1000 of every batch. Reads, and so verifies, the whole archive."""
     return [_read(path, name)[1] for name in names]
 
 
@@ -85,7 +86,7 @@ def _images(path: Path, names: tuple[str, ...], lengths: list[int], start: int) 
 
 
 def _read(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(uint8 [n, 3, 32, 32], int64 [n]) of one batch, wherever in the zip it lies."""
+    """(uint8 [n, 3, 32, 32], int64 [n] labels) of one batch, in whichever folder of the zip it lies."""
     with reading(path, "expected a complete zip archive, found"), zipfile.ZipFile(path) as file:
         found = [member for member in file.infolist() if PurePosixPath(member.filename).name == name]
         if len(found) != 1 or found[0].file_size > _MAX_BATCH:
@@ -93,6 +94,6 @@ def _read(path: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"expected one {name} of at most {_MAX_BATCH} bytes, found the sizes {sizes} ({path})")
         with file.open(found[0]) as content:
             batch = pickled_batches.read(content, range(1, N_CLASSES + 1), "a batch of 32x32 images", f"{path}, {name}")
-            while content.read(1 << 20):  # the checksum is compared at the end
+            while content.read(1 << 20):  # zipfile compares the checksum at the end
                 pass
     return batch

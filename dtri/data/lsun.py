@@ -1,18 +1,18 @@
 """LSUN scenes (Yu et al., 2015): an LMDB database per category, its values JPEG files whose shorter side is 256 pixels.
 
 Options:
-  archive   (required) in the drop folder: the official zip, bedroom_train_lmdb.zip, say, whose database is unpacked
-            beside it, or where the drop folder denies that, into the folder of the prepared dataset; or what is
-            unpacked already, the folder bedroom_train_lmdb or its data.mdb
-  sha256    of the archive; checked when given
-  n_source  how many images the database has to hold; checked when given
-  holdout   so many images, drawn with the seed, are the test split (default 10,000); all others train
+  archive   (required) in the drop folder: the official zip (bedroom_train_lmdb.zip, say), or the unpacked folder
+            bedroom_train_lmdb, or its data.mdb. A zip's database is unpacked beside it or, where the drop folder is
+            read-only, into the folder of the prepared dataset
+  sha256    sha256 of the archive; checked when given
+  n_source  number of images in the database; checked when given
+  holdout   number of test images, drawn with the seed (default 10,000); all other images train
   resize    "crop" (default): shorter side to the size, then centre crop, as torchvision's Resize and CenterCrop;
             "stretch": to the size, whatever the aspect ratio
-  limit     only the first so many images, for which no more of the database is read than these
+  limit     number of images from the front of the database; the rest of it is not read
 
-The source order is that of the keys, and so is the stored one. Keys are hashes, so that the first n images are a
-sample. No labels: the official validation set has 300 images, too few to test with.
+The source order is the order of the keys; images are stored in it too. Keys are hashes, so the first n images are a
+sample. There are no labels. The official validation set has 300 images, too few to test with.
 """
 
 import json
@@ -35,18 +35,18 @@ from dtri.data.stream import Stream
 from dtri.files import remove_partial, write_atomic
 from dtri.messages import reading
 
-FILES: dict[str, rawfiles.RawFile] = {}  # the archive is named by an option
+FILES: dict[str, rawfiles.RawFile] = {}  # an option names the archive
 _MODULE = "dtri.data.lsun"
 _KNOWN = ("archive", "sha256", "n_source", "holdout", "resize", "limit")
 HOLDOUT = 10_000  # test images
 _DATABASE = "data.mdb"
 _CHUNK = 1 << 20  # bytes
 UNPACKS = True  # `prepare` takes a folder to unpack into
-_REMAP = 64  # steps of the cursor; the kernel may map up to 2 MiB around an image
+_REMAP = 64  # cursor steps between two mappings; the kernel may map up to 2 MiB around an image
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """Three colours, more images than are held out, a known way to resize. ValueError otherwise."""
+    """Allow three colours, more images than are held out, and known ways to resize. ValueError otherwise."""
     checks.check_options(options, _KNOWN, _MODULE)
     checks.check_shape(image_shape, (3,), _MODULE)
     resize = options.get("resize", "crop")
@@ -62,7 +62,7 @@ def prepare(
 ) -> saving.Arrays:
     """Splits train and test of `options["archive"]` at (3, H, W), streamed. ValueError names what does not fit.
 
-    `scratch` is a folder to unpack into where the drop folder is read-only.
+    `seed` draws the test images. `scratch` is a folder to unpack into where the drop folder `raw` is read-only.
     """
     check(image_shape, options)
     shape, n_test = tuple(image_shape), options.get("holdout", HOLDOUT)
@@ -111,7 +111,7 @@ def prepare(
 
 
 def database(archive: Path) -> Path:
-    """The file that counts: what lies beside it in an unpacked folder, lock files of readers say, does not."""
+    """The database file. Other files in an unpacked folder, such as lock files of readers, do not count."""
     return archive / _DATABASE if archive.is_dir() else archive
 
 
@@ -123,10 +123,10 @@ def _images(
 
 
 def _entries(database: Path, index: np.ndarray) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values at the positions `index`, which increase.
+    """Yield keys and values at the positions `index`, which increase.
 
-    The library reads every value that the cursor passes, wanted or not, and all of it counts as the process's memory
-    until the map is closed: so the file is mapped anew every few steps.
+    The library reads every value that the cursor passes. All these bytes count as the process's memory until the map is
+    closed, so the file is mapped anew every few steps.
     """
     position, key, k = -1, b"", 0
     while k < len(index):
@@ -146,7 +146,7 @@ def _entries(database: Path, index: np.ndarray) -> Iterator[tuple[bytes, bytes]]
 
 
 def _count(database: Path) -> int:
-    """Number of entries; ValueError when the end of the file is missing, on which the library itself would crash."""
+    """Number of entries; ValueError when the end of the file is missing, which would crash the library."""
     with _opened(database) as environment:
         pages, statistics = environment.info()["last_pgno"] + 1, environment.stat()
     expected, found = pages * statistics["psize"], database.stat().st_size
@@ -165,9 +165,9 @@ def _opened(database: Path) -> Iterator[lmdb.Environment]:
 
 
 def _unpacked(archive: Path, scratch: Path | None) -> Path:
-    """The database of an official zip, unpacked beside it, else in `scratch`.
+    """The database of an official zip, unpacked beside it or in `scratch`.
 
-    One that is there already has to have the zip's checksum.
+    An unpacked database from before must have the zip's checksum.
     """
     with reading(archive, "expected a complete zip, found"), zipfile.ZipFile(archive) as file:
         members = [member for member in file.infolist() if PurePosixPath(member.filename).name == _DATABASE]
@@ -205,7 +205,7 @@ def _unzipped(archive: Path, member: zipfile.ZipInfo) -> Iterator[bytes]:
 
 
 def _writable(folder: Path) -> bool:
-    """Found out by trying: a mount may be read-only whatever the modes say."""
+    """Whether files can be made in the folder. It is tried, since a mount may be read-only whatever the modes say."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

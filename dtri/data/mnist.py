@@ -1,7 +1,7 @@
 """MNIST (LeCun, Cortes & Burges, 1998): 60,000 / 10,000 digits of 28x28, official split and order.
 
-Files are judged by their decompressed content: copies of the four files are compressed differently. An image shape of
-(1, 32, 32) pads with two black pixels on every side; nothing is ever resized.
+Files are checked by their decompressed content, because copies of the four files are compressed differently. An image
+shape of (1, 32, 32) pads with two black pixels on every side. Nothing is ever resized.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from dtri.messages import reading
 
 _WHERE = "https://yann.lecun.com/exdb/mnist/ or its mirror https://ossci-datasets.s3.amazonaws.com/mnist/"
 _TERMS = "no licence text at the origin; commonly cited as CC BY-SA 3.0"
-# md5 and size of the decompressed bytes: header (16 or 8 bytes) and one byte per value.
+# md5 and size of the decompressed bytes: a header of 16 or 8 bytes, then one byte per value.
 FILES = {
     "train-images-idx3-ubyte.gz": RawFile("6bbc9ace898e44ae57da46a324031adb", True, 47_040_016, _WHERE, _TERMS),
     "train-labels-idx1-ubyte.gz": RawFile("a25bea736e30d166cdddb491f175f624", True, 60_008, _WHERE, _TERMS),
@@ -29,23 +29,23 @@ _PREFIX = {"train": "train", "test": "t10k"}
 
 def urls(name: str) -> list[str]:
     """Addresses to try for one of FILES, in order."""
-    from torchvision.datasets import MNIST  # imports torch: seconds that only a download pays
+    from torchvision.datasets import MNIST  # imports torch, which takes seconds: only downloads pay them
 
     return [f"{mirror}{name}" for mirror in MNIST.mirrors]
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """MNIST as it is or zero-padded, without options. ValueError otherwise."""
+    """Allow MNIST as it is or zero-padded, without options. ValueError otherwise."""
     return check_padded(image_shape, options, "dtri.data.mnist")
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """MNIST at (1, 28, 28) or zero-padded to (1, 32, 32); nothing depends on `seed`, there are no options."""
+    """MNIST at (1, 28, 28), or zero-padded to (1, 32, 32). Nothing depends on `seed`; there are no options."""
     return arrays(raw, image_shape, options, FILES, "MNIST", "dtri.data.mnist")
 
 
 def check_padded(image_shape: tuple[int, int, int], options: dict[str, Any], module: str) -> Contents:
-    """Of a dataset of MNIST's files: 28x28 as it is, 32x32 zero-padded, without options. ValueError otherwise."""
+    """The check for datasets in MNIST's format: 28x28, or 32x32 zero-padded, without options. ValueError otherwise."""
     checks.check_options(options, (), module)
     if tuple(image_shape) not in (SHAPE, (1, 32, 32)):
         raise ValueError(f"expected image shape {SHAPE} or (1, 32, 32), found {tuple(image_shape)} ({module})")
@@ -60,7 +60,20 @@ def arrays(
     title: str,
     module: str,
 ) -> saving.Arrays:
-    """A dataset of MNIST's four files and sizes."""
+    """A dataset with MNIST's four file names and sizes.
+
+    Args:
+        raw:         the drop folder.
+        image_shape: (1, 28, 28), or (1, 32, 32) for zero-padding.
+        options:     none are known.
+        files:       size and md5 of the four files.
+        title:       name of the dataset for descriptions.
+        module:      name of the dataset module.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file has another content or format, or an argument is wrong.
+    """
     check_padded(image_shape, options, module)
     shape = tuple(image_shape)
     splits, labels = {}, {}
@@ -85,7 +98,10 @@ def arrays(
 
 
 def read_idx(path: Path, n_dims: int) -> np.ndarray:
-    """uint8 array of an idx file (big-endian header), gzip or not; ValueError for another format or length."""
+    """uint8 array of an idx file (big-endian header), compressed or not. ValueError for another format or length.
+
+    `n_dims` is the expected number of dimensions.
+    """
     with reading(path, "expected a complete idx file, found"), rawfiles.open_content(path) as file:
         content = file.read()
     start = 4 + 4 * n_dims

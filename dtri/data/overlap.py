@@ -1,17 +1,17 @@
-"""Images that are in a dataset more than once: the same pixels, whatever their names."""
+"""Images that occur more than once in a dataset: the same pixels, whatever their names."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-SHOWN = 3  # pairs that are named
+SHOWN = 3  # number of pairs that a message names
 
 
 def repeated(images: np.ndarray, among: np.ndarray) -> list[tuple[int, int]]:
-    """(position in `images`, first position in `among`) of every image that both hold; uint8 [N, C, H, W] each.
+    """(position in `images`, first position in `among`) of every image in both arrays, uint8 [N, C, H, W] each.
 
-    Reads `among` once, image by image; the memory it takes grows with `images` alone.
+    `among` is read once, image by image. The memory needed grows with `images` alone.
     """
     positions: dict[bytes, list[int]] = {}
     for k, key in enumerate(_keys(images)):
@@ -24,7 +24,7 @@ def repeated(images: np.ndarray, among: np.ndarray) -> list[tuple[int, int]]:
 
 
 def report(pairs: list[tuple[int, int]], test: np.ndarray, train: np.ndarray, names: Sequence[str]) -> str:
-    """One line on test images that are training images; `test` and `train` are indices into the source's `names`."""
+    """One line on test images that also train; `test` and `train` [n] are indices into the source's `names`."""
 
     def name(index: int) -> str:
         return names[index] if names else f"image {index} of the source"

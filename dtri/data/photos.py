@@ -1,7 +1,7 @@
 """Patches of scikit-learn's two bundled photographs (china, flower; 427x640) as an out-of-distribution set. Test only.
 
-A patch covers 2, 3, 4 or 6 times the requested height and width, chosen at random among those that fit, and is reduced
-with PIL's antialiased bilinear filter. Photographs: danielbuechele (china), vultilion (flower), both CC BY 2.0.
+A patch covers 2, 3, 4 or 6 times the requested height and width; the factor is drawn among those that fit. It is
+reduced with PIL's antialiased bilinear filter. Photographs: danielbuechele (china), vultilion (flower), both CC BY 2.0.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ _HEIGHT, _WIDTH = 427, 640  # pixels of both photographs
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """Option `n`, and patches that fit into the photographs at half their size. ValueError otherwise."""
+    """Allow option `n`, and patches that fit into the photographs at half their size. ValueError otherwise."""
     checks.check_options(options, ("n",), "dtri.data.photos")
     shape = checks.check_shape(image_shape, (1, 3), "dtri.data.photos")
     checks.check_count(options.get("n", 2_000), "option 'n'", "dtri.data.photos")
@@ -29,8 +29,8 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """Option `n` (default 2,000 patches); grey by luminance where C is 1; `raw` is not read."""
-    from sklearn.datasets import load_sample_images  # seconds, which planning does not pay
+    """`n` patches (option, default 2,000), drawn with `seed`; grey is luminance, where C is 1. `raw` is not read."""
+    from sklearn.datasets import load_sample_images  # takes seconds, which planning does not pay
 
     check(image_shape, options)
     shape, n = tuple(image_shape), options.get("n", 2_000)
@@ -51,7 +51,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 
 
 def _fitting(shape: tuple[int, int, int]) -> list[int]:
-    """The scales at which a patch fits into a photograph."""
+    """The factors at which a patch fits into a photograph."""
     return [scale for scale in _SCALES if scale * shape[1] <= _HEIGHT and scale * shape[2] <= _WIDTH]
 
 

@@ -1,7 +1,7 @@
 """Pickled batches of 32x32 images, the format of CIFAR-10 and of Chrabaszcz's ImageNet, read without running code.
 
-A batch is a dictionary: `data` uint8 [n, 3072], a row holding all red, then all green, then all blue values, and
-`labels`. It is read by an unpickler that knows NumPy arrays and nothing else, so that a forged file can do nothing.
+A batch is a dictionary of `labels` and `data`, uint8 [n, 3072]. A row of `data` holds all red, then all green, then all
+blue values. The unpickler knows NumPy arrays and nothing else, so that a forged file can do nothing.
 """
 
 import pickle
@@ -15,7 +15,10 @@ SHAPE = (3, 32, 32)
 
 
 def read(file: BinaryIO, classes: range, what: str, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """(uint8 [n, 3, 32, 32], int64 [n] within `classes`) of one batch; ValueError for anything else."""
+    """(uint8 [n, 3, 32, 32], int64 [n] labels within `classes`) of one batch; ValueError for anything else.
+
+    Messages call the batch `what`, found in `where`.
+    """
     with reading(where, f"expected {what}, found"):
         batch = _ArrayUnpickler(file, encoding="latin1").load()
         data, labels = np.asarray(batch["data"]), np.asarray(batch["labels"], dtype=np.int64)
@@ -29,7 +32,7 @@ def read(file: BinaryIO, classes: range, what: str, where: str) -> tuple[np.ndar
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes the bytes of an array in pickles of protocol 2."""
+    """The bytes of an array, which Python 3 writes as text in pickles of protocol 2."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"expected latin1, found {encoding!r}")
     return text.encode("latin1")

@@ -1,6 +1,6 @@
 """Image files -> uint8 arrays: decoded, turned upright, put on a background, resized.
 
-Resizing uses PIL's bilinear filter, antialiased when shrinking.
+Resizing uses PIL's bilinear filter, antialiased when shrinking. Arguments `where` name the image in error messages.
 """
 
 import io
@@ -10,17 +10,24 @@ from PIL import Image, ImageOps
 
 from dtri.messages import reading
 
-MAX_PIXELS = 64 * 2**20  # of one image
+MAX_PIXELS = 64 * 2**20  # pixels of one image
 _OPAQUE = "; make it opaque, or see option 'background' of dtri.data.image_folder"
 
 
 def decode(content: bytes, shape: tuple[int, int, int], resize: str, where: str) -> np.ndarray:
-    """Bytes of an image file -> uint8 [C, H, W]; ValueError names an unreadable, too large or odd-sized one."""
+    """Bytes of an image file -> uint8 [C, H, W]; ValueError for an unreadable, too large or odd-sized image.
+
+    Args:
+        content: bytes of the file.
+        shape:   (C, H, W) of the result.
+        resize:  "none", "stretch" or "crop" (dtri.data.image_folder).
+        where:   name of the image in messages.
+    """
     return fit(open_image(content, shape[0], where), shape, resize, where)
 
 
 def fit(image: Image.Image, shape: tuple[int, int, int], resize: str, where: str) -> np.ndarray:
-    """A picture of the right number of channels -> uint8 [C, H, W]."""
+    """A picture with the right number of channels -> uint8 [C, H, W], resized as `resize` says."""
     return pixels(RESIZE[resize](image, (shape[2], shape[1]), where))
 
 
@@ -29,8 +36,11 @@ def open_image(
 ) -> Image.Image:
     """Bytes of an image file -> grey (1 channel) or RGB (3) picture, turned as its EXIF data says if `upright`.
 
-    ValueError naming `where`: unreadable, too large, more than 8 bits of grey, animated, or transparent while no
-    `background` is given.
+    `background` is the colour behind transparent pixels.
+
+    Raises:
+        ValueError: the image is unreadable, too large, animated, has more than 8 bits of grey, or is transparent and
+            no `background` is given. The message names `where`.
     """
     with reading(where, "expected an image, found something unreadable"):
         if not content:
@@ -38,13 +48,13 @@ def open_image(
         with Image.open(io.BytesIO(content)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"expected at most {MAX_PIXELS} pixels, found {image.width}x{image.height} ({where})")
-            if image.mode.startswith(("I", "F")):  # converting these to 8 bits would clip, not scale
+            if image.mode.startswith(("I", "F")):  # a conversion to 8 bits would clip these values, not scale them
                 raise ValueError(f"expected 8 bits per channel, found mode {image.mode} ({where})")
             frames = getattr(image, "n_frames", 1)
-            if frames > 1 and image.format != "MPO":  # a photograph and its previews
+            if frames > 1 and image.format != "MPO":  # an MPO holds a photograph and its previews
                 raise ValueError(f"expected one picture, found {frames} frames ({where})")
             if image.format == "PNG":
-                Image.open(io.BytesIO(content)).verify()  # the format's checksums, which decoding passes over
+                Image.open(io.BytesIO(content)).verify()  # compares the format's checksums, which decoding ignores
             image.load()
             picture = ImageOps.exif_transpose(image) if upright else image
             if _transparent(picture):
@@ -56,7 +66,7 @@ def open_image(
 
 
 def _transparent(image: Image.Image) -> bool:
-    """Whether any pixel is, by an alpha channel or a transparent colour."""
+    """Whether any pixel is transparent, by an alpha channel or a transparent colour."""
     return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
 
 
@@ -78,7 +88,7 @@ def _stretch(image: Image.Image, size: tuple[int, int], where: str) -> Image.Ima
 
 
 def _crop(image: Image.Image, size: tuple[int, int], where: str) -> Image.Image:
-    """Cover `size` and cut out its centre; for squares the sizes and offsets of torchvision's Resize and CenterCrop."""
+    """Cover `size` and cut out its centre; for squares with the sizes and offsets of torchvision's transforms."""
     (width, height), (to_width, to_height) = image.size, size
     if to_width * height >= to_height * width:  # the width is the tighter side
         covering = (to_width, max(to_height, to_width * height // width))

@@ -1,6 +1,6 @@
-"""Raw files as their publishers made them: found in a drop folder, compared, told from a web page of the same name.
+"""Raw files as their publishers made them: found in a drop folder, verified, told from web pages of the same name.
 
-Nothing here needs torch, and no training reaches it.
+Nothing here needs torch, and no training depends on it.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ from dtri.sealed import read_sealed, write_sealed
 _PAGE = re.compile(rb"\s*(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|title|script|meta|\?xml)", re.IGNORECASE)
 _TITLE = re.compile(rb"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
-_LEFTOVERS = {  # folders that systems add, with pictures in them
+_LEFTOVERS = {  # folders with pictures that systems add
     *("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "@Recycle", "System Volume Information"),
     *("#snapshot", "~snapshot", "@Recently-Snapshot"),
 }
-PAGE_BYTES = 1 << 16  # how far into a file its web page's title is looked for
+PAGE_BYTES = 1 << 16  # bytes at the start of a file in which a web page's title is searched
 
 
 @dataclass(frozen=True)
 class RawFile:
     """One file of a drop folder as its publisher made it.
 
-    With `of_content`, `md5` and `size` (bytes) are those of the decompressed content, because copies of the file differ
-    in how they were compressed. `url_hint` says where a person gets it, `terms` under which conditions.
+    With `of_content`, `md5` and `size` (bytes) describe the decompressed content, because copies of the file are
+    compressed differently. `url_hint` says where a person gets the file, `terms` under which conditions.
     """
 
     md5: str | None
@@ -44,12 +44,15 @@ class RawFile:
     terms: str
 
     def fits(self, size: int, md5: str) -> bool:
-        """Whether a file of that size and md5 is this one; the size only counts where no md5 is known."""
+        """Whether a file of that size and md5 is this one; only the size counts where no md5 is known."""
         return md5 == self.md5 if self.md5 else self.size in (None, size)
 
 
 def find_raw(folder: Path, name: str, file: RawFile) -> Path:
-    """Path of a raw file; a `.gz` judged by its content may lie there decompressed. FileNotFoundError: what to do."""
+    """Path of a raw file. A `.gz` that is judged by its content may lie there decompressed.
+
+    FileNotFoundError, with what to do, where the file is missing.
+    """
     folder = Path(folder)
     candidates = [folder / name]
     if file.of_content and name.endswith(".gz"):
@@ -65,17 +68,18 @@ def find_raw(folder: Path, name: str, file: RawFile) -> Path:
 
 
 def no_file(path: Path) -> str:
-    """What lies at a path instead of a file, "" where nothing does."""
+    """Words for what lies at a path instead of a file; "" where nothing lies there."""
     if path.is_symlink() and not path.exists():
         return "a broken link"
     return "a folder" if path.is_dir() else "no plain file" if path.exists() else ""
 
 
 def verify_raw(folder: Path, files: dict[str, RawFile]) -> dict[str, dict[str, Any]]:
-    """{name: {"size", "md5"}} of the raw files, of their content where that is what counts.
+    """{name: {"size", "md5"}} of the raw files, measured on their content where the content counts.
 
-    FileNotFoundError for a missing file; ValueError for one with another md5 (or, without a known md5, another size),
-    and for a web page that was saved in its place.
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file has another md5 (or another size, where no md5 is known), or is a saved web page.
     """
     found = {}
     for name, file in files.items():
@@ -92,7 +96,7 @@ def verify_raw(folder: Path, files: dict[str, RawFile]) -> dict[str, dict[str, A
 
 
 def measure(path: Path, file: RawFile) -> tuple[int, str]:
-    """(size, md5) of a raw file, of its content where that is what counts; ValueError for a damaged gzip file."""
+    """(size, md5) of a raw file, or of its content where that counts; ValueError for a damaged gzip file."""
     size, md5 = 0, hashlib.md5(usedforsecurity=False)
     with (
         reading(path, "expected a complete gzip file, found"),
@@ -105,13 +109,16 @@ def measure(path: Path, file: RawFile) -> tuple[int, str]:
 
 
 def identity(name: str, file: RawFile) -> str:
-    """A raw file in words: name, size and md5."""
+    """Words for a raw file: name, size and md5."""
     size = f"{file.size} bytes" if file.size else "any size"
     return f"{name} ({size}, md5 {file.md5 or 'unknown'}{', both decompressed' if file.of_content else ''})"
 
 
 def check_no_page(path: Path, expected: str, url_hint: str) -> None:
-    """ValueError when the file is a web page: hosts send one, with a download's name, instead of an error."""
+    """ValueError when the file is a web page, which hosts send instead of an error, under the download's name.
+
+    The message says what was `expected`, and where to get it (`url_hint`).
+    """
     with Path(path).open("rb") as file:
         page = web_page(file.read(PAGE_BYTES))
     if page:
@@ -122,7 +129,7 @@ def check_no_page(path: Path, expected: str, url_hint: str) -> None:
 
 
 def web_page(start: bytes) -> str | None:
-    """What to call the web page that begins like this; None when it is none."""
+    """Words for the web page that begins with `start`; None when it is no web page."""
     if not _PAGE.match(start):
         return None
     title = _TITLE.search(start)
@@ -132,17 +139,18 @@ def web_page(start: bytes) -> str | None:
 
 
 def open_content(path: Path) -> BinaryIO:
-    """The decompressed content of a gzip file, or the file itself: told apart by its first bytes, not its name."""
+    """The decompressed content of a gzip file, or the file itself; its first bytes decide, not its name."""
     with Path(path).open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path, "rb") if compressed else Path(path).open("rb")
 
 
 def walk(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(path inside, path) of every file below a folder in a fixed order. Links are followed.
+    """Yield (path inside, path) of every file below a folder, in a fixed order. Links are followed.
 
-    ValueError for a link to a folder that it lies in, and for an image's name on what is no file; OSError for a folder
-    that denies.
+    Raises:
+        ValueError: a link leads to a folder that contains it, or something other than a file has an image's name.
+        OSError: a folder cannot be read.
     """
     return _walk(folder, "", (os.path.realpath(folder),))
 
@@ -166,7 +174,7 @@ def _walk(folder: Path, inside: str, parents: tuple[str, ...]) -> Iterator[tuple
 
 
 def is_image(name: str) -> bool:
-    """By suffix; not what is hidden or what operating systems and programs add."""
+    """Whether the suffix is an image's; False for hidden files and for files that systems and programs add."""
     return PurePosixPath(name).suffix.lower() in _SUFFIXES and not is_leftover(name)
 
 
@@ -174,11 +182,11 @@ def is_leftover(name: str) -> bool:
     return any(part.startswith(".") or part in _LEFTOVERS for part in PurePosixPath(name).parts)
 
 
-# Whether they are still those that were fetched
+# Whether raw files are still the files that were fetched
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file; of a folder that of its images' paths and hashes."""
+    """sha256 of a file, or of the paths and hashes of a folder's images."""
     if not path.is_dir():
         return digest(path, "sha256")
     total = hashlib.sha256()
@@ -189,16 +197,16 @@ def sha256_of(path: Path) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of a folder's images."""
+    """Bytes of a file, or of all images of a folder."""
     return path.stat().st_size if not path.is_dir() else sum(file.stat().st_size for file in _read(path))
 
 
 def replaced(record: Path, folder: Path) -> str:
-    """What lies in a drop folder instead of the raw files of a fetch record: a hash, "unreadable", or "".
+    """A hash of the files that replaced the raw files of a fetch record, "unreadable", or "".
 
-    While they are the same, or gone, it is what the record holds as "replaced", the value with which it was made: so
-    the value changes when the files do, and making the record anew changes it no more. Files are only hashed when their
-    size or their times are not those that were seen last.
+    While the raw files are the recorded ones, or gone, the value stays the one in it ("replaced"). So it changes when
+    the files change, and does not change when the record is then made anew. Files are only hashed when their size or
+    times differ from those last seen.
     """
     try:
         listed = read_sealed(record, "a record of raw files")
@@ -210,16 +218,16 @@ def replaced(record: Path, folder: Path) -> str:
         there = {name: path for name, path in paths.items() if path.exists()}
         found = fetched | {name: _remembered(record, name, path) for name, path in there.items()}
     except (OSError, ValueError):
-        return "unreadable"  # fetching will say why
+        return "unreadable"  # the fetch command will say why
     if found == fetched:
         return listed.get("replaced", "")
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def remember(record: Path, name: str, path: Path, sha256: str) -> None:
-    """Keep a hash beside a fetch record, with the sizes and times that the files have."""
+    """Keep the hash `sha256` of the file `name` beside a fetch record, with the sizes and times of `path`."""
     known = _memory(record) | {name: {"seen": _seen(path), "sha256": sha256}}
-    with contextlib.suppress(OSError):  # it only saves time
+    with contextlib.suppress(OSError):  # the memory only saves time
         write_sealed(_memory_path(record), {"files": known})
 
 
@@ -237,7 +245,7 @@ def _memory_path(record: Path) -> Path:
 
 
 def _memory(record: Path) -> dict[str, dict[str, str]]:
-    """What was seen before; nothing where it was damaged, is of another form or cannot be read."""
+    """What was remembered; empty where the memory is damaged, has another form or cannot be read."""
     try:
         files = read_sealed(_memory_path(record), "hashes of raw files")["files"].items()
         return {name: {"seen": str(of["seen"]), "sha256": str(of["sha256"])} for name, of in files}
@@ -246,7 +254,7 @@ def _memory(record: Path) -> dict[str, dict[str, str]]:
 
 
 def _seen(path: Path) -> str:
-    """Hash of names, sizes and times; whatever changes a file changes its ctime."""
+    """Hash of names, sizes and times; every change of a file changes its ctime."""
     total = hashlib.sha256()
     for file in _read(path):
         status = file.stat()
@@ -256,5 +264,5 @@ def _seen(path: Path) -> str:
 
 
 def _read(path: Path) -> list[Path]:
-    """The file, or the images of the folder."""
+    """The file itself, or the images of the folder."""
     return [file for name, file in walk(path) if is_image(name)] if path.is_dir() else [path]

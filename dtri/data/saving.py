@@ -1,4 +1,4 @@
-"""Prepared datasets on disk, written and verified. The same inputs give the same bytes. Nothing here needs torch."""
+"""Prepared datasets, written to disk and verified. The same inputs give the same bytes. Nothing here needs torch."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from dtri.sealed import write_sealed
 
 
 class Streamed(Protocol):
-    """uint8 [N, C, H, W] too large for memory: dtri.data.stream.Stream, which nothing that only reads should import."""
+    """uint8 [N, C, H, W] too large for memory, as dtri.data.stream.Stream is; what only reads need not import it."""
 
     dtype: np.dtype
     ndim: int
@@ -27,15 +27,15 @@ class Streamed(Protocol):
     def __len__(self) -> int: ...
 
     def write(self, path: Path) -> Path:
-        """All images as a hidden .npy file beside `path`, complete, for the caller to rename."""
+        """Write all images to a hidden .npy file beside `path`, and return it, complete, for the caller to rename."""
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """What a dataset module hands to `save`.
+    """The result of a dataset module's `prepare`, which `save` writes.
 
-    splits: uint8 [N, C, H, W]; indices: int64 [N], positions in the source order; labels: int64 [N], only for splits
-    that have them. `source` says where the images come from and what was done to them (JSON values, no paths).
+    By split: `splits` uint8 [N, C, H, W]; `indices` int64 [N], positions in the source order; `labels` int64 [N], where
+    the split has any. `source` says where the images come from and how they were processed (JSON values, no paths).
     """
 
     splits: dict[str, np.ndarray | Streamed]
@@ -44,7 +44,7 @@ class Arrays:
     n_classes: int | None
     description: str
     source: dict[str, Any] = field(default_factory=dict)
-    names: Sequence[str] = ()  # of the images in the source order, for messages, where they have any
+    names: Sequence[str] = ()  # names of the images in the source order, for messages; empty where they have none
 
 
 def save(
@@ -53,9 +53,16 @@ def save(
     name: str,
     examine: Callable[[dict[str, np.ndarray]], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Write `arrays` into `folder` and return its meta. ValueError when they do not describe a dataset.
+    """Write `arrays` into `folder` and return the dataset's meta data.
 
-    `examine` gets the images by split, those of streams memory-mapped, and returns what else the meta says of them.
+    Args:
+        arrays:  what a dataset module prepared.
+        folder:  the dataset's folder.
+        name:    name of the dataset.
+        examine: {split: images} -> further meta data; it gets streamed images memory-mapped.
+
+    Raises:
+        ValueError: `arrays` do not describe a dataset.
     """
     _check(arrays, name)
     folder = Path(folder)
@@ -64,13 +71,13 @@ def save(
         remove_partial(folder / file)
     held = {split: images for split, images in arrays.splits.items() if isinstance(images, np.ndarray)}
     check_space(folder, sum(images.nbytes for images in held.values()), f"the images of {name}")
-    # Hours of work: hashed and examined before anything of the folder changes, so that a kill costs next to nothing.
+    # Streams take hours: they are hashed and examined before the folder changes, so that a kill costs next to nothing.
     streamed = {split: images for split, images in arrays.splits.items() if split not in held}
     written = {split: images.write(folder / f"{split}.npy") for split, images in streamed.items()}
     hashes = {f"{split}.npy": digest(path, "sha256") for split, path in written.items()}
     mapped = {split: np.load(path, mmap_mode="r", allow_pickle=False) for split, path in written.items()}
     examined = examine(held | mapped) if examine else {}
-    # An older meta.json must not vouch for arrays that are being replaced.
+    # An old meta.json must not vouch for arrays that are being replaced.
     (folder / "meta.json").unlink(missing_ok=True)
     for split in SPLITS:
         path = folder / f"{split}.npy"
@@ -103,7 +110,7 @@ def save(
 
 
 def verify(folder: Path) -> Dataset:
-    """Hash every file again; ValueError names the first that differs from meta.json."""
+    """Hash every file again; ValueError names the first file that differs from meta.json."""
     dataset = load(folder)
     for file, expected in dataset.meta["sha256"].items():
         path = dataset.folder / file
@@ -116,7 +123,7 @@ def verify(folder: Path) -> Dataset:
 
 
 def check_space(folder: Path, n_bytes: int, what: str) -> None:
-    """OSError when the disk of an existing folder has less than `n_bytes` free."""
+    """OSError when the disk of an existing folder has less than `n_bytes` free for `what`."""
     free = shutil.disk_usage(folder).free
     if n_bytes > free:
         raise OSError(f"expected {n_bytes:,} bytes of free disk space for {what}, found {free:,} ({folder})")

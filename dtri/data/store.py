@@ -1,7 +1,7 @@
 """Prepared datasets, read from disk: uint8 [N, C, H, W] arrays, their indices into the source, and all hashes.
 
-A folder holds `<split>.npy`, `index.npz` and `meta.json`. `meta.json` is written last (dtri/data/saving.py), so a
-folder that has one is complete. Nothing here needs torch.
+A folder holds `<split>.npy`, `index.npz` and `meta.json`. `meta.json` is written last (dtri/data/saving.py), so its
+presence says that the folder is complete. Nothing here needs torch.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from dtri.files import digest
 from dtri.messages import reason
 from dtri.sealed import read_sealed
 
-SPLITS = ("train", "test", "test_leaky")  # test_leaky: the EGBAD composition of the anomaly detection sets
+SPLITS = ("train", "test", "test_leaky")  # test_leaky: the test set composed as EGBAD does, for anomaly detection
 HASHED_BYTES = 4 << 30  # files up to this size are hashed whenever they are read, larger ones only by `verify`
 _META_KEYS = ("name", "image_shape", "sizes", "sha256", "content", "n_classes", "source", "description")
 
@@ -43,14 +43,14 @@ class Dataset:
         return tuple(self.meta["image_shape"])
 
     def images(self, split: str) -> np.ndarray:
-        """uint8 [N, C, H, W], memory-mapped and read-only; ValueError where the file is not the one prepared."""
+        """uint8 [N, C, H, W], memory-mapped and read-only; ValueError where the file is not the prepared one."""
         self._known(split)
         path = self.folder / f"{split}.npy"
         try:
             images = np.load(path, mmap_mode="r", allow_pickle=False)
         except OSError:
             raise
-        except Exception as error:  # of any type: a header is parsed as Python is
+        except Exception as error:  # of any type: numpy parses a header as Python source
             raise ValueError(f"expected a complete array in {path}, found: {reason(error)}; {self._again}") from error
         expected = (self.meta["sizes"][split], *self.image_shape)
         if images.dtype != np.uint8 or images.shape != expected:
@@ -60,7 +60,7 @@ class Dataset:
         return images
 
     def index(self, split: str) -> np.ndarray:
-        """int64 [N]: the position of every image in the source order."""
+        """int64 [N]: the position of each image in the source order."""
         self._known(split)
         return self._arrays()[split]
 
@@ -91,7 +91,7 @@ class Dataset:
 
     @property
     def _again(self) -> str:
-        """The way out of a damaged file."""
+        """Advice for a damaged file."""
         return f"delete {self.folder / 'meta.json'} and give the command again, which prepares it anew"
 
     def _unchanged(self, path: Path) -> None:
@@ -105,7 +105,7 @@ class Dataset:
 
 @cache
 def _hash_of(path: Path, size: int, mtime_ns: int) -> str:
-    """sha256 of a file, computed once per process while size and time stay."""
+    """sha256 of a file, computed once per process while its size and time stay the same."""
     return digest(path, "sha256")
 
 

@@ -1,8 +1,8 @@
 """Splits too large for memory: written image by image, in bounded memory, continued after a kill.
 
 The images go to a hidden partial .npy file beside the final one: first the header, then bytes that are only ever
-appended. Its name holds a hash of what decides the pixels, so that it is continued for the same raw files and options
-alone; how far it came, its length says. The bytes are those of `np.save`.
+appended. The file's name holds a hash of what determines the pixels, so that only a run with the same raw files and
+options continues it. Its length says how far it came. The bytes equal those that `np.save` writes.
 """
 
 import fcntl
@@ -23,15 +23,15 @@ from tqdm import tqdm
 
 from dtri.data import saving
 
-SYNC_BYTES = 64 * 2**20  # so much of the end may be lost with the machine's power, and is written again after any stop
+SYNC_BYTES = 64 * 2**20  # bytes between two syncs: a power cut may lose them, and every restart writes them again
 LOG_S = 60  # seconds between two lines of progress where no terminal shows a bar
 
 
 @dataclass(frozen=True)
 class Stream:
-    """`length` uint8 images [C, H, W] that `read(start)` yields in storage order, from position `start` on.
+    """`length` uint8 images [C, H, W], which `read(start)` yields in storage order from position `start` on.
 
-    `identity` names all that decides the pixels: hashes of raw files, options, split.
+    `identity` names everything that determines the pixels: hashes of raw files, options, split.
     """
 
     length: int
@@ -50,16 +50,16 @@ class Stream:
         return self.length
 
     def write(self, path: Path) -> Path:
-        """All images as a hidden .npy file beside `path`, complete, for the caller to rename.
+        """Write all images to a hidden .npy file beside `path`, and return it, complete, for the caller to rename.
 
-        OSError when the disk is full or another process writes the same images; giving the command again continues.
+        OSError when the disk is full or another process writes the same images. The same command continues later.
         """
         key = hashlib.sha256(f"{self.shape} {self.identity}".encode()).hexdigest()[:16]
         complete = path.with_name(f".{path.name}.{key}")
         partial = complete.with_name(f"{complete.name}.part")
         for other in path.parent.glob(f".{path.name}.{'?' * len(key)}*"):
             if other not in (complete, partial):
-                other.unlink()  # of other raw files or options
+                other.unlink()  # it belongs to other raw files or options
         if complete.is_file():
             return complete
         with FileIO(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+") as file:
@@ -70,7 +70,7 @@ class Stream:
             try:
                 self._append(file, path)
             except OSError as error:
-                if error.filename is not None:  # a raw file's, not the disk's
+                if error.filename is not None:  # the error concerns a raw file, not the disk
                     raise
                 raise OSError(f"expected to write {path}, found: {error}; what is written will be continued") from error
             os.replace(partial, complete)
@@ -80,7 +80,7 @@ class Stream:
         header, size = _header(self.shape), prod(self.image_shape)
         every = max(1, SYNC_BYTES // size)
         written = (file.seek(0, os.SEEK_END) - len(header)) // size
-        start = max(0, (written - 1) // every * every)  # the last point that was surely synced
+        start = max(0, (written - 1) // every * every)  # the last point that is certainly synced
         file.truncate(len(header) + start * size if start else 0)
         saving.check_space(path.parent, len(header) + self.length * size - file.seek(0, os.SEEK_END), str(path))
         buffer = io.BytesIO()
@@ -103,7 +103,7 @@ class Stream:
 
 
 class _Progress:
-    """A bar with the time left on a terminal, else a line every LOG_S seconds."""
+    """A bar with the time left on a terminal; elsewhere a line every LOG_S seconds."""
 
     def __init__(self, path: Path, length: int, start: int):
         self.label, self.start, self.length = f"{path.parent.name} {path.stem}", start, length
@@ -131,14 +131,14 @@ class _Progress:
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-    """What `np.save` writes before uint8 values of this shape in C order."""
+    """The header that `np.save` writes before uint8 values of this shape in C order."""
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return buffer.getvalue()
 
 
 def _write(file: FileIO, buffer: io.BytesIO) -> None:
-    """Empty the buffer into the file; a disk that fills up in the middle takes a part and then raises OSError."""
+    """Empty the buffer into the file. A disk that fills up in the middle takes a part, then OSError is raised."""
     content = memoryview(buffer.getvalue())
     while content:
         content = content[file.write(content) :]

@@ -1,7 +1,7 @@
 """SVHN (Netzer et al., 2011), cropped digits: the 26,032 test images of 32x32x3. Test split only.
 
-Paper A scores it as an out-of-distribution set. The file is a MATLAB 5 one: X is [32, 32, 3, N], and y writes the digit
-0 as class 10; both are put right here.
+Paper A scores it as an out-of-distribution set. In the MATLAB 5 file X is [32, 32, 3, N], and y gives the digit 0 as
+class 10; `read_mat` corrects both.
 """
 
 from pathlib import Path
@@ -28,13 +28,13 @@ SHAPE = (3, 32, 32)
 
 def urls(name: str) -> list[str]:
     """Addresses to try for one of FILES, in order."""
-    from torchvision.datasets import SVHN  # imports torch: seconds that only a download pays
+    from torchvision.datasets import SVHN  # imports torch, which takes seconds: only downloads pay them
 
     return [url for url, file, _ in SVHN.split_list.values() if file == name]
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """Images of (3, 32, 32), without options. ValueError otherwise."""
+    """Allow images of (3, 32, 32), without options. ValueError otherwise."""
     checks.check_options(options, (), "dtri.data.svhn")
     if tuple(image_shape) != SHAPE:
         raise ValueError(f"expected image shape {SHAPE}, found {tuple(image_shape)} (dtri.data.svhn)")
@@ -42,7 +42,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """SVHN's test images at (3, 32, 32) in official order; nothing depends on `seed`, there are no options."""
+    """SVHN's test images at (3, 32, 32) in official order. Nothing depends on `seed`; there are no options."""
     check(image_shape, options)
     images, labels = read_mat(rawfiles.find_raw(raw, FILE, FILES[FILE]))
     return saving.Arrays(
@@ -57,7 +57,7 @@ def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any
 
 def read_mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 [N, 3, 32, 32], int64 [N] in 0..9) of a cropped-digits file; ValueError for another format or content."""
-    from scipy.io import loadmat  # half a second, which planning does not pay
+    from scipy.io import loadmat  # takes half a second, which planning does not pay
 
     with reading(path, "expected a complete MATLAB 5 file with X and y, found"):
         content = loadmat(path, variable_names=("X", "y"))

@@ -12,7 +12,7 @@ FILES: dict[str, rawfiles.RawFile] = {}
 
 
 def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Contents:
-    """Option `n`; grey or three colours. ValueError otherwise."""
+    """Allow option `n`, and grey or three colours. ValueError otherwise."""
     checks.check_options(options, ("n",), "dtri.data.uniform")
     checks.check_shape(image_shape, (1, 3), "dtri.data.uniform")
     checks.check_count(options.get("n", 10_000), "option 'n'", "dtri.data.uniform")
@@ -20,7 +20,7 @@ def check(image_shape: tuple[int, int, int], options: dict[str, Any]) -> Content
 
 
 def prepare(raw: Path, image_shape: tuple[int, int, int], options: dict[str, Any], seed: int) -> saving.Arrays:
-    """Option `n` (default 10,000 images); `raw` is not read."""
+    """`n` images (option, default 10,000), drawn with `seed`. `raw` is not read."""
     check(image_shape, options)
     n = options.get("n", 10_000)
     images = checks.generator(seed).randint(0, 256, size=(n, *image_shape), dtype=np.uint8)
