@@ -1,6 +1,6 @@
 """A small image classifier: the feature network of the domain metrics, where ImageNet features mean little.
 
-Its penultimate layer gives the features of FID, KID, precision and recall, its logits those of the Inception Score.
+FID, KID, precision and recall use the features of its penultimate layer; the Inception Score uses its logits.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from dtri.images import to_float
 from dtri.messages import AGAIN, reading
 from dtri.seeding import derive
 
-FEATURES = 64  # n >= 20 * FEATURES samples keep the bias of a Frechet distance small
+FEATURES = 64  # a Frechet distance has a small bias from n >= 20 * FEATURES samples on
 SMALLEST_SIDE = 28
 
 
@@ -37,7 +37,7 @@ class Classifier(nn.Module):
             raise ValueError(f"expected at least 2 classes, found {n_classes}")
         self.image_shape = (channels, height, width)
         self.n_classes = n_classes
-        window = (height // 4 // 3, width // 4 // 3)  # averages the last maps to a grid of 3x3 to 5x5
+        window = (height // 4 // 3, width // 4 // 3)  # averages the last feature maps to a grid of 3x3 to 5x5
         grid = (height // 4 // window[0]) * (width // 4 // window[1])
         self.trunk = nn.Sequential(
             *_block(channels, 16), nn.MaxPool2d(2), *_block(16, 32), nn.MaxPool2d(2), *_block(32, 64)
@@ -69,10 +69,21 @@ def train_classifier(
 ) -> Classifier:
     """Fit a classifier on the CPU to uint8 images [N, C, H, W] and labels [N] in 0..n_classes-1; returned in eval mode.
 
-    AdamW under a one-cycle schedule; every epoch a new permutation. No label smoothing: it caps the probabilities, and
-    real digits would get an Inception Score of 7.3 of 10. The result is a function of the arguments alone
-    (and of the number of threads, by rounding); the default random generators are left as they were found.
-    ValueError when labels do not fit.
+    AdamW runs under a one-cycle schedule, and every epoch has a new permutation. There is no label smoothing: it caps
+    the probabilities, so that real digits would get an Inception Score of 7.3 of 10. The result is a function of the
+    arguments alone, and by rounding of the number of threads. The default random generators are left as they were.
+
+    Args:
+        images:        uint8 [N, C, H, W].
+        labels:        integers [N].
+        n_classes:     number of classes.
+        seed:          seed of weights and data order.
+        steps:         iterations.
+        batch_size:    images per iteration.
+        learning_rate: peak of the schedule.
+
+    Raises:
+        ValueError: the labels do not fit.
     """
     images, labels = _checked(images, labels)
     if labels.min() < 0 or labels.max() >= n_classes:
@@ -95,12 +106,12 @@ def train_classifier(
         F.cross_entropy(logits, labels[batch]).backward()
         optimizer.step()
         schedule.step()
-    return classifier.to(memory_format=torch.contiguous_format).eval()  # as `load` gives it back
+    return classifier.to(memory_format=torch.contiguous_format).eval()  # in the layout that `load` returns
 
 
 @torch.inference_mode()
 def accuracy(classifier: Classifier, images: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> float:
-    """Share of uint8 images [N, C, H, W] whose largest logit is their label, with running batch statistics."""
+    """Fraction of uint8 images [N, C, H, W] whose largest logit is at their label [N]; batch norm uses its averages."""
     images, labels = _checked(images, labels)
     was_training = classifier.training
     classifier.eval()
@@ -124,17 +135,17 @@ def _checked(images: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> tuple[
 
 
 def save(classifier: Classifier, path: Path, metadata: dict[str, str]) -> None:
-    """Write safetensors atomically; `metadata` travels in the header beside the image shape and the classes."""
+    """Write a safetensors file atomically. Its header holds `metadata`, the image shape and the number of classes."""
     state = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
     header = {**metadata, "image_shape": list(classifier.image_shape), "n_classes": classifier.n_classes}
     header["sha256"] = _hash(state)
-    # One key only: the order of several is random, and the file's hash names the extractor.
+    # The header has one key: several would be in random order, and the file's hash names the extractor.
     header = {"classifier": json.dumps(header, sort_keys=True)}
 
     def write(temporary: Path) -> None:
         try:
             save_file(state, temporary, header)
-        except SafetensorError as error:  # of a full disk, say
+        except SafetensorError as error:  # for example of a full disk
             raise OSError(str(error)) from error
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +153,7 @@ def save(classifier: Classifier, path: Path, metadata: dict[str, str]) -> None:
 
 
 def load(path: Path) -> Classifier:
-    """The saved classifier in eval mode. ValueError naming the file, what was expected and what was found."""
+    """The saved classifier in eval mode. ValueError names the file, what was expected and what was found."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"expected a trained classifier, found no file (at {path})")
@@ -159,7 +170,7 @@ def load(path: Path) -> Classifier:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         details = ", ".join(f"{name}: expected {expected.get(name)}, found {found.get(name)}" for name in wrong)
         raise ValueError(f"the tensors do not fit a classifier of {classifier.image_shape}: {details} (in {path})")
-    expected = header.get("sha256", found := _hash(state))  # a file of an older version has none
+    expected = header.get("sha256", found := _hash(state))  # files of older versions lack the hash
     if found != expected:
         raise ValueError(f"expected a classifier with sha256 {expected[:12]} in {path}, found {found[:12]}; {AGAIN}")
     classifier.load_state_dict(state)
@@ -167,7 +178,7 @@ def load(path: Path) -> Classifier:
 
 
 def _hash(state: dict[str, Tensor]) -> str:
-    """sha256 over names and values: safetensors itself compares no checksum."""
+    """sha256 over names and values; safetensors itself compares no checksum."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(name.encode() + tensor.numpy().tobytes())

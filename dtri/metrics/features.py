@@ -1,7 +1,8 @@
 """The feature networks behind FID, IS, KID, precision and recall: the 2015 Inception graph, a domain classifier, or
 EfficientNet-Lite0 as ImageNet trained it.
 
-Values of the three are not comparable, and neither are those of two domain classifiers: a number carries its label.
+Values of the three are not comparable, and neither are values of two domain classifiers. So every number carries the
+label of its network.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ INCEPTION_SIZE = "about 95.5 MB"
 
 
 class DomainExtractor(FeatureExtractorBase):
-    """A trained `Classifier` as torch-fidelity sees one: `penultimate` [B, 64] and `logits` [B, K]."""
+    """A trained `Classifier` with torch-fidelity's interface: `penultimate` [B, 64] and `logits` [B, K]."""
 
     def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str, **_: object):
         super().__init__(name, features_list)
@@ -56,18 +57,19 @@ class DomainExtractor(FeatureExtractorBase):
 
 
 class ImagenetLiteExtractor(FeatureExtractorBase):
-    """EfficientNet-Lite0 as torch-fidelity sees one, for uint8 images [B, 3, H, W] of any size, which are not resized.
+    """EfficientNet-Lite0 with torch-fidelity's interface, for uint8 images [B, 3, H, W] of any size, not resized.
 
-    `block0` to `block15`: what a block gives, averaged over places; `block10` [B, 112] is the last block at a sixteenth
-    of the side. `head` [B, 1280] and `logits` [B, 1000]. The code is that of efficientnet-lite-pytorch; its own loader
-    unpickles, so it is not used. Pixels as in training, (x - 127) / 128 (tensorflow/tpu, efficientnet/lite).
+    `block0` to `block15` are the outputs of the blocks, averaged over places. `block10` [B, 112] is the last block at a
+    sixteenth of the image's side. There are also `head` [B, 1280] and `logits` [B, 1000]. efficientnet-lite-pytorch has
+    the network's code; its loader unpickles, so it is not used. Pixels are scaled as in training, (x - 127) / 128
+    (tensorflow/tpu, efficientnet/lite).
     """
 
     def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str, **_: object):
         super().__init__(name, features_list)
         from efficientnet_lite_pytorch import EfficientNet  # an optional dependency
 
-        self.network = EfficientNet.from_name("efficientnet-lite0", image_size=None)  # pads as TensorFlow at any size
+        self.network = EfficientNet.from_name("efficientnet-lite0", image_size=None)  # pads as TensorFlow, at any size
         self.network.load_state_dict(torch.load(feature_extractor_weights_path, "cpu", weights_only=True))
         self.requires_grad_(False)
         self.eval()
@@ -97,8 +99,10 @@ class ImagenetLiteExtractor(FeatureExtractorBase):
 
 @dataclass(frozen=True)
 class Extractor:
-    """A feature network, its identity (`hash` is the sha256 of its weights file), and how and where it computes:
-    `precision` fp32 or bf16, `device` as the caller holds it."""
+    """A feature network, its identity, and how and where it computes.
+
+    `hash` is the sha256 of its weights file, `precision` is fp32 or bf16, and the caller holds `device`.
+    """
 
     name: str
     hash: str
@@ -120,7 +124,7 @@ class Extractor:
 
     @property
     def version(self) -> str:
-        """Hash of the weights and of the code that turns images into features: what a cached feature depends on."""
+        """Hash of the weights and of the code that turns images into features; cached features depend on both."""
         of_package = imagenet_lite.versions() if self.name == "imagenet_lite" else torch_fidelity.__version__
         version = hashlib.sha256(f"{self.name} {self.hash} {self.precision} {of_package}".encode())
         for source in (__file__, classifier.__file__, conversions.__file__):
@@ -128,9 +132,10 @@ class Extractor:
         return version.hexdigest()
 
     def features(self, images: np.ndarray, batch_size: int) -> dict[str, Tensor]:
-        """uint8 [N, C, H, W] -> float32 [N, d] on the CPU, by layer; every image once, last batch included.
+        """uint8 [N, C, H, W] -> {layer: float32 [N, d] on the CPU}; every image counts once, in the last batch too.
 
-        Deterministic kernels, in full float32 unless `precision` is bf16. NonFinite where a feature is not finite.
+        Kernels are deterministic, and compute in full float32 unless `precision` is bf16. NonFinite where a feature is
+        not finite.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
             raise ValueError(f"expected uint8 images [N, C, H, W] with N > 0, found {images.dtype} {images.shape}")
@@ -158,9 +163,9 @@ class Extractor:
 
 
 def extractor(name: str, weights: Path | None = None) -> Extractor:
-    """The feature network `inception` or `domain` with these weights, or `imagenet_lite` with those of its package.
+    """The feature network `inception` or `domain` with these weights, or `imagenet_lite` with its package's weights.
 
-    Opens no socket. FileNotFoundError or ValueError where weights are missing or are not what they should be.
+    Opens no socket. FileNotFoundError for missing weights; ValueError for weights that are not the expected ones.
     """
     if name == "imagenet_lite":
         network = ImagenetLiteExtractor("dtri-imagenet-lite", ["block10", "logits"], str(imagenet_lite.weights()))
@@ -177,7 +182,7 @@ def extractor(name: str, weights: Path | None = None) -> Extractor:
 
 
 def check_inception_weights(weights: Path) -> str:
-    """The sha256 of the 2015 Inception weights, once it is known to be theirs."""
+    """The sha256 of the 2015 Inception weights, after a check that the file holds them."""
     identity = f"{INCEPTION_SIZE}, sha256 {INCEPTION_HASH[:8]}..."
     expected = f"expected {INCEPTION_FILE} ({identity}) in the drop folder {weights.parent}"
     hint = "nothing is downloaded by metric jobs: put the file there, from the v0.2.0 release of torch-fidelity"
@@ -192,5 +197,5 @@ def check_inception_weights(weights: Path) -> str:
 
 def inception_network(weights: Path) -> FeatureExtractorInceptionV3:
     """torch-fidelity's port of the TensorFlow graph: pool features [B, 2048] and logits without bias [B, 1008]."""
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # by itself it would run what a forged file says
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # otherwise a forged file could run code
     return FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], str(weights))

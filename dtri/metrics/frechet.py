@@ -2,9 +2,9 @@
 
 d^2 = |mu_a - mu_b|^2 + tr(A) + tr(B) - 2 tr((A B)^(1/2))        Dowson & Landau (1982); Heusel et al. (2017)
 
-The eigenvalues of A B are those of the symmetric R^T B R with A = R R^T. The root R of the reference is found once.
-Each distance from it takes one symmetric problem without vectors, which is several times faster than the general one.
-Its eigenvalues are real, and negative by rounding only.
+The eigenvalues of A B equal those of the symmetric matrix R^T B R, with A = R R^T. The root R of the reference is
+computed once. Each distance then needs one symmetric problem without eigenvectors, which is several times faster than
+the general one. The eigenvalues are real, and negative only by rounding.
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-ROWS = 1024  # converted to float64 at a time
+ROWS = 1024  # rows converted to float64 at a time
 
 
 class Moments:
-    """Mean and covariance of rows that come in parts, in float64 (Chan, Golub & LeVeque, 1983): no two passes."""
+    """Mean and covariance in float64 of rows that come in parts; one pass suffices (Chan, Golub & LeVeque, 1983)."""
 
     def __init__(self) -> None:
         self.n = 0
 
     def add(self, features: Tensor) -> None:
-        """Account for rows [N, d], on their device."""
+        """Account for rows [N, d]; the sums stay on their device."""
         for rows in features.split(ROWS):
             rows = rows.double()
             n, mean = len(rows), rows.mean(0)
@@ -36,7 +36,7 @@ class Moments:
             self.n, self.mean, self.scatter = self.n + n, mean, scatter
 
     def gaussian(self) -> "Gaussian":
-        """With divisor n - 1; ValueError below two rows."""
+        """Mean and covariance with divisor n - 1; ValueError below two rows."""
         if self.n < 2:
             raise ValueError(f"expected features [N, d] with N > 1, found {self.n} rows")
         return Gaussian(self.mean, self.scatter / (self.n - 1))
@@ -51,7 +51,7 @@ class Gaussian:
 
     @staticmethod
     def of(features: Tensor) -> "Gaussian":
-        """Of features [N, d], in float64 on their device; divisor N - 1. ValueError below two rows."""
+        """The Gaussian of features [N, d], in float64 on their device; divisor N - 1. ValueError below two rows."""
         moments = Moments()
         moments.add(features)
         return moments.gaussian()
@@ -64,9 +64,9 @@ class Gaussian:
 
 
 def distance(a: Gaussian, reference: Gaussian) -> float:
-    """Squared Frechet distance, as FID reports it; symmetric in its arguments.
+    """Squared Frechet distance, which is what FID reports; symmetric in its arguments.
 
-    Never below 0: only rounding takes it there, for sets that are equal or nearly so.
+    It is never below 0. Only rounding would take it there, for sets that are equal or nearly so.
     """
     root = reference.root
     eigenvalues = torch.linalg.eigvalsh(root.T @ a.covariance @ root)

@@ -1,11 +1,11 @@
 """Sample quality against a reference set: FID, Inception Score, KID, precision and recall.
 
-All come from one pass over each set of images. torch-fidelity computes all but the Frechet distance, for which
-dtri/metrics/frechet.py has a faster route. Distances are taken in float64 from float32 features. torch-fidelity's own
-command keeps FID's mean in float32, so its values differ by rounding.
+All metrics come from one pass over each set of images. dtri/metrics/frechet.py has a faster route to the Frechet
+distance; torch-fidelity computes the others. Distances are computed in float64 from float32 features. torch-fidelity's
+own command keeps FID's mean in float32, so its values differ by rounding.
 
-The reference is read as a stream. All its features enter mean and covariance. KID, precision and recall take a fixed
-random subset of them where there are more than `KEPT` images.
+The reference is read as a stream. All its features enter mean and covariance. If it has more than `KEPT` images, KID,
+precision and recall use a fixed random subset of them.
 """
 
 import hashlib
@@ -36,23 +36,23 @@ KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
 PRC_NEIGHBOURS = 3
 PRC_LIMIT = (
-    10_000  # images of either set: all distances of 50,000 images would be 10 GB and their value no better known
+    10_000  # images of either set: all distances of 50,000 images would take 10 GB, and hardly sharpen the value
 )
-KEPT = 50_000  # features of the reference that are kept
-BLOCK = 8192  # images of the reference whose features are made at a time
-NOISE_LIMIT = 10_000  # images of uniform noise behind the level that any trained system must beat
+KEPT = 50_000  # number of the reference's features that are kept
+BLOCK = 8192  # images of the reference that pass the network before their features are accounted for
+NOISE_LIMIT = 10_000  # images of uniform noise, whose FID any trained system must beat
 PRC_ROWS = 1000  # rows of a distance matrix held at a time
 
 
-FEW_PER_SPLIT = 100  # images of a split, below which an Inception Score says more about their number
-FEW_PER_SUBSET = 100  # the same of a subset of KID
+FEW_PER_SPLIT = 100  # images per split, below which an Inception Score says more about their number
+FEW_PER_SUBSET = 100  # the same for images per subset of KID
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric: its value, how it was measured, the images it really used, and secondary numbers.
+    """One metric: its value, how it was measured, the images that were used, and secondary numbers.
 
-    `warning` says why the value may mean little; "" where nothing speaks against it.
+    `warning` says why the value may mean little; it is "" where nothing speaks against the value.
     """
 
     value: float
@@ -65,7 +65,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Reference:
-    """Features of a set of `n` images: their Gaussian, and float32 [m, d] of at most `KEPT` images."""
+    """Features of a set of `n` images: their Gaussian, and float32 [m, d] of at most `KEPT` of the images."""
 
     n: int
     gaussian: frechet.Gaussian
@@ -76,9 +76,9 @@ class Reference:
 class Generation:
     """The metrics of one set of samples. `extractor` is the label of the feature network.
 
-    `fid` (`extra` holds that of uniform noise); `inception_score` (10 splits, `extra` holds its std and the one-split
-    value; it has no reference); `kid` (mean over subsets, `extra` holds the std); `precision` (`extra` holds recall and
-    f_score).
+    `fid` has the FID of uniform noise in `extra`. `inception_score` has 10 splits, and no reference; its `extra` holds
+    its std and the one-split value. `kid` is a mean over subsets with the std in `extra`. `precision` has recall and
+    f_score in `extra`.
     """
 
     fid: Score
@@ -106,10 +106,10 @@ def measure(
         extractor: the feature network.
         cache_root: folder for features of the reference, in files named by the images and the extractor.
         batch_size: images that pass the network together.
-        seed: of splits and subsets.
+        seed: seed of splits and subsets.
 
     Raises:
-        ValueError: the shapes differ, or there are fewer than 10 images of a kind.
+        ValueError: the shapes differ, or there are fewer than 10 samples or reference images.
     """
     return measure_each(samples, [(len(samples), reference)], extractor, cache_root, batch_size, seed)[0]
 
@@ -122,9 +122,9 @@ def measure_each(
     batch_size: int = 64,
     seed: int = 2020,
 ) -> list[Generation]:
-    """`measure` for each (n, reference) of `comparisons`: the first n samples against that reference.
+    """Run `measure` for each (n, reference) of `comparisons`: the first n samples against that reference.
 
-    Features of the samples are extracted once. The other arguments and errors are those of `measure`.
+    Features of the samples are extracted once. The other arguments and the errors are as in `measure`.
     """
     for n, reference in comparisons:
         if samples.shape[1:] != reference.shape[1:] or min(n, len(samples), len(reference)) < IS_SPLITS:
@@ -169,13 +169,13 @@ def _joined(*warnings: str) -> str:
 
 
 def _repeated(what: str, images: np.ndarray) -> str:
-    """A warning where fewer than half of the images are distinct; "" elsewhere."""
+    """A warning where fewer than half of the images are distinct; "" otherwise."""
     distinct = len({hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest() for image in images})
     return f"only {distinct} distinct images among {len(images)} {what}" if 2 * distinct < len(images) else ""
 
 
 def _reference(images: np.ndarray, extractor: Extractor, cache_root: Path | None, batch_size: int) -> Reference:
-    """Of the reference [M, C, H, W], from the cache where it is."""
+    """The features of a reference [M, C, H, W], from the cache where they are in it."""
     layer, n = extractor.feature_layer, len(images)
     content = content_hash(images)
 
@@ -202,7 +202,7 @@ def _reference(images: np.ndarray, extractor: Extractor, cache_root: Path | None
 def _cached(path: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays in a file, which holds the sha256 of the rest and then an .npz.
 
-    They are computed where the file is missing or damaged. Where they cannot be written a message says so.
+    They are computed where the file is missing or damaged. A message says so where they cannot be written.
     """
     with suppress(OSError), path.open("rb") as file:
         expected = file.read(hashlib.sha256().digest_size)
@@ -216,13 +216,13 @@ def _cached(path: Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[st
     checksum = hashlib.sha256(content.getbuffer()).digest()
     try:
         write_atomic(path, lambda file: file.writelines([checksum, content.getbuffer()]))
-    except OSError as error:  # a full disk or a folder for reading only: the features are known all the same
+    except OSError as error:  # the disk is full or the folder read-only, but the features are known
         print(f"{path}: not kept: {error}")
     return arrays
 
 
 def fid(sampled: Tensor, reference: frechet.Gaussian, n_reference: int) -> Score:
-    """Frechet distance of features [N, d] from the Gaussian of a reference of `n_reference` images."""
+    """Frechet distance of features [N, d] to the Gaussian of a reference with `n_reference` images."""
     n, d = sampled.shape
     value = frechet.distance(frechet.Gaussian.of(sampled), reference)
     protocol = f"Frechet distance of {d}-d features, {n} samples against {n_reference} reference images, divisor N-1"
@@ -261,11 +261,11 @@ def kid(sampled: Tensor, reference: Tensor, seed: int, n_reference: int | None =
     Args:
         sampled: features [N, d] of samples.
         reference: features [M, d] of reference images.
-        seed: of the subsets.
-        n_reference: number of images that the M were drawn from.
+        seed: seed of the subsets.
+        n_reference: number of images from which the M were drawn.
     """
     n, m = len(sampled), len(reference)
-    size = min(KID_SUBSET_SIZE, n // 2, m // 2)  # half of the smaller set at most, else the subsets are all the same
+    size = min(KID_SUBSET_SIZE, n // 2, m // 2)  # at most half of the smaller set, or all subsets would be the same
     options = {"kid_subsets": KID_SUBSETS, "kid_subset_size": size, "rng_seed": seed, "verbose": False}
     found = kid_features_to_metric(sampled.double(), reference.double(), **options)
     return Score(
@@ -280,18 +280,18 @@ def kid(sampled: Tensor, reference: Tensor, seed: int, n_reference: int | None =
 
 
 def _of(m: int, n: int | None) -> str:
-    """As "500", or "500 of 900" where they are fewer."""
+    """Text such as "500", or "500 of 900" where n is larger."""
     return f"{m} of {n}" if n is not None and m < n else str(m)
 
 
 def precision(sampled: Tensor, reference: Tensor, seed: int, n_reference: int | None = None) -> Score:
-    """Share of samples inside the reference's k-nearest-neighbour manifold, and the converse, recall (k = 3).
+    """Fraction of samples inside the reference's k-nearest-neighbour manifold, and its converse, recall (k = 3).
 
     Args:
         sampled: features [N, d] of samples.
         reference: features [M, d] of reference images.
-        seed: of the images that are taken where a set has more than `PRC_LIMIT`.
-        n_reference: number of images that the M were drawn from.
+        seed: seed of the draw of images where a set has more than `PRC_LIMIT`.
+        n_reference: number of images from which the M were drawn.
     """
     rng = np.random.default_rng(seed)
     chosen = [_at_most(features, PRC_LIMIT, rng).double() for features in (sampled, reference)]
@@ -309,7 +309,7 @@ def precision(sampled: Tensor, reference: Tensor, seed: int, n_reference: int | 
 
 
 def _at_most(features: Tensor, limit: int, rng: np.random.Generator) -> Tensor:
-    """All rows, or `limit` of them drawn without replacement, in their order."""
+    """All rows, or `limit` rows drawn without replacement, in their order."""
     if len(features) <= limit:
         return features
     return features[np.sort(rng.choice(len(features), limit, replace=False))]

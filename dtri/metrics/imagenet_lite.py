@@ -1,6 +1,6 @@
-"""Where the ImageNet weights of EfficientNet-Lite0 lie: in a package, an optional dependency.
+"""The ImageNet weights of EfficientNet-Lite0, which lie in a package, an optional dependency.
 
-The plan asks before any job whether they are there: nothing here imports torch, or runs the packages' code.
+The plan asks whether they are there before any job. So nothing here imports torch or runs the packages' code.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ HINT = "docs/datasets.md says how to install the extra imagenet_lite"
 
 @cache
 def problem() -> str:
-    """Why the weights cannot be used, in one line; "" where they can."""
+    """One line on why the weights cannot be used; "" where they can."""
     for package in PACKAGES:
         try:
             metadata.version(package)
@@ -33,12 +33,12 @@ def problem() -> str:
 
 
 def versions() -> str:
-    """Package and version of the network's code and of its weights."""
+    """Names and versions of the packages with the network's code and with its weights."""
     return ", ".join(f"{package} {metadata.version(package)}" for package in PACKAGES)
 
 
 def weights() -> Path:
-    """The weights file, once it is known to be theirs; ValueError where it is missing or another."""
+    """Path of the weights file, after a check of its hash; ValueError where it is missing or another file."""
     if problem():
         raise ValueError(problem())
     return _path()

@@ -1,4 +1,4 @@
-"""How well groups agree with labels: purity, and what groups of the same sizes would reach by chance."""
+"""How well groups agree with labels: purity, and the purity that groups of the same sizes reach by chance."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Purity:
-    """Shares in 0..1 of `n` labelled members.
+    """Purities in 0..1 of `n` labelled members.
 
-    `chance` and `chance_high` are the mean and the 95 % quantile over permutations of the labels. Permutations keep the
-    sizes of groups and classes. `largest_class` is the purity of one group that holds all members.
+    `chance` and `chance_high` are the mean and the 95 % quantile over permutations of the labels, which keep the sizes
+    of groups and classes. `largest_class` is the purity of one group that holds all members.
     """
 
     value: float
@@ -23,11 +23,11 @@ class Purity:
 
 
 def purity(groups: np.ndarray, labels: np.ndarray, seed: int) -> Purity:
-    """The share of members that have the commonest label of their group.
+    """The fraction of members with the commonest label of their group.
 
     Args:
-        groups, labels: integers [n], one of each per member.
-        seed: of the permutations.
+        groups, labels: integers [n], the group and the label of each member.
+        seed: seed of the permutations.
 
     Raises:
         ValueError: there is no member, or the lengths differ.

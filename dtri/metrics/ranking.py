@@ -1,6 +1,7 @@
 """How well an energy ranks strange images above familiar ones: AUROC (paper A Table 3), AUPRC (paper A Table 4).
 
-An energy is low on the data a model was trained on, so larger means stranger. numpy and scikit-learn only.
+An energy is low on the data a model was trained on, so larger means stranger. This module needs numpy and scikit-learn
+only.
 """
 
 from collections.abc import Callable
@@ -12,19 +13,20 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 from dtri.finite import NonFinite
 
 RESAMPLES = 1000
-TIES = 0.01  # change of a value by the order of equal scores, from which on it is warned of
-FEW_IMAGES = 10  # of a class, below which the interval says little
+TIES = 0.01  # change of a value by the order of equal scores, above which a warning is given
+FEW_IMAGES = 10  # images of a class, below which the interval says little
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """One area under a curve and what is needed to read it.
+    """One area under a curve, and the numbers needed to read it.
 
-    `ci_low`, `ci_high`: 95 % bootstrap interval over images, each class resampled within itself; None where none was
-    asked for. `chance`: the value of a random ranking. `minimum`: the value of the worst ranking without ties; a
-    published value below it belongs to another test set. `unique_fraction`: distinct scores per image. `tied_low`,
-    `tied_high`: the value if images of equal scores were ranked worst and best. A `warning` says that these two are
-    apart, or that a class has few images. `average_precision`: of an AUPRC, which is a trapezoid; None for an AUROC.
+    `ci_low` and `ci_high` bound the 95 % bootstrap interval over images, where each class is resampled by itself; None
+    where no interval was asked for. `chance` is the value of a random ranking. `minimum` is the value of the worst
+    ranking without ties; a published value below it belongs to another test set. `unique_fraction` is the number of
+    distinct scores per image. `tied_low` and `tied_high` are the values if images of equal scores were ranked worst and
+    best. A `warning` says that these two differ much, or that a class has few images. An AUPRC, which is a trapezoid,
+    has an `average_precision`; for an AUROC it is None.
     """
 
     value: float
@@ -48,9 +50,9 @@ def auroc(id_energy: np.ndarray, ood_energy: np.ndarray, seed: int = 0, interval
     2019). Out-of-distribution positives with +energy give the same number.
 
     Args:
-        id_energy: [N], of in-distribution images.
-        ood_energy: [M], of out-of-distribution images.
-        seed: of the bootstrap.
+        id_energy: [N], energies of in-distribution images.
+        ood_energy: [M], energies of out-of-distribution images.
+        seed: seed of the bootstrap.
         interval: whether to bootstrap an interval, which takes most of the time.
 
     Raises:
@@ -68,12 +70,12 @@ def auroc(id_energy: np.ndarray, ood_energy: np.ndarray, seed: int = 0, interval
 def auprc(energy: np.ndarray, labels: np.ndarray, seed: int = 0, interval: bool = True) -> Ranking:
     """Area under precision over recall by trapezoids, as in the code of EGBAD and MEG; anomalies are positive.
 
-    It is badly optimistic where many scores are equal, so average precision is reported too.
+    The area is badly optimistic where many scores are equal, so average precision is reported too.
 
     Args:
         energy: [N], larger = stranger.
         labels: [N], 1 for anomalies and 0 for normal images.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
         interval: whether to bootstrap an interval, which takes most of the time.
 
     Raises:
@@ -98,7 +100,7 @@ def auprc(energy: np.ndarray, labels: np.ndarray, seed: int = 0, interval: bool 
 def minimum_auprc(n_positive: int, n_negative: int) -> float:
     """The AUPRC when every positive ranks below every negative and all scores are distinct.
 
-    With many images it tends to 1 + (1 - p) ln(1 - p) / p at prevalence p (Boyd et al., 2012).
+    For many images it tends to 1 + (1 - p) ln(1 - p) / p at prevalence p (Boyd et al., 2012).
     """
     found = np.arange(n_positive + 1, dtype=np.float64)
     precision = found / (n_negative + found)
@@ -106,7 +108,7 @@ def minimum_auprc(n_positive: int, n_negative: int) -> float:
 
 
 def _labelled(energy: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores float64 [N] and labels int64 [N], both classes present; ValueError otherwise."""
+    """Scores as float64 [N] and labels as int64 [N]; ValueError unless both classes are present."""
     scores, labels = _scores("energies", energy), np.asarray(labels).ravel()
     if labels.shape != scores.shape or not np.isin(labels, (0, 1)).all():
         raise ValueError(f"expected a label 0 or 1 for each of {len(scores)} energies, found {labels.shape} labels")
@@ -142,12 +144,12 @@ def _ranking(
     seed: int | None,
     average_precision: float | None = None,
 ) -> Ranking:
-    # Levels count from the highest score, so that resampling is counting and no resample is sorted again.
+    # Levels count from the highest score. Resampling then means counting, and no resample is sorted again.
     values, level = np.unique(-scores, return_inverse=True)
     low = high = None
     if seed is not None:
         low, high = _bootstrap(level[labels == 1], level[labels == 0], len(values), area_of_counts, seed)
-    # In the best order of equal scores their positives are a level above their negatives, in the worst one below.
+    # In the best order of equal scores their positives are a level above their negatives; in the worst, a level below.
     worst, best = ((area_of_counts(*_ordered(level, labels, first, len(values)))) for first in (0, 1))
     n_positive = int(labels.sum())
     n_smaller = min(n_positive, len(labels) - n_positive)
@@ -176,7 +178,7 @@ def _ranking(
 
 
 def _ordered(level: np.ndarray, labels: np.ndarray, first: int, n_levels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Counts per level of positives and negatives, as if equal scores of label `first` were higher than the others."""
+    """Counts per level of positives and negatives, as if equal scores were higher for label `first` than for others."""
     positive, negative = (
         np.bincount(2 * level[labels == label] + (label != first), minlength=2 * n_levels) for label in (1, 0)
     )
@@ -204,14 +206,14 @@ def _bootstrap(
 
 
 def _roc_area(positive: np.ndarray, negative: np.ndarray) -> float:
-    """AUROC from counts per level, highest score first: a positive wins against every negative below it."""
+    """AUROC from counts per level, highest score first: a positive wins against every negative on a lower level."""
     above = np.cumsum(positive)
     wins = (negative * (above - 0.5 * positive)).sum()
     return float(wins / (above[-1] * negative.sum()))
 
 
 def _precision_recall_area(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Trapezoid under precision over recall from counts per level, highest score first, starting at (0, 1)."""
+    """Trapezoid area under precision over recall, starting at (0, 1), from counts per level, highest score first."""
     found = np.cumsum(positive)
     taken = found + np.cumsum(negative)
     precision = np.ones(len(found) + 1)

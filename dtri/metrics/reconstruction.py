@@ -1,6 +1,6 @@
 """Reconstruction error of Table 2 of both papers: the mean over all N*C*H*W elements, in [-1, 1].
 
-RMSE is the root of that global mean: never a mean of roots, never a mean of batch means.
+RMSE is the root of this global mean. It is never a mean of roots, nor a mean of batch means.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ class SquaredError:
 
     add(originals, reconstructions)  float arrays of one shape [B, C, H, W] in [-1, 1]
     mse, rmse                        global mean over every element so far, and its square root
-    n                                images so far
+    n                                number of images so far
     """
 
     def __init__(self) -> None:
@@ -56,9 +56,9 @@ def _check_range(name: str, images: np.ndarray) -> None:
 
 
 def mean_image_mse(images: np.ndarray, train: np.ndarray | None = None) -> float:
-    """MSE in [-1, 1] of answering every image with the mean image (of `train`, else of `images` themselves).
+    """MSE in [-1, 1] where the mean image (of `train`, else of `images`) replaces every image.
 
-    Both are uint8 [N, C, H, W]. A trivial baseline that every model must beat: it ignores the image.
+    Both are uint8 [N, C, H, W]. Every model must beat this trivial baseline, which ignores the image.
     """
     source = images if train is None else train
     _check_stored(images)
@@ -70,12 +70,12 @@ def mean_image_mse(images: np.ndarray, train: np.ndarray | None = None) -> float
 
 
 def random_pairs_mse(images: np.ndarray, seed: int) -> float:
-    """MSE in [-1, 1] between unrelated images, uint8 [N, C, H, W]: each is paired with another drawn by `seed`."""
+    """MSE in [-1, 1] between unrelated images, uint8 [N, C, H, W]; `seed` draws the partner of each image."""
     _check_stored(images)
     if len(images) < 2:
         raise ValueError(f"expected at least 2 images to pair, found {len(images)}")
     order = np.random.default_rng(seed).permutation(len(images))
-    partner = np.roll(order, 1)  # never the image itself
+    partner = np.roll(order, 1)  # no image is its own partner
     squares = 0.0
     for i in range(0, len(images), ROWS):
         difference = images[order[i : i + ROWS]].astype(np.float64) - images[partner[i : i + ROWS]]
