@@ -9,7 +9,7 @@ by x <- project(x - noise^2 / 2 * gradient + noise * N(0, I)), without a Metropo
 squared, so the pull has the same strength at any distance. A chain succeeds when it comes within `reach` of b. It
 fails after `patience` steps that bring it no closer than before. The highest energy on a successful path estimates the
 barrier between a and b from above, since thermal noise lifts the path. Points between two steps are missed, so steps
-have to be short beside the width of a pass.
+have to be short compared with the width of a pass.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Walk:
     temperature: float  # T, in units of the energy
     reach: float  # delta: a chain nearer to its target has arrived
     patience: int  # M: steps without coming nearer that count as a failure
-    steps: int  # most steps of a chain; one that is still on its way then has failed
+    steps: int  # largest number of steps; a chain that is still on its way then has failed
 
 
 def attract(
@@ -82,10 +82,10 @@ def stray(
 ) -> Tensor:
     """Let chains diffuse with alpha = 0 for `steps` steps from start: [B, *].
 
-    A temperature is right when the distances are a few times `reach` at most.
+    The temperature is right if the distances are at most a few times `reach`.
 
     Returns:
-        [2, B]: the distance of each end from its start, and its energy less the start's.
+        [2, B]: the distance of each end from its start, and its energy minus the start's.
     """
     x = start.clone()
     for _ in range(steps):

@@ -1,6 +1,6 @@
 """The lowest known barrier of a pair of minima: attraction-diffusion with ever weaker magnetisation, and a bound.
 
-Hill, Nijkamp & Zhu (2018): alpha is lowered after every success until no trial succeeds; the lowest barrier met counts.
+Alpha is lowered after every success until no trial succeeds; the lowest barrier met counts (Hill, Nijkamp & Zhu, 2018).
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from dtri.landscape.energy import UNBOUNDED, Energy, Region, evaluate
 class Search:
     """How alpha is varied for each pair."""
 
-    trials: int  # K, in each direction, at every alpha
-    factor: float  # alpha times this after a success, 0.97 in the paper's source
+    trials: int  # K, chains in each direction at every alpha
+    factor: float  # alpha is multiplied by it after a success; 0.97 in the paper's source
     max_increases: int  # maximum number of doublings of alpha until a pair connects
     max_decreases: int  # maximum number of times alpha is lowered
 
@@ -58,7 +58,7 @@ def lowest(
     generator: torch.Generator,
     region: Region = UNBOUNDED,
 ) -> tuple[Tensor, Tensor]:
-    """Search the lowest barrier of each pair: alpha is doubled until it connects, then lowered until no trial arrives.
+    """Search the lowest barrier of each pair. Alpha is doubled until it connects, then lowered until no trial arrives.
 
     Args:
         energy: U, with points [B, *] -> [B].
@@ -94,6 +94,6 @@ def lowest(
 def along_line(energy: Energy, a: Tensor, b: Tensor, points: int = 50) -> Tensor:
     """a, b: [P, *] -> the highest energy [P] at `points` places on the straight line, both ends included.
 
-    It bounds the barrier from above, but for what lies between the points. No chain is needed.
+    It bounds the barrier from above, except for peaks between the points. No chain is needed.
     """
     return torch.stack([evaluate(energy, torch.lerp(a, b, s)) for s in torch.linspace(0, 1, points).tolist()]).amax(0)

@@ -1,4 +1,4 @@
-"""Energies as the mapping sees them, functions of batches of points in units of their spread; and regions."""
+"""The energies that are mapped, functions of batches of points in units of their standard deviation; and regions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dtri import finite
 
 Energy = Callable[[Tensor], Tensor]  # points [B, *] -> energies [B], low where points are likely
 
-BATCH = 500  # points that go through a network together
+BATCH = 500  # points that go through a network at once
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Region:
 
     name: str  # for messages and records
     project: Callable[[Tensor], Tensor]  # points [B, *] -> the nearest points of the region
-    tangent: Callable[[Tensor, Tensor], Tensor]  # points, directions [B, *] -> directions without what leads out
-    on_edge: Callable[[Tensor], Tensor]  # points [B, *] -> whether the region's limit alone may stop a descent [B]
+    tangent: Callable[[Tensor, Tensor], Tensor]  # points, directions [B, *] -> directions without what leads outside
+    on_edge: Callable[[Tensor], Tensor]  # points [B, *] -> [B], whether only the limit of the region may stop a descent
 
 
 def normalised(energy: Energy, reference: Tensor) -> tuple[Energy, float, float]:
-    """(U - mean) / std, the mean and the std, both taken over the points `reference`: [N, *].
+    """(U - mean) / std, with the mean and the std, both over the energies of the points `reference`: [N, *].
 
     Raises:
         ValueError: the energy is flat.
@@ -39,13 +39,13 @@ def normalised(energy: Energy, reference: Tensor) -> tuple[Energy, float, float]
 
 
 def evaluate(energy: Energy, x: Tensor) -> Tensor:
-    """U(x): [B] of any number of points [B, *], without gradients."""
+    """U(x): [B] for any number of points x: [B, *], without gradients."""
     with torch.no_grad():
         return torch.cat([energy(part) for part in x.split(BATCH)])
 
 
 def with_gradient(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
-    """U(x): [B] and its gradient with respect to every point by itself: [B, *]. Neither reaches a parameter."""
+    """U(x): [B], and the gradient [B, *] of each point's own energy. Parameters get no gradient."""
     energies, gradients = [], []
     for part in x.detach().split(BATCH):
         part.requires_grad_()
@@ -65,7 +65,7 @@ UNBOUNDED = Region(
 
 
 def box(low: float, high: float) -> Region:
-    """Every coordinate lies between two values, as in images. A minimum at these limits is a minimum, not cut off."""
+    """The points whose coordinates all lie between two values, as in images. Minima on its faces count as minima."""
     return Region(
         name=f"[{low:g}, {high:g}]^n",
         project=lambda x: x.clamp(low, high),
@@ -77,7 +77,7 @@ def box(low: float, high: float) -> Region:
 
 
 def ball(radius: float) -> Region:
-    """Points [B, d] lie within `radius` of the origin, as latents do."""
+    """The points [B, d] within `radius` of the origin, as for latents."""
 
     def on_edge(x: Tensor) -> Tensor:
         return x.norm(dim=1) > radius * (1 - 1e-4)
@@ -96,5 +96,5 @@ def ball(radius: float) -> Region:
 
 
 def distance(x: Tensor, y: Tensor) -> Tensor:
-    """Euclidean distance between the points of x: [B, *] and of y: [B]."""
+    """Euclidean distances [B] between the points of x: [B, *] and of y: [B, *]."""
     return (x - y).flatten(1).norm(dim=1)

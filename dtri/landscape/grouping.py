@@ -1,6 +1,6 @@
 """Minima -> basins, as in paper B section 4.3: each minimum, the lowest first, joins a group that it can reach.
 
-Minima are numbered by increasing energy, so the first member of a group is its representative, the lowest.
+Minima are numbered by increasing energy, so the first member of a group is its lowest. It represents the group.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ def group(energies: np.ndarray, barriers: Barriers, threshold: float) -> list[li
     Args:
         energies: [N], increasing.
         barriers: (minimum, others) -> the lowest known barrier to each of the others; inf where no path is known.
-        threshold: largest barrier inside a group, above the higher of both minima.
+        threshold: largest barrier inside a group, above the higher of the two minima.
 
     Returns:
         Groups of minima, each by increasing energy; the group with the lowest minimum comes first.
@@ -43,7 +43,7 @@ def group(energies: np.ndarray, barriers: Barriers, threshold: float) -> list[li
 def consolidate(groups: list[list[int]], energies: np.ndarray, barriers: Barriers, threshold: float) -> list[list[int]]:
     """Join groups whose representatives reach each other below the threshold, the lowest barrier first.
 
-    Arguments and result are those of `group`.
+    Arguments and result are as in `group`.
     """
     groups = [list(members) for members in groups]
     heights = {

@@ -1,8 +1,8 @@
 """The whole mapping, paper B section 4.3: minima, basins, barriers between basins, and how the choices matter.
 
-Every expensive call is a unit of work with a name, which seeds the noise of the unit. Results of units are remembered:
-a mapping that was killed repeats all calls and finds what was done. So its result is a function of the seed, the
-energy, the starts and the settings.
+Every expensive call is a unit of work with a name, which seeds the noise of the unit. Results of units are remembered.
+A mapping that was killed repeats all calls and finds the results that are done. So its result is a function of the
+seed, the energy, the starts and the settings.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,18 +19,18 @@ from dtri.landscape.minima import Check, Descent, distinct, find
 from dtri.landscape.settings import Settings
 from dtri.seeding import derive
 
-SCAN = 20  # halvings of alpha at most while it is chosen
+SCAN = 20  # largest number of halvings while alpha is chosen
 BISECTIONS = 4
 STRAY_STEPS = 1000
-STRAYING = 20  # minima that chains without magnetisation start from
+STRAYING = 20  # number of minima from which chains without magnetisation start
 
 
 class Memory:
     """Results of units of work by name, tensors on the CPU.
 
     Args:
-        seed: the seed that all units derive theirs from.
-        device: where the generators of noise live.
+        seed: the seed from which the seeds of all units are derived.
+        device: the device of the noise generators.
         known: results of an earlier process.
         save: called with all results after each new one.
     """
@@ -47,7 +47,7 @@ class Memory:
         self._save = save
 
     def __call__(self, name: str, work: Callable[[torch.Generator], Tensor]) -> Tensor:
-        """The result of `name`: remembered, or computed by `work` from a generator of noise that is seeded by name."""
+        """The result of `name`: remembered, or computed by `work` with a noise generator that `name` seeds."""
         if name not in self.known:
             generator = torch.Generator(self.device).manual_seed(derive("landscape", self.seed, name))
             self.known[name] = work(generator).cpu()
@@ -58,7 +58,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Landscape:
-    """What a mapping found. Minima are numbered by increasing energy, and basins list these numbers, the lowest first.
+    """The result of a mapping. Minima are numbered by increasing energy. A basin lists their numbers, the lowest first.
 
     Matrices are [G, G] over the kept basins, with the energies of their lowest minima on the diagonal.
     """
@@ -66,13 +66,13 @@ class Landscape:
     minima: np.ndarray  # [N, *]
     energies: np.ndarray  # [N]
     minimum_of_start: np.ndarray  # [starts], -1 where no descent ended in a minimum
-    basins: list[list[int]]  # of any size
+    basins: list[list[int]]  # basins of any size
     kept: list[list[int]]  # basins that a figure draws, by increasing energy
     path_barrier: np.ndarray  # lowest barriers by attraction-diffusion, inf where no trial succeeded
     line_barrier: np.ndarray  # highest energies on straight lines
-    heights: np.ndarray  # lowest heights, by either, of all paths between basins: an ultrametric
+    heights: np.ndarray  # lowest heights of all paths between basins, of both kinds: an ultrametric
     sensitivity: list[dict[str, float]]  # number of basins by alpha and threshold
-    found: dict[str, float | int | str]  # counts, and scales that were chosen or measured
+    found: dict[str, float | int | str]  # counts, and the scales that were chosen or measured
 
 
 def map_energy(
@@ -82,10 +82,10 @@ def map_energy(
 
     Args:
         energy: U in units of its spread, with points [B, *] -> [B].
-        starts: [S, *], where descents begin.
+        starts: [S, *], the points where descents begin.
         settings: all other arguments, by name.
         memory: results of units of work, and the seed of their noise.
-        regions: candidates, the smallest first; the first one that holds the minima is mapped.
+        regions: candidates, the smallest first; the first region that holds the minima is mapped.
 
     Raises:
         ValueError: no descent ended in a minimum, or too many minima lie on the edge of the last region.
@@ -121,7 +121,7 @@ def map_energy(
         "stray", lambda g: stray(energy, place[_spaced(len(place), STRAYING)], walk, STRAY_STEPS, g, region)
     )
 
-    # Group minima into basins, and find the barriers between those that are drawn.
+    # Group minima into basins, and find the barriers between the basins that are drawn.
     basins = pairs.basins(alpha, settings.threshold)
     large = [members for members in basins if len(members) >= settings.min_members]
     kept = sorted(sorted(large, key=lambda members: (-len(members), members[0]))[: settings.max_basins])
@@ -226,7 +226,7 @@ class _Pairs:
         self.random = rows[chosen], columns[chosen]
 
     def barriers(self, kind: str, alpha: float, n: int, others: Sequence[int]) -> np.ndarray:
-        """[others]: the lower of path and line barrier between minimum n and each other; results are remembered."""
+        """[others]: the lower of path and line barrier between minimum n and each other. Results are remembered."""
         missing = [m for m in others if (kind, alpha, n, m) not in self.tried]
         if missing:
             a, b = self.place[[n] * len(missing)], self.place[missing]
@@ -242,14 +242,14 @@ class _Pairs:
         return np.array([self.tried[kind, alpha, n, m] for m in others])
 
     def basins(self, alpha: float, threshold: float) -> list[list[int]]:
-        """Groups minima one by one, then tries their representatives again and joins those that connect."""
+        """Group minima one by one, then try their representatives again and join those that connect."""
         groups = grouping.group(self.energies, lambda n, others: self.barriers("group", alpha, n, others), threshold)
         return grouping.consolidate(
             groups, self.energies, lambda n, others: self.barriers("consolidate", alpha, n, others), threshold
         )
 
     def share(self, alpha: float, flat: bool = False) -> float:
-        """Share of random pairs that `alpha` connects; with `flat`, on an energy of 0, by the pull alone."""
+        """Fraction of random pairs that `alpha` connects; with `flat` on an energy of 0, by the pull alone."""
         if not len(self.random[0]):
             return 0.0
         a, b = (self.place[ends] for ends in self.random)
@@ -262,14 +262,14 @@ class _Pairs:
         return met.isfinite().float().mean().item()
 
     def calibrate(self) -> tuple[float, float]:
-        """(alpha, share): the weakest magnetisation met that connects the wanted share of random pairs, and the share.
+        """(alpha, fraction): the weakest magnetisation met that connects enough random pairs, and their fraction.
 
-        Alpha is halved from the strongest useful one until it connects fewer pairs, then bisected on a logarithmic
-        scale. Where no alpha connects enough pairs, the one that connects most is taken.
+        Alpha is halved from the strongest useful value until it connects fewer pairs, then bisected on a logarithmic
+        scale. Where no alpha connects enough pairs, the alpha that connects most of them is taken.
         """
         wanted = self.settings.connected
         shares: dict[float, float] = {}
-        top = 2 * self.walk.reach / self.walk.noise**2  # a step as long as the reach: more would jump over the target
+        top = 2 * self.walk.reach / self.walk.noise**2  # a step as long as the reach: longer ones jump over the target
         for k in range(SCAN):
             shares[top / 2**k] = self.share(top / 2**k)
             if shares[top / 2**k] < wanted <= max(shares.values()):
@@ -285,7 +285,7 @@ class _Pairs:
         return high, shares[high]
 
     def matrices(self, chosen: list[int], alpha: float) -> tuple[np.ndarray, np.ndarray]:
-        """Barriers [G, G] between the chosen minima: by attraction-diffusion with falling alpha, and along lines."""
+        """Barriers [G, G] between the chosen minima, by attraction-diffusion with falling alpha, and along lines."""
         path_barrier, line_barrier = np.diag(self.energies[chosen]), np.diag(self.energies[chosen])
         search = barriers.Search(
             self.settings.trials,

@@ -3,8 +3,8 @@
 Networks with (leaky) rectifiers have piecewise smooth energies. At a minimum their gradient jumps and never vanishes,
 and steepest descent stalls at kinks that are no minima. Gradient sampling draws gradients within a radius of a point
 (Burke, Lewis & Overton, 2005, "A robust gradient sampling algorithm for nonsmooth, nonconvex optimization"). The
-shortest vector of their convex hull is the steepest direction that descends for all of them. It vanishes at Clarke
-stationary points alone. On a smooth energy, as the radius falls, this is projected gradient descent with a line search.
+shortest vector of their convex hull is the steepest direction that descends for all of them. It vanishes only at Clarke
+stationary points. On a smooth energy with falling radius this is projected gradient descent with a line search.
 """
 
 from dataclasses import dataclass
@@ -15,32 +15,32 @@ from torch import Tensor
 from dtri import finite
 from dtri.landscape.energy import UNBOUNDED, Energy, Region, distance, evaluate, with_gradient
 
-ARMIJO = 1e-4  # share of the decrease that the gradient promises, which a step has to bring
-LENGTHS = tuple(2.0**k for k in range(-3, 6))  # of the steps tried, in radii
-SHRINK = 0.25  # the radius times this when no step brings the tolerance
-HULL_STEPS = 200  # of the quadratic programme
+ARMIJO = 1e-4  # a step has to bring this fraction of the decrease that the gradient promises
+LENGTHS = tuple(2.0**k for k in range(-3, 6))  # lengths of the steps tried, in radii
+SHRINK = 0.25  # the radius is multiplied by it when no step decreases the energy by the tolerance
+HULL_STEPS = 200  # iterations of the quadratic programme
 
 
 @dataclass(frozen=True)
 class Descent:
     """Arguments of the descent; lengths are Euclidean, over all coordinates of a point."""
 
-    steps: int  # most steps of a chain
-    samples: int  # gradients drawn around a point, beside its own; more than its coordinates are needed at kinks
+    steps: int  # largest number of steps of a chain
+    samples: int  # gradients drawn around a point, beside its own; at kinks there must be more than its coordinates
     radius: float  # first radius within which they are drawn
     smallest: float  # a chain has converged when no step brings the tolerance at a radius below this
-    tolerance: float  # in units of the energy
+    tolerance: float  # smallest decrease that counts, in units of the energy
 
 
 @dataclass(frozen=True)
 class Check:
     """Arguments of the random search around a minimum."""
 
-    radius: float  # farthest point of a round from the lowest one so far
+    radius: float  # largest distance of a round's points from the lowest point so far
     rounds: int
     points: int  # per round, at log-uniform distances between a thousandth of the radius and the radius
-    tolerance: float  # a fall in energy by more shows that a point is no minimum
-    attempts: int  # most descents of a chain
+    tolerance: float  # a point is no minimum if the energy falls by more than this
+    attempts: int  # largest number of descents of a chain
 
 
 def find(
@@ -53,18 +53,18 @@ def find(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Descend from every start until a random search finds nothing lower.
 
-    A descent ends a chain when it converged and the search around its end found nothing lower by the tolerance. Else
+    A chain ends when a descent converged and the search around its end found nothing lower by the tolerance. Otherwise
     the chain descends again, from the lowest point of the search.
 
     Args:
         energy: U, with points [B, *] -> [B].
-        starts: [B, *].
+        starts: [B, *], the first points of the descents.
         descent, check: arguments of the descents and of the search.
         generator: source of all noise.
         region: the set that descents do not leave.
 
     Returns:
-        The ends [B, *], their energies [B], and the number of descents [B] of each chain; 0 where none ended it.
+        The ends [B, *], their energies [B], and the number of descents [B] of each chain; 0 if no descent ended it.
     """
     x, u = starts.clone(), torch.empty_like(starts.flatten(1)[:, 0])
     descents = torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -130,7 +130,7 @@ def descend(
         gradients = with_gradient(energy, points)[1].view(len(at), 1 + descent.samples, *at.shape[1:])
         direction = steepest(gradients, at, region)
 
-        # The lowest of several steps along it.
+        # The lowest of several steps along this direction.
         slope = direction.flatten(1).norm(dim=1)
         size = near[:, None] * lengths / slope[:, None].clamp(min=1e-12)
         tried = region.project((at[:, None] + _wide(size, at) * direction[:, None]).flatten(0, 1))
@@ -148,8 +148,8 @@ def descend(
 def steepest(gradients: Tensor, x: Tensor, region: Region = UNBOUNDED) -> Tensor:
     """The shortest vector [B, *] in the convex hull of -gradients: [B, M, *], taken near x: [B, *].
 
-    The part of a vector that leads out of the region does not count, and is removed from the result. The weights of the
-    hull are found by accelerated projected gradient descent (Beck & Teboulle, 2009).
+    Parts of a vector that lead out of the region do not count, and are removed from the result. Accelerated projected
+    gradient descent finds the weights of the hull (Beck & Teboulle, 2009).
     """
     flat = gradients.flatten(2)
     bound = (flat @ flat.mT).flatten(1).norm(dim=1)[:, None].clamp(min=1e-30)  # of the curvature: Frobenius norm
@@ -187,12 +187,12 @@ def _uniform(generator: torch.Generator, like: Tensor, *shape: int) -> Tensor:
 
 
 def _wide(values: Tensor, x: Tensor) -> Tensor:
-    """values: [B] or [B, M], shaped to meet points of the shape of x: [B, *] or [B, M, *]."""
+    """values [B] or [B, M], reshaped so that they broadcast with x: [B, *] or [B, M, *]."""
     return values.view(*values.shape, *[1] * (x.dim() - 1))
 
 
 def distinct(x: Tensor, u: Tensor, near: float, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Tell which of the points x: [B, *] with energies u: [B] are one minimum.
+    """Find which of the points x: [B, *] with energies u: [B] are the same minimum.
 
     A point duplicates a lower minimum that is nearer than `near` and whose energy differs by less than `tolerance`.
 

@@ -1,6 +1,6 @@
-"""Arguments of an energy landscape mapping. Paper B gives none; Hill, Nijkamp & Zhu (2018) give the kind of most.
+"""Arguments of an energy landscape mapping. Paper B gives none; Hill, Nijkamp & Zhu (2018) name most of them.
 
-Energies are in units of their standard deviation over test images. Imports no torch: the plan reads this file.
+Energies are in units of their standard deviation over test images. The plan reads this file, so it imports no torch.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 @dataclass(frozen=True)
 class Settings:
-    """What the configuration may set, and what it sets by default. Lengths are those of the space that is mapped."""
+    """The arguments that the configuration may set, with defaults. Lengths are distances in the mapped space."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # where the configuration is read
 
@@ -19,48 +19,48 @@ class Settings:
     space: Literal["latent", "image"] = "latent"
     region_quantile: float = 0.99
     region_margin: float = 1.5
-    region_doublings: int = 3  # at most; more minima on the last sphere are an error
-    max_on_edge: float = 0.05  # share of the minima
+    region_doublings: int = 3  # largest number of doublings; more minima on the last sphere are an error
+    max_on_edge: float = 0.05  # fraction of the minima
 
-    # Starts of descents; those of the last two kinds are training images and their reconstructions.
+    # Starts of descents: prior samples, training images, and reconstructions of training images.
     from_samples: int = 200
     from_images: int = 150
     from_reconstructions: int = 150
 
     # Descent by gradient sampling, and the random search that checks its ends.
     descent_steps: int = 200
-    gradient_samples: int = 32  # twice the latents
+    gradient_samples: int = 32  # twice the number of latents
     sampling_radius: float = 0.1
     smallest_radius: float = 1e-3
     descent_tolerance: float = 1e-3
-    descents: int = 4  # most descents of a chain; each but the first follows a failed check
+    descents: int = 4  # largest number of descents of a chain; each but the first follows a failed check
     check_rounds: int = 20
     check_points: int = 32
-    same_distance: float = 0.02  # of the starts' median distance: nearer minima of the same energy are one
-    same_energy: float = 0.02  # a check that falls by more has failed
+    same_distance: float = 0.02  # in units of the starts' median distance: nearer minima of the same energy are one
+    same_energy: float = 0.02  # a check fails if the energy falls by more
 
     # Attraction-diffusion.
-    # Steps of noise^2 / 2 (|gradient| / temperature + alpha) have to be short beside the width of a pass. A flat energy
-    # resists pulls up to d / reach; the lower the temperature, the stronger the pull that barriers resist.
+    # Steps of noise^2 / 2 (|gradient| / temperature + alpha) have to be short compared with the width of a pass. A flat
+    # energy resists pulls up to d / reach. The lower the temperature, the stronger the pull that barriers resist.
     noise: float = 0.03  # standard deviation of one step in each coordinate
     temperature: float = 0.005
-    reach: float = 0.05  # delta, as a share of the starts' median distance; minima nearer than it are not told apart
+    reach: float = 0.05  # delta, in units of the starts' median distance; nearer minima are not told apart
     patience: int = 50  # M
     walk_steps: int = 500
-    trials: int = 3  # K, in each direction
+    trials: int = 3  # K, chains in each direction
     calibration_pairs: int = 100  # random pairs of minima on which alpha is chosen
-    connected: float = 0.3  # share of them that it should connect
+    connected: float = 0.3  # fraction of these pairs that alpha should connect
 
     # Grouping, and what is drawn.
-    # tau: highest barrier above the higher minimum inside a basin. Thermal noise alone lifts a chain in 16 dimensions
+    # tau: highest barrier above the higher minimum inside a basin. In 16 dimensions thermal noise alone lifts a chain
     # by 16 T / 2 = 0.04, and its highest point by more. A smaller tau joins no two minima.
     threshold: float = 0.4
     min_members: int = 3  # basins with fewer minima are dropped, and counted
-    max_basins: int = 15  # of the largest basins that are kept; the others are counted
-    alpha_factors: tuple[float, ...] = (0.5, 1.0, 2.0)  # of the sensitivity to magnetisation
-    thresholds: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)  # of the sensitivity to tau
+    max_basins: int = 15  # number of basins drawn, the largest ones that are kept; the others are counted
+    alpha_factors: tuple[float, ...] = (0.5, 1.0, 2.0)  # for the sensitivity to magnetisation
+    thresholds: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)  # for the sensitivity to tau
 
-    # Barriers between the basins kept.
+    # Barriers between the kept basins.
     alpha_factor: float = 0.97  # alpha is lowered by 3 % after each success
     alpha_max_increases: int = 6  # doublings until a pair connects
     alpha_max_decreases: int = 100
@@ -82,7 +82,7 @@ class Settings:
 
     @property
     def of_walks(self) -> dict[str, object]:
-        """What descents and walks depend on: they are kept where only the grouping or the drawing changes."""
+        """The settings of descents and walks: results are kept where only the grouping or the drawing changes."""
         grouping = {"threshold", "thresholds", "alpha_factors", "min_members", "max_basins"}
         return {name: value for name, value in asdict(self).items() if name not in grouping}
 
@@ -92,7 +92,7 @@ class Settings:
 
     @classmethod
     def parse(cls, text: str) -> "Settings":
-        """From JSON; ValueError when it does not fit."""
+        """Settings from JSON; ValueError when it does not fit."""
         try:
             fields = json.loads(text)
             return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})

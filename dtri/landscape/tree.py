@@ -1,6 +1,7 @@
 """Barriers between basins -> the disconnectivity tree (Wales, Miller & Walsh, 1998, figure 2). Arrays only.
 
-A barrier matrix is [N, N], symmetric, with the energies of the minima on its diagonal; inf: no path is known.
+A barrier matrix is [N, N] and symmetric, with the energies of the minima on its diagonal. inf means that no path is
+known.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Merge:
-    """Two sets of leaves become one at `height`. Nodes below N are leaves, node N + k is the k-th merge."""
+    """Two sets of leaves become one at `height`. Nodes below N are leaves; node N + k is the k-th merge."""
 
     height: float
     left: int
@@ -18,7 +19,7 @@ class Merge:
 
 
 def bottleneck(barriers: np.ndarray) -> np.ndarray:
-    """The lowest height at which any path over other basins joins each pair: an ultrametric."""
+    """For each pair of basins the lowest height of any path that joins them: an ultrametric [N, N]."""
     lowest = np.minimum(barriers, barriers.T)
     for k in range(len(lowest)):
         lowest = np.minimum(lowest, np.maximum(lowest[:, k, None], lowest[None, k, :]))
@@ -26,12 +27,12 @@ def bottleneck(barriers: np.ndarray) -> np.ndarray:
 
 
 def is_ultrametric(barriers: np.ndarray) -> bool:
-    """B_ij <= max(B_ik, B_kj) for all i, j, k."""
+    """Whether B_ij <= max(B_ik, B_kj) for all i, j, k."""
     return bool(np.array_equal(bottleneck(barriers), barriers))
 
 
 def merges(barriers: np.ndarray) -> list[Merge]:
-    """Union-find over the pairs by increasing barrier. Basins that no finite barrier joins stay apart."""
+    """Merges by union-find over the pairs by increasing barrier. Basins that no finite barrier joins stay apart."""
     n = len(barriers)
     node = list(range(n))  # the tree node that holds each leaf
     rows, columns = np.triu_indices(n, 1)
