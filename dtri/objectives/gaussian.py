@@ -1,12 +1,12 @@
-"""Closed forms for diagonal Gaussians q = N(mu, exp(logvar)) in d dimensions; everything in nats, one value per image.
+"""Closed forms for diagonal Gaussians q = N(mu, exp(logvar)) in d dimensions, in nats, one value per image.
 
-mu, logvar, z: [B, d] -> [B].
+Shapes: mu, logvar, z [B, d] -> [B].
 """
 
 import torch
 from torch import Tensor
 
-STABILITY = 1e-6  # added to the variance of a denominator, as in the official code of paper B
+STABILITY = 1e-6  # added to variances in denominators, as in the official code of paper B
 
 
 def sample(mu: Tensor, logvar: Tensor) -> Tensor:

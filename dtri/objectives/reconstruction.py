@@ -4,5 +4,5 @@ from torch import Tensor
 
 
 def sse(x: Tensor, y: Tensor) -> Tensor:
-    """Sum of squared errors over channels and pixels: [B, C, H, W] twice -> [B]."""
+    """Sum of squared errors over channels and pixels: x, y [B, C, H, W] -> [B]."""
     return (x - y).float().square().flatten(1).sum(1)
