@@ -1,4 +1,4 @@
-"""Noise of Markov chains by image: what an image gets depends neither on the batch nor on the number of images."""
+"""Noise of Markov chains by image: the noise of an image depends neither on its batch nor on the number of images."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,9 +9,9 @@ from torch.overrides import TorchFunctionMode
 
 
 class PerImage(TorchFunctionMode):
-    """While active, row i of what is drawn [B, ...] from `generator` comes from a stream with seed `seeds[i]`.
+    """While active, row i of a draw [B, ...] from `generator` comes from a stream of random numbers with `seeds[i]`.
 
-    ValueError for draws of another number of rows, or by functions whose rows cannot be told.
+    ValueError for draws with another number of rows, or by functions whose rows cannot be told.
     """
 
     SIZED = (torch.randn, torch.rand)
@@ -19,7 +19,7 @@ class PerImage(TorchFunctionMode):
 
     def __init__(self, seeds: Sequence[int], device: torch.device):
         super().__init__()
-        self.generator = torch.Generator(device)  # handed to the sampler; stands for all streams
+        self.generator = torch.Generator(device)  # given to the sampler; stands for all streams
         self.streams = [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -32,7 +32,7 @@ class PerImage(TorchFunctionMode):
             return self._rows(shape, lambda stream: func(shape[1:], generator=stream, **options))
         if func in self.IN_PLACE:
             x, *rest = args
-            row = torch.empty(x.shape[1:], dtype=x.dtype, device=x.device)  # rows of x itself differ in memory layout
+            row = torch.empty(x.shape[1:], dtype=x.dtype, device=x.device)  # x's own rows differ in memory layout
             return x.copy_(self._rows(x.shape, lambda stream: func(row, *rest, generator=stream, **options).clone()))
         raise ValueError(f"expected noise of chains by randn, rand, normal_ or uniform_, found {func.__name__}")
 

@@ -1,4 +1,4 @@
-"""Replay buffer: chains go on from where earlier iterations left them (Tieleman, 2008; Du & Mordatch, 2019)."""
+"""Replay buffer: chains continue where earlier iterations left them (Tieleman, 2008; Du & Mordatch, 2019)."""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ from dtri import images
 
 
 class ReplayBuffer(nn.Module):
-    """The latest `size` images handed to `store`, as uint8 [size, C, H, W]; first in, first out.
+    """The latest `size` images given to `store`, as uint8 [size, C, H, W]; first in, first out.
 
-    What it remembers belongs to training alone: its buffers are not persistent, so they move with the model and are
-    saved for a run to continue, but never with the trained weights. Positions are tensors: the host is never asked.
-    `overflow` is 0, and NaN once an image was stored that is not finite; the engine then ends the run as diverged.
+    The content belongs to training alone, so its buffers are not persistent. They move with the model and are saved for
+    a run to continue, but never with the trained weights. Positions are tensors: nothing is read on the host.
+    `overflow` is 0, and NaN once an image that is not finite was stored; the engine then ends the run as diverged.
     """
 
     chains: Tensor
@@ -24,13 +24,13 @@ class ReplayBuffer(nn.Module):
             raise ValueError(f"expected a positive size and a probability reinit, found {size} and {reinit}")
         self.size, self.reinit = size, reinit
         self.register_buffer("chains", torch.zeros(size, *image_shape, dtype=torch.uint8), persistent=False)
-        self.register_buffer("stored", torch.zeros((), dtype=torch.int64), persistent=False)  # images ever
+        self.register_buffer("stored", torch.zeros((), dtype=torch.int64), persistent=False)  # images stored in total
         self.register_buffer("overflow", torch.zeros(()), persistent=False)
 
     def draw(self, n: int) -> Tensor:
         """n starts [n, C, H, W] in [-1, 1]: uniform noise with probability `reinit`, else stored images at random.
 
-        Both lie on the 256 grey levels; while the buffer is empty all are noise.
+        All lie on the 256 grey levels. While the buffer is empty, all starts are noise.
         """
         filled = self.stored.clamp(max=self.size)
         index = (torch.rand(n, device=self.chains.device, dtype=torch.float64) * filled).long()
@@ -41,7 +41,7 @@ class ReplayBuffer(nn.Module):
 
     @torch.no_grad()
     def store(self, x: Tensor) -> None:
-        """Put x: [n, C, H, W] in [-1, 1] in the place of the oldest; ValueError when there are more than `size`."""
+        """Replace the oldest images by x: [n, C, H, W] in [-1, 1]; ValueError when n is larger than `size`."""
         if len(x) > self.size:
             raise ValueError(f"expected at most {self.size} images for the replay buffer, found {len(x)}")
         places = (self.stored + torch.arange(len(x), device=x.device)) % self.size
