@@ -6,12 +6,12 @@ Q = q_data(x) q_phi(z|x), P = p(z) p_theta(x|z), Pi = pi_alpha(x) q_phi(z|x), pi
     energy     min  E U(x) - E U(x_fake)
     encoder    min  E SSE(x, g(z_x)) + KL / d + 0.1 E[-log q(z | x_fake)]
     generator  min  E SSE(x, g(z_x)) + E U(x_fake) + 0.1 E[-log q(z | x_fake)]
-One z and one x_fake = g(z) serve all three updates; z_x is drawn again after the encoder has moved, and for each of
-several generator steps, as is x_fake of the same z.
-Deviations: none from the script. The script deviates from the paper's text: weight decay and batch norm in the
-generator only, -log q(z | x_fake) weighted 0.1, KL divided by d (an ELBO with decoder variance 0.005 times 0.01).
-On large datasets (section 4.1.2) the paper doubles the channels and normalises batches in all three networks:
-`width: 2, batch_norm: true`, every layer but the first of the energy and inference networks.
+One z and one x_fake = g(z) serve all three updates. z_x is drawn again after the encoder's update. Each of several
+generator steps draws z_x anew, and computes x_fake anew from the same z.
+Deviations: none from the script. The script deviates from the paper's text: weight decay and batch norm are in the
+generator only, -log q(z | x_fake) has weight 0.1, and KL is divided by d (an ELBO with decoder variance 0.005 times
+0.01). On large datasets (section 4.1.2) the paper doubles the channels and normalises batches in all three networks:
+`width: 2, batch_norm: true`, which normalises every layer but the first of the energy and inference networks.
 Left open: networks at 28 and 64 px (64: DCGAN and mirror encoder without batch norm; 28: ours).
 """
 
@@ -34,7 +34,7 @@ from dtri.objectives.schedules import exponential
 class Hparams:
     z_dim: int = 100  # script, nz
     width: float = 1.0  # multiplies all channels; presets may lower it
-    batch_norm: bool = False  # in the energy and inference networks too: section 4.1.2, large datasets
+    batch_norm: bool = False  # also in the energy and inference networks: section 4.1.2, large datasets
     lr_energy: float = 1e-4  # script
     lr_generator: float = 3e-4  # script
     lr_encoder: float = 3e-4  # script
@@ -43,7 +43,7 @@ class Hparams:
     weight_decay: float = 5e-4  # paper section 4; script: generator only
     gamma: float = 0.998  # script, per epoch
     gamma_every: int = 500  # iterations per epoch: CIFAR-10 in batches of 100
-    elbo_weight: float = 1.0  # script, on the summed squared error and KL / d together
+    elbo_weight: float = 1.0  # script, on the summed squared error plus KL / d
     latent_weight: float = 0.1  # script, on -log q(z | x_fake)
     clip_norm: float = 100.0  # script, each network by itself
     generator_steps: int = 1  # script; Algorithm 1, line 9: "optional: multiple-step update", used in section 4.3
@@ -83,7 +83,7 @@ class DivergenceTriangle(Model):
         return {name: exponential(lr, h.gamma, h.gamma_every, t) for name, lr in base.items()}
 
     def latent_nll(self, z: Tensor, x_fake: Tensor) -> Tensor:
-        """-log q(z | x_fake), mean over the batch."""
+        """-log q(z | x_fake), averaged over the batch; z: [B, d], x_fake: [B, C, H, W]."""
         with untracked(self.encoder):
             return gaussian.nll(z, *self.encoder(x_fake)).mean()
 
@@ -106,7 +106,7 @@ class DivergenceTriangle(Model):
         with self.only("generator"):
             for k in range(h.generator_steps):
                 if k > 0:
-                    x_fake = self.generate(z)  # the generator has moved
+                    x_fake = self.generate(z)  # the generator has changed
                 with torch.no_grad():
                     z_x = gaussian.sample(*self.encoder(x))
                 rec = sse(x, self.generate(z_x)).mean()

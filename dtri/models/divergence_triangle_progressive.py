@@ -1,23 +1,23 @@
 """Divergence triangle grown layer by layer: all three networks start at about 4 pixels and double in synchrony.
 
 Paper: Han, Nijkamp, Fang, Hill, Zhu & Wu (CVPR 2019), "paper B", section 4.1.3, Figures 8 and 9: up to 1024 pixels on
-CelebA-HQ, with d = 512, "as in" progressive GANs (Karras et al., 2018; ProGAN), 1x1 convolutions between colours and
-features, no minibatch discrimination and no gradient penalty. Objective and order of updates are those of the
+CelebA-HQ, with d = 512, "as in" progressive GANs (Karras et al., 2018; ProGAN). 1x1 convolutions stand between colours
+and features; there is no minibatch discrimination and no gradient penalty. Objective and order of updates are as in the
 fixed-size model (dtri/models/divergence_triangle.py, the authors' script), at the level's size S:
     energy     min  E U(x) - E U(x_fake)
     encoder    min  (32 / S)^2 E SSE(x, g(z_x)) + KL / d + 0.1 E[-log q(z | x_fake)]
     generator  min  (32 / S)^2 E SSE(x, g(z_x)) + E U(x_fake) + 0.1 E[-log q(z | x_fake)]
 The paper says no more. Chosen here:
-  * The squared error weighs at every level as the script's at 32 pixels, so that its balance with U does not move.
+  * The squared error has the same weight at every level as in the script at 32 pixels, so its balance with U stays.
   * ProGAN's schedule, batch sizes, channels, equalised learning rate, pixel norm in g, mirrored images, fading of
-    networks and of real images, average of weights, and a new state of the optimisers whenever a level starts or its
-    fading ends. Level and alpha are functions of the images seen, which count the real images of all batches.
-  * Levels show means over squares of the full-size images, made where the model computes: one array serves all levels,
-    and they differ from the prepared pyramid by its rounding alone (half a grey level).
-  * From the script: tanh, clipped gradients (the only bound on U), and its learning rates' ratio of 1 to 3. Not its
-    weight decay (it would pull weights of unit variance), nor its falling learning rate (ProGAN's is constant).
-  * z is not put on the sphere as ProGAN does: then the posterior's length, and the KL, would mean nothing.
-Deviations: none known; nothing of the authors' code for this section was published.
+    networks and of real images, and average of weights. As there, optimisers get a new state whenever a level starts or
+    its fading ends. Level and alpha are functions of the images seen, the number of real images in all batches.
+  * A level shows means over squares of the full-size images, computed on the model's device: one array serves all
+    levels. They differ from the prepared pyramid by its rounding alone (half a grey level).
+  * From the script: tanh, clipped gradients (the only bound on U), and the ratio 1 to 3 of its learning rates. Not from
+    the script: weight decay (weights of unit variance would shrink) and a falling learning rate (ProGAN's is constant).
+  * z is not put on the sphere as in ProGAN: the posterior's length, and the KL, would then mean nothing.
+Deviations: none known; the authors published no code for this section.
 """
 
 import math
@@ -42,26 +42,26 @@ class Hparams:
     z_dim: int = 512  # paper B, Fig. 8
     width: float = 1.0  # multiplies all channels; presets may lower it
     channel_base: int = 8192  # ProGAN: 2 channel_base / S channels at side S, at most 512
-    start_side: int = 4  # where growth starts, at least; the images' own: the same networks without growth
+    start_side: int = 4  # smallest side at which growth starts; the images' own side: the same networks without growth
     fade_kimg: float = 800.0  # ProGAN, CelebA-HQ: thousands of real images while a level fades in
     stable_kimg: float = 800.0  # ProGAN, CelebA-HQ: and after that; the last level lasts until training ends
     batch_sizes: tuple[int, ...] = (16, 16, 16, 16, 16, 16, 14, 6, 3)  # ProGAN; by level, from the smallest
     mirror: bool = True  # ProGAN, CelebA-HQ: each real image is reflected left to right with probability 1/2
-    lr_energy: float = 3e-4  # a third of the others, as in the script
+    lr_energy: float = 3e-4  # about a third of the other rates, as in the script
     lr_generator: float = 1e-3  # ProGAN
-    lr_encoder: float = 1e-3  # that of the generator, as in the script
+    lr_encoder: float = 1e-3  # equal to the generator's, as in the script
     beta1: float = 0.0  # ProGAN
     beta2: float = 0.99  # ProGAN
     rec_weight: float = 1.0  # script, on the summed squared error
-    rec_side: int = 32  # the size at which the script's weight counts; other levels are scaled by their pixels
+    rec_side: int = 32  # the side at which the script's weight applies; other levels are scaled by their pixels
     latent_weight: float = 0.1  # script, on -log q(z | x_fake)
     clip_norm: float = 100.0  # script, each network by itself
-    ema_decay: float = 0.999  # ProGAN, there of the generator alone
+    ema_decay: float = 0.999  # ProGAN, there for the generator alone
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training: `steps` iterations from `start`, after `images` images; the last one never ends."""
+    """A stretch of training: `steps` iterations from iteration `start`, after `images` images; the last never ends."""
 
     level: int
     fading: bool
@@ -81,7 +81,7 @@ class ProgressiveTriangle(Model):
         self.generator = GrowingGenerator(image_shape, h.z_dim, h.channel_base, h.width)
         self.energy_net = GrowingCritic(image_shape, h.channel_base, h.width)
         self.encoder = GrowingEncoder(image_shape, h.z_dim, h.channel_base, h.width)
-        # Saved with the weights, so that a run that ends early is evaluated at the level it reached.
+        # These buffers are saved with the weights, so that a run that ends early is evaluated at the level it reached.
         self.register_buffer("reached", torch.zeros((), dtype=torch.int64))  # index of the phase
         self.register_buffer("alpha", torch.ones(()))
         self._now = self.phases[0]
@@ -120,7 +120,7 @@ class ProgressiveTriangle(Model):
         return [phase.start for phase in self.phases if phase.fading and phase.start < steps]
 
     def begin(self, t: int) -> None:
-        """Enter iteration t: its level, alpha, and optimisers without memory where a phase starts."""
+        """Set the level and alpha of iteration t, and clear the optimisers' memory where a phase starts."""
         now = self._now = self.phase_at(t)
         self.reached.fill_(self.phases.index(now))
         self.alpha.fill_((t - now.start) / now.steps if now.fading else 1.0)
@@ -128,26 +128,26 @@ class ProgressiveTriangle(Model):
             for optimizer in self.optimizers.values():
                 for state in optimizer.state.values():
                     for memory in state.values():
-                        memory.zero_()  # in place: a captured step keeps its addresses
+                        memory.zero_()  # in place, because a captured step keeps its addresses
 
     @property
     def now(self) -> Phase:
-        """The phase of the last iteration, also of a model that was loaded."""
+        """The phase of the last iteration, in a loaded model too."""
         return self._now
 
     @property
     def _fade(self) -> Tensor | None:
         return self.alpha if self._now.fading else None
 
-    # The maps, at full size whatever the level
+    # The maps, which work at full size at every level
 
     def at_level(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] at full size -> [B, C, S, S] as this iteration trains on them."""
+        """Images [B, C, H, W] at full size -> [B, C, S, S], as this iteration trains on them."""
         x = down(x, self.sides[-1] // self.sides[self._now.level])
         return x if self._fade is None else cross_fade(up(down(x)), x, self._fade)
 
     def draw(self, z: Tensor) -> Tensor:
-        """z: [B, d] -> [B, C, S, S]."""
+        """z: [B, d] -> images [B, C, S, S] at this iteration's level."""
         return self.generator(z, self._now.level, self._fade)
 
     def generate(self, z: Tensor) -> Tensor:
@@ -199,12 +199,12 @@ class ProgressiveTriangle(Model):
 
 
 def mirrored(x: Tensor) -> Tensor:
-    """x: [B, C, H, W], each image reflected left to right with probability 1/2."""
+    """Reflect each image of x: [B, C, H, W] left to right with probability 1/2."""
     return torch.where(torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5, x.flip(3), x)
 
 
 def _phases(sides: list[int], h: Hparams) -> tuple[Phase, ...]:
-    """The first level, then every other one fading in and alone; a phase is a whole number of iterations."""
+    """The first level, then every other level fading in and alone. A phase is a whole number of iterations."""
     levels = [level for level, side in enumerate(sides) if side >= h.start_side]
     if len(sides) > len(h.batch_sizes):
         raise ValueError(f"expected batch_sizes for {len(sides)} levels, found {list(h.batch_sizes)}")

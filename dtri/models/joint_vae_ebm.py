@@ -7,17 +7,17 @@ q = q_data(x) N(z; mu_phi(x), V_phi(x)), p = N(z; 0, I) N(x; g_theta(z), sigma^2
     encoder    min  r SSE(x, g(z_x)) + p E ||z_x||^2 / 2 + a f(x, z_x)               (Eqn 15, 20: "Ours")
                min  r SSE(x, g(z_x)) + p E ||z_x||^2 / 2 - a f(x, z_x) - e H(q)      (Eqn 17: "Ours(+)")
     generator  min  r SSE(x, g(z_x)) - a f(x_fake, z)                                (Eqn 21)
-As published, r = 1 / (2 sigma^2) and p = a = 1: then the entropies of KL(q||p) and KL(q||pi) cancel in Eqn 15 and
-double in Eqn 17, e = 2. With KL(q||p) weighted p and KL(q||pi) weighted a, r is p / (2 sigma^2), Eqn 15 keeps
+The paper has r = 1 / (2 sigma^2) and p = a = 1. Then the entropies of KL(q||p) and KL(q||pi) cancel in Eqn 15, and add
+up to e = 2 in Eqn 17. With weight p on KL(q||p) and weight a on KL(q||pi), r is p / (2 sigma^2), Eqn 15 keeps
 (a - p) H(q) and Eqn 17 has e = a + p.
-Deviations: the weights differ (sigma^2 I and equal weights would leave the critic without influence: the gradient of
-SSE is some hundred times that of a 1-Lipschitz f), and the entropies do not follow them. "Ours" drops (a - p) H(q),
-which would draw V to zero; "Ours(+)" has e = 2 p = 0.02, a free choice, where a + p is 0.11. In these terms "Ours" has
-KL(q||p) times p = 5e-4 with sigma^2 = 0.005, paper B's script's; "Ours(+)" has it times 0.01 with sigma^2 = 0.1.
+Deviations: the weights differ, and the entropies do not follow them. With sigma^2 I and equal weights the critic would
+have no influence: the gradient of SSE is some hundred times the gradient of a 1-Lipschitz f. "Ours" drops (a - p) H(q),
+which would draw V to zero. "Ours(+)" has e = 2 p = 0.02, a free choice, where a + p is 0.11. In these terms "Ours"
+weights KL(q||p) with p = 5e-4 and has sigma^2 = 0.005, as paper B's script; "Ours(+)" has p = 0.01 and sigma^2 = 0.1.
 Left open by the paper, and chosen here: every number in `Hparams`, the networks (joint critic: dtri/networks/
-joint_critic.py), on which layers of the encoder batch norm acts (all but the first), sigma, and what holds V up: with
-the spectrally normalised critic nothing in Eqn 15 does, so log V is bounded, softly. Weights are averaged for
-evaluation. Eqn 18 prints x_fake = g(z) + sigma e; the text below it takes x_fake = g(z), which is the default.
+joint_critic.py), the layers of the encoder with batch norm (all but the first), sigma, and what keeps V from
+collapsing. With the spectrally normalised critic nothing in Eqn 15 does, so log V is softly bounded. Weights are
+averaged for evaluation. Eqn 18 prints x_fake = g(z) + sigma e; the text below it takes x_fake = g(z), the default here.
 """
 
 from dataclasses import dataclass
@@ -39,10 +39,10 @@ from dtri.objectives.schedules import exponential
 @dataclass(frozen=True)
 class Hparams:
     kl_sign: Literal["minus", "plus"] = "minus"  # "minus": Eqn 15, "Ours"; "plus": Eqn 17, "Ours(+)"
-    z_dim: int = 100  # not stated; that of paper B
+    z_dim: int = 100  # not stated; as in paper B
     width: float = 1.0  # multiplies all channels; presets may lower it
     noise: float = 0.0  # standard deviation of e in x_fake; Eqn 18 prints sigma e, the text below it drops the term
-    lr_critic: float = 1e-4  # not stated; that of paper B's energy network
+    lr_critic: float = 1e-4  # not stated; as for paper B's energy network
     lr_generator: float = 3e-4  # not stated; paper B
     lr_encoder: float = 3e-4  # not stated; paper B
     beta1: float = 0.5  # not stated; paper B
@@ -50,14 +50,14 @@ class Hparams:
     gamma: float = 0.998  # not stated; paper B, per epoch
     gamma_every: int = 500  # iterations per epoch: CIFAR-10 in batches of 100
     rec_weight: float = 0.05  # r = p / (2 sigma^2), sigma^2 = 0.005; sigma is not stated
-    prior_weight: float = 5e-4  # p; r / 100, the ratio of paper B's script
+    prior_weight: float = 5e-4  # p; r / 100, the ratio in paper B's script
     energy_weight: float = 1.0  # a; Eqn 20, 21
     entropy_weight: float = 1e-3  # e, Eqn 17 only: 2 p, a free choice (a + p would follow from the weights)
-    logvar_range: tuple[float, float] = (-8.0, 4.0)  # soft; keeps a collapsing or exploding V representable
-    spectral_norm_last: bool = False  # not stated which layers; with it f stays too flat to rank images
+    logvar_range: tuple[float, float] = (-8.0, 4.0)  # soft bounds; V stays representable when it collapses or explodes
+    spectral_norm_last: bool = False  # which layers is not stated; with it f stays too flat to rank images
     z_layers: Annotated[int, "may be 0"] = 2  # section 5: z is transformed before it meets x (0: section 3.5)
     clip_norm: float = 100.0  # paper B's script
-    ema_decay: float = 0.999  # not stated; f wanders between iterations, its average does not (EGBAD tests so too)
+    ema_decay: float = 0.999  # not stated; f wanders between iterations, its average does not (EGBAD averages too)
 
 
 class JointVAEEBM(Model):
@@ -85,7 +85,7 @@ class JointVAEEBM(Model):
         return self.generator(z)
 
     def synthesise(self, z: Tensor) -> Tensor:
-        """x_fake = g(z) + noise e, e ~ N(0, I), of Eqn 18; without noise g(z) itself, and nothing is drawn."""
+        """x_fake = g(z) + noise e, e ~ N(0, I), of Eqn 18; with noise 0 it is g(z), and nothing is drawn."""
         x_fake = self.generate(z)
         return x_fake + self.h.noise * torch.randn_like(x_fake) if self.h.noise else x_fake
 
@@ -102,7 +102,7 @@ class JointVAEEBM(Model):
         return {name: exponential(lr, h.gamma, h.gamma_every, t) for name, lr in base.items()}
 
     def encoder_loss(self, rec: Tensor, mu: Tensor, logvar: Tensor, f: Tensor) -> Tensor:
-        """Eqn 15 or 17 from batch values rec, f: [B] and mu, logvar: [B, d] -> scalar."""
+        """Eqn 15 or 17 from the batch's values rec, f: [B] and mu, logvar: [B, d] -> scalar."""
         h = self.h
         auto_encoder = h.rec_weight * rec + h.prior_weight * gaussian.prior_energy(mu, logvar)
         if h.kl_sign == "minus":
