@@ -1,8 +1,8 @@
 """Additive critic h(x) + k(z), as in the released codes of ALICE and SVAE: image and latent meet in one sum.
 
-ChunyuanLI/ALICE, cifar/cifar_model.py:29-59 (`discriminator`); LiqunChen0606/Symmetric-VAE has the same file. Its last
-linear layer takes the features of x beside those of z, which is a sum. It sees noise beside x and z, and every
-convolution has batch norm, with no layer but the last one behind it.
+ChunyuanLI/ALICE, cifar/cifar_model.py:29-59 (`discriminator`); LiqunChen0606/Symmetric-VAE has the same file. The last
+linear layer takes the features of x beside the features of z, which is a sum. The critic also sees noise beside x and
+z. Every convolution has batch norm, and only the last linear layer follows the convolutions.
 """
 
 import torch
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 from dtri.networks.convolutional import LEAK, TRUNK, TRUNK_SIDE, image_side, scaled
 from dtri.networks.initialisation import dcgan_init
 
-NOISE_DIM = 20  # numbers beside z
-HIDDEN = 2048  # units of k
+NOISE_DIM = 20  # numbers of noise beside z
+HIDDEN = 2048  # units of k's hidden layer
 
 
 class AdditiveCritic(nn.Module):
     """(x: [B, C, H, W] in [-1, 1], z: [B, d]) -> logits [B].
 
-    In training, one channel beside x and `NOISE_DIM` numbers beside z are drawn from U(-1, 1) at every call. At
-    evaluation they are 0, their mean, so that scores are deterministic; the released code draws there as well. The
-    convolutions are those of `Trunk`, and the weights N(0, 0.02): the code's Xavier initialisation gives its layers
-    standard deviations of 0.010 to 0.034 at full width.
+    In training, every call draws one channel beside x and `NOISE_DIM` numbers beside z from U(-1, 1). At evaluation
+    they are 0, their mean, so that scores are deterministic; the released code draws there as well. The convolutions
+    are those in `Trunk`, and weights start from N(0, 0.02). The code's Xavier initialisation gives its layers standard
+    deviations of 0.010 to 0.034 at full width.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], z_dim: int, width: float = 1.0):
@@ -50,5 +50,5 @@ class AdditiveCritic(nn.Module):
         return (self.h(x) + self.k(z)).flatten().float()
 
     def noise(self, like: Tensor) -> Tensor:
-        """U(-1, 1) in the shape of `like` in training, else zeros."""
+        """U(-1, 1) in the shape of `like` in training, zeros at evaluation."""
         return torch.empty_like(like).uniform_(-1, 1) if self.training else torch.zeros_like(like)

@@ -1,4 +1,4 @@
-"""Batch norm has two kinds of statistics: those of the batch at hand, and averages of them kept for evaluation."""
+"""Batch norm has two kinds of statistics: the statistics of the current batch, and their averages for evaluation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +15,9 @@ def layers(network: nn.Module) -> list[Layer]:
 
 @contextmanager
 def untracked(network: nn.Module) -> Iterator[None]:
-    """Passes by the statistics of the batch, as all in training, that do not enter the averages.
+    """Passes by the statistics of the batch, as all passes in training, that leave the averages as they are.
 
-    For an encoder's passes on generated images: it is evaluated on real ones.
+    For an encoder's passes on generated images, because it is evaluated on real ones.
     """
     before = [(layer, layer.momentum) for layer in layers(network)]
     for layer, _ in before:

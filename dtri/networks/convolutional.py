@@ -1,8 +1,8 @@
 """Convolutional generator and trunk shared by all systems, at 28, 32 and 64 pixels.
 
 32 px: the official networks of paper B (generator 7,641,219, energy 1,709,761, encoder 4,392,840 parameters at full
-width, 3 channels, d = 100). 64 px: DCGAN (Radford et al., 2016) and its mirror. 28 px: the papers publish none; ours
-have two up- or downsampling layers around a 7x7 core.
+width, 3 channels, d = 100). 64 px: DCGAN (Radford et al., 2016) and its mirror. 28 px: the papers publish no networks;
+ours have two up- or downsampling layers around a 7x7 core.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ TRUNK_SIDE = {28: 7, 32: 4, 64: 4}
 
 
 def image_side(image_shape: tuple[int, int, int]) -> int:
-    """The side of square images of a supported size; ValueError otherwise."""
+    """The side of square images; ValueError for other images and for unsupported sizes."""
     _, height, width = image_shape
     if height != width or height not in IMAGE_SIDES:
         raise ValueError(f"expected square images of side {IMAGE_SIDES}, found image_shape {tuple(image_shape)}")
@@ -52,7 +52,7 @@ def image_side(image_shape: tuple[int, int, int]) -> int:
 
 
 def scaled(channels: int, width: float) -> int:
-    """Channels times the width multiplier, at least 8 so that no layer degenerates."""
+    """`channels` times the width multiplier, at least 8 so that no layer degenerates."""
     return max(8, round(channels * width))
 
 
@@ -83,8 +83,8 @@ class Generator(nn.Module):
 class Trunk(nn.Module):
     """Images [B, C, H, W] in [-1, 1] -> features [B, `channels`, `side`, `side`]; convolutions and LeakyReLU.
 
-    `batch_norm` normalises every layer but the first. `last` replaces the channels of the last layer (paper B's
-    energy network at 32 px has 256 where its encoder has 512).
+    `batch_norm` normalises every layer but the first. `last` replaces the channels of the last layer: paper B's energy
+    network at 32 px has 256 channels there, its encoder 512.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class ImageCritic(nn.Module):
 
 
 class GaussianEncoder(nn.Module):
-    """Images [B, C, H, W] in [-1, 1] -> (mu, logvar), each [B, d]; logvar is log sigma^2, held in `logvar_range`."""
+    """Images [B, C, H, W] in [-1, 1] -> (mu, logvar), each [B, d]; logvar is log sigma^2, bounded by `logvar_range`."""
 
     def __init__(
         self,
@@ -163,8 +163,8 @@ class GaussianEncoder(nn.Module):
 def softly_bounded(v: Tensor, low: float, high: float) -> Tensor:
     """v held between `low` and about `high` by a smooth clamp, whose gradient is positive everywhere.
 
-    The bound of Chua et al. (2018, PETS) on log variances. At a distance d inside a bound v moves by log(1 + exp(-d)),
-    .007 for d = 5; at a distance d outside the gradient is about exp(-d).
+    Chua et al. (2018, PETS) bound log variances like this. At a distance d inside a bound, v changes by
+    log(1 + exp(-d)), .007 for d = 5. At a distance d outside, the gradient is about exp(-d).
     """
     v = high - softplus(high - v)
     return low + softplus(v - low)

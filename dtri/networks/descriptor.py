@@ -1,14 +1,14 @@
 """Descriptor network of CoopNets (Xie et al., 2018), as their code has it: three convolutions and a full-size one.
 
-64 px: their network for scenes. 28 px: that for MNIST. 32 px: not published; ours is the one for scenes.
+64 px: their network for scenes. 28 px: their network for MNIST. 32 px: not published; ours is the network for scenes.
 """
 
 from torch import Tensor, nn
 
 from dtri.networks.convolutional import LEAK, Conv, image_side, scaled
 
-OUTPUTS = 100  # linear outputs whose sum is f; together they move it a hundred times as fast as one would
-STD = 0.01  # of all initial weights; small, since learning rates are large
+OUTPUTS = 100  # linear outputs, whose sum is f; together they change f a hundred times as fast as one output would
+STD = 0.01  # standard deviation of all initial weights; small, since learning rates are large
 
 SCENES = (Conv(5, 2, 2, 64), Conv(3, 2, 1, 128), Conv(3, 1, 1, 256))
 DESCRIPTOR = {28: (Conv(4, 2, 1, 64), Conv(4, 2, 1, 128), Conv(4, 2, 2, 256)), 32: SCENES, 64: SCENES}

@@ -1,8 +1,8 @@
 """Joint critic f(x, z): branches for image and latent, concatenated, then non-linear layers.
 
 Paper A sections 3.5 and 5: "multiple layers of convolution to transform x and z, then concatenate at the higher layer",
-with spectral normalisation. Widths, the number of layers and which of them are normalised are not stated: ours are
-listed in docs/deviations.md.
+with spectral normalisation. The paper does not state the widths, the number of layers and which of them are normalised.
+docs/deviations.md lists our choices.
 """
 
 import torch
@@ -16,9 +16,9 @@ class JointCritic(nn.Module):
     """(x: [B, C, H, W] in [-1, 1], z: [B, d]) -> f: [B], one number per pair.
 
     `z_layers` linear layers, each activated, transform z before the concatenation (0 concatenates z itself). With
-    `spectral_norm` every layer is spectrally normalised, the last one only with `spectral_norm_last`: without, the
-    scale of f is learned. The discriminators of the baselines have none; they have `batch_norm` in the convolutions,
-    except the first, or `dropout` on the output of the convolutions and of every hidden linear layer.
+    `spectral_norm` every layer is spectrally normalised, the last one only with `spectral_norm_last`. Without that the
+    scale of f is learned. The discriminators of the baselines have no spectral norm. They have `batch_norm` in the
+    convolutions except the first, or `dropout` behind the convolutions and every hidden linear layer.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class JointCritic(nn.Module):
     ):
         super().__init__()
         hidden = scaled(512, width)
-        drop = [nn.Dropout(dropout)] if dropout else []  # stateless, as is LeakyReLU: one instance serves everywhere
+        drop = [nn.Dropout(dropout)] if dropout else []  # stateless, like LeakyReLU: one instance serves everywhere
         activation = [nn.LeakyReLU(LEAK), *drop]
         self.trunk = Trunk(image_shape, width, batch_norm, bias=not batch_norm)
         self.x_branch = nn.Sequential(
@@ -66,7 +66,7 @@ class JointCritic(nn.Module):
 
     @torch.no_grad()
     def exchanged(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """f(x, z) and f(x, z'), [B] each, z' the latents of another image: how much f uses z. Moves no buffer."""
+        """f(x, z) and f(x, z'), [B] each, z' the latents of another image: how much f uses z. Updates no buffer."""
         training = self.training
         self.eval()
         h_x = self.x_branch(self.trunk(x)).repeat(2, 1)

@@ -1,12 +1,13 @@
 """Generator and trunk that grow from about 4 pixels by doubling, for layer-wise training up to 1024 pixels.
 
-Structure of progressive GANs (Karras et al., 2018; ProGAN), whose code gives the channels at side S: 2 base / S, at
-most 512, with a base of 8192. Paper B (section 4.1.3) states the 1x1 convolutions between colours and features, that
-there is no minibatch discrimination, and no more. A level is the number of doublings since the smallest side: the side
-divided by two as long as at least 4 pixels remain: 4 for 32, 64, ..., 1024 pixels, 7 for 28.
+The structure is from progressive GANs (Karras et al., 2018; ProGAN). In their code the channels at side S are
+2 base / S, at most 512, with a base of 8192. Paper B (section 4.1.3) only states the 1x1 convolutions between colours
+and features, and that there is no minibatch discrimination. A level is the number of doublings since the smallest side.
+The smallest side is the image's side, halved as long as at least 4 pixels remain: 4 for 32, 64, ..., 1024 pixels, 7 for
+28.
 
-Weights are N(0, 1), multiplied by He's constant whenever they are used ("equalised learning rate"): all layers move
-equally fast under Adam, whatever their width. The generator normalises each pixel's feature vector after every layer.
+Weights are N(0, 1), multiplied by He's constant whenever they are used ("equalised learning rate"): Adam then changes
+all layers equally fast, whatever their width. The generator normalises each pixel's feature vector after every layer.
 """
 
 import math
@@ -36,12 +37,12 @@ def sides(image_shape: tuple[int, int, int]) -> list[int]:
 
 
 def channels(image_shape: tuple[int, int, int], base: int, width: float) -> list[int]:
-    """Feature channels of all levels."""
+    """Feature channels of all levels, the smallest side first."""
     return [scaled(min(MOST_CHANNELS, 2 * base // side), width) for side in sides(image_shape)]
 
 
 def up(x: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B, C, 2H, 2W], each pixel four times."""
+    """[B, C, H, W] -> [B, C, 2H, 2W], each pixel repeated four times."""
     return interpolate(x, scale_factor=2, mode="nearest")
 
 
@@ -51,12 +52,12 @@ def down(x: Tensor, factor: int = 2) -> Tensor:
 
 
 def cross_fade(old: Tensor, new: Tensor, alpha: Tensor | None) -> Tensor:
-    """(1 - alpha) old + alpha new, exact at both ends; new where there is nothing to fade."""
+    """(1 - alpha) old + alpha new, exact at both ends; `new` where alpha is None."""
     return new if alpha is None else torch.lerp(old, new, alpha.to(new.dtype))
 
 
 def normalise_pixels(x: Tensor) -> Tensor:
-    """[B, C, ...] -> the same with a mean square of 1 over C at each pixel."""
+    """[B, C, ...] -> the same shape, with a mean square of 1 over C at each pixel."""
     return x * torch.rsqrt(x.square().mean(1, keepdim=True) + STABILITY)
 
 
@@ -101,7 +102,7 @@ class GrowingGenerator(nn.Module):
         self.to_rgb = nn.ModuleList(Conv(n, image_shape[0], 1, gain=1.0) for n in counts)
 
     def forward(self, z: Tensor, level: int, alpha: Tensor | None = None) -> Tensor:
-        """With `alpha`, [] in [0, 1], the level's image is faded in over that of the level below."""
+        """The image of `level`. `alpha` in [0, 1], a scalar tensor, fades it in over the image of the level below."""
         h = self.first(z).unflatten(1, (-1, self.sides[0], self.sides[0]))
         h = below = self._block(0, normalise_pixels(leaky_relu(h, LEAK)))
         for k in range(1, level + 1):

@@ -1,7 +1,7 @@
 """Energy networks of Du & Mordatch (2019), as their code has them, with spectral normalisation throughout.
 
-32 px: its `ResNet32Large`. 28 px: its `MnistNet`. 64 px: not published; ours is that for 32 px, with one more block
-that halves the image.
+32 px: its `ResNet32Large`. 28 px: its `MnistNet`. 64 px: not published; ours is the network for 32 px, with one more
+block that halves the image.
 """
 
 import torch
@@ -12,17 +12,17 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from dtri.networks.convolutional import LEAK, image_side, scaled
 
-# (channels, whether the block halves the image); at 64 px the second one does as well
+# (channels, whether the block halves the image); at 64 px the second block halves it as well
 BLOCKS = (
     *((128, True), (128, False), (128, False)),
     *((256, True), (256, False), (256, False)),
     *((512, True), (512, False), (512, False)),
 )
-TINY = 1e-10  # initial weights of the last convolution of a block: at first it passes its input on
+TINY = 1e-10  # initial weights of a block's last convolution, so that the block first passes its input on
 
 
 class CappedNorm(nn.Module):
-    """Parametrisation w / max(1, sigma(w)); the largest singular value by one power iteration per use in training."""
+    """Parametrisation w / max(1, sigma(w)); each use in training takes one power iteration for the singular value."""
 
     u: Tensor
 
@@ -41,7 +41,7 @@ class CappedNorm(nn.Module):
 
 
 def conv(channels: int, out: int, kernel: int = 3, stride: int = 1, padding: int = 1) -> nn.Module:
-    """Convolution without bias, its weights N(0, 1) before spectral normalisation."""
+    """Convolution without bias; its weights are N(0, 1) before spectral normalisation."""
     layer = nn.Conv2d(channels, out, kernel, stride, padding, bias=False)
     nn.init.normal_(layer.weight)
     return spectral_norm(layer)
@@ -50,7 +50,7 @@ def conv(channels: int, out: int, kernel: int = 3, stride: int = 1, padding: int
 class Block(nn.Module):
     """Two 3x3 convolutions beside a shortcut, average pooling of their sum where the image is halved, LeakyReLU.
 
-    Offsets are learned on the inputs of both convolutions, a gain on the output of the second one.
+    The inputs of both convolutions have learned offsets, and the output of the second one a learned gain.
     """
 
     def __init__(self, channels: int, out: int, halve: bool, dropout: float):
@@ -123,7 +123,7 @@ def _init_head(head: nn.Linear) -> None:
 
 
 def energy_network(image_shape: tuple[int, int, int], width: float, dropout: float) -> nn.Module:
-    """The network for images of this size; its output is the energy, whatever training makes it mean."""
+    """The network for images of this size. Its output is the energy, whatever training makes it mean."""
     if image_side(image_shape) == 28:
         return PlainEnergy(image_shape, width)
     return ResidualEnergy(image_shape, width, dropout)

@@ -1,10 +1,10 @@
 """The "standard CNN" of SNGAN with MEG's versions of it: generator, critic, and MEG's critic of pairs.
 
-SNGAN: Miyato et al. (ICLR 2018), Table 3, for 32 and 48 px. Its generator starts from an eighth of the side; so does
-ours at 64 px. 28 px has no eighth: ours starts from 7x7, the published networks without their widest layers.
+SNGAN: Miyato et al. (ICLR 2018), Table 3, for 32 and 48 px. Its generator starts from an eighth of the side, and so
+does ours at 64 px. 28 px has no eighth: ours starts from 7x7, as the published networks without their widest layers.
 MEG: Kumar et al. (2019), ritheshkumar95/energy_based_generative_models, networks/{mnist,cifar,celeba}.py. Its 32 px
 networks are SNGAN's. Convolutions of all three networks start from N(0, 0.02) for MNIST and CIFAR-10 (mnist.py and
-cifar.py, `weights_init`) and from PyTorch's default for CelebA; linear layers always from the default.
+cifar.py, `weights_init`), and from PyTorch's default for CelebA. Linear layers always start from the default.
 """
 
 from dataclasses import dataclass, replace
@@ -25,11 +25,11 @@ class Up(Conv):
 
 @dataclass(frozen=True)
 class Design:
-    """Generator and critic for one size of images: channels at full width.
+    """Generator and critic for one size of images, with channels at full width.
 
-    The generator's linear layer has `first` channels of `core` x `core` values, batch norm and ReLU behind it if
-    `normalised`; `up` and then `last` follow. `down` are the critic's convolutions, `end` the side of their result and
-    `slope` that of their LeakyReLU. With `dcgan` the convolutions start as DCGAN's, else from PyTorch's default.
+    The generator's linear layer gives `first` channels of `core` x `core` values. If `normalised`, batch norm and ReLU
+    follow it. Then come the convolutions `up` and `last`. The critic has the convolutions `down`, whose result has the
+    side `end`, and LeakyReLU with `slope`. With `dcgan` convolutions start as DCGAN's, else from PyTorch's default.
     """
 
     core: int
@@ -44,7 +44,7 @@ class Design:
 
 
 def halving(*widths: int) -> tuple[Conv, ...]:
-    """At each width one convolution that keeps the size of the image and one that halves it."""
+    """At each width, one convolution that keeps the size of the image and one that halves it."""
     return tuple(conv for full in widths for conv in (Conv(3, 1, 1, full), Conv(4, 2, 1, full)))
 
 
@@ -138,7 +138,7 @@ class StandardCritic(nn.Module):
 
 
 class StatisticsNetwork(nn.Module):
-    """MEG's H: images x [B, C, H, W] in [-1, 1] and latents [B, d] twice -> logits [B] of the pairs (x, z), (x, other).
+    """MEG's H: images x [B, C, H, W] in [-1, 1] and latents z, other [B, d] -> logits [B] of (x, z) and of (x, other).
 
     d linear features of x, computed once, meet each latent in two further layers.
     """
