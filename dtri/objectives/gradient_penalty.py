@@ -13,7 +13,7 @@ Critic = Callable[[Tensor], Tensor]
 
 
 def input_gradient(f: Critic, x: Tensor, create_graph: bool = True) -> Tensor:
-    """grad_x f(x): [B, C, H, W], for each image the gradient of its own value."""
+    """grad_x f(x): [B, C, H, W], the gradient of each image's value by that image."""
     x = x.detach().requires_grad_()
     return torch.autograd.grad(f(x).sum(), x, create_graph=create_graph)[0].float()
 
