@@ -6,10 +6,10 @@ Objective, with logits a high on data pairs, z_x ~ N(mu(x), diag V(x)) and x_fak
     critic  min  E softplus(-a(x, z_x)) + E softplus(a(x_fake, z))
     maps    min  E softplus(a(x, z_x)) + E softplus(-a(x_fake, z))          (encoder and generator, labels swapped)
 The reference code takes both gradients at the same weights and applies them together. So does the step here: the maps
-move first, then the critic by the pairs that they made before they moved.
-Deviations: networks similar to those of paper A, weights N(0, 0.02) and dropout at one rate, in place of the paper's
-own (no padding, maxout, 0.2 to 0.5); images in [-1, 1], tanh. The masks of dropout differ between the two updates.
-Left open by papers A and B: everything; both quote their numbers.
+are updated first, then the critic, by the pairs that the maps made before their update.
+Deviations: networks similar to paper A's, weights N(0, 0.02) and dropout at one rate, in place of the paper's own (no
+padding, maxout, 0.2 to 0.5); images in [-1, 1], tanh. The masks of dropout differ between the two updates.
+Left open by papers A and B: everything; both quote numbers of ALI's paper.
 """
 
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class ALI(Model):
         return self.encoder(x)[0]
 
     def energy(self, x: Tensor) -> Tensor:
-        """-a(x, mu(x)): the critic is trained to be high on data pairs. Not a density of x."""
+        """-a(x, mu(x)): the critic is trained to be high on data pairs. This is not a density of x."""
         return -self.critic(x, self.infer(x))
 
     def judge(self, x: Tensor, z_x: Tensor, x_fake: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

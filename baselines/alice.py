@@ -5,18 +5,18 @@ Objective, with logits a high on data pairs, s the sigmoid, z_x ~ N(mu(x), diag 
 posterior:
     critic  min  E softplus(-a(x, z_x)) + E softplus(a(x_fake, z))
     maps    min  E s(a(x, z_x)) - E s(a(x_fake, z)) + lambda (mean|x - G(z_x)| + mean|z - z_fake|)
-The means are over all elements. The critic moves first, `critic_steps` times on the same pairs, then the maps.
+The means are over all elements. The critic is updated first, `critic_steps` times on the same pairs, then the maps.
 The reference code labels generated pairs 1: its logit is -a, low on data. At lambda = 0 this is ALI up to the form of
 the maps' adversarial term.
-Critic: cifar/cifar_model.py:29, a sum h(x) + k(z) that sees noise beside x and z; cifar/cifar_R.py:112-113, each kind
-of pair judged in its own call.
-Deviations: other convolutions, similar to those of paper A; a Gaussian prior and a Gaussian encoder in place of the
-uniform prior and of tanh and noise inputs to both maps; at evaluation, statistics of each batch are a variant, not the
-rule, and the critic's noise is 0, where the code draws it.
-Left open by papers A and B: lambda. Theirs cannot be one: in the authors' sweep on CIFAR-10 an Inception Score of 6.02
-belongs to lambda = 1e-6 (MSE 0.416) and an MSE of 0.034 to lambda = 10 or more (score below 2). Ours is the largest of
-the sweep that costs little of the score, 0.01 (5.83, MSE 0.155): larger ones outweigh the maps' adversarial term, whose
-gradient vanishes where the critic is sure.
+Critic: a sum h(x) + k(z) that sees noise beside x and z (cifar/cifar_model.py:29). Each kind of pair is judged in its
+own call (cifar/cifar_R.py:112-113).
+Deviations: other convolutions, similar to paper A's. The prior and the encoder are Gaussian, in place of a uniform
+prior and of tanh and noise inputs to both maps. At evaluation, statistics of each batch are a variant, not the rule,
+and the critic's noise is 0, where the code draws it.
+Left open by papers A and B: lambda. Their numbers cannot have one lambda: in the authors' sweep on CIFAR-10 an
+Inception Score of 6.02 belongs to lambda = 1e-6 (MSE 0.416), and an MSE of 0.034 to lambda = 10 or more (score below
+2). Ours, 0.01, is the largest lambda of the sweep that costs little of the score (5.83, MSE 0.155). Larger ones
+outweigh the maps' adversarial term, whose gradient vanishes where the critic is sure.
 """
 
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class ALICE(Model):
         return self.encoder(x)[0]
 
     def energy(self, x: Tensor) -> Tensor:
-        """-a(x, mu(x)): the critic is trained to be high on data pairs. Not a density of x."""
+        """-a(x, mu(x)): the critic is trained to be high on data pairs. This is not a density of x."""
         return -self.critic(x, self.infer(x))
 
     def judge(self, x: Tensor, z_x: Tensor, x_fake: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,15 +6,16 @@ Objective, with logits a high on data pairs and a deterministic encoder E:
     critic  min  E softplus(-a(x, E(x))) + E softplus(a(G(z), z))
     maps    min  E softplus(a(x, E(x))) + E softplus(-a(G(z), z))           (encoder and generator, labels swapped)
     score   (1 - w) |x - x_r|_1 + w softplus(-a(x_r, E(x))) with x_r = G(E(x)), larger = stranger
-The critic moves first; the maps draw z anew. One Adam for both maps equals the reference code's two: neither loss
-reaches the other's weights. Weights are averaged for evaluation.
-The paper writes the score's cross-entropy at (x, E(x)); the code, and so ours, takes it at (x_r, E(x)). With a sum over
-pixels beside one cross-entropy the score is nearly all reconstruction error; `anomaly_scores` has parts and variants.
-Critic: bigan/run_mnist.py:99-100, each kind of pair judged in its own call; bigan/mnist_utilities.py, one hidden
-layer of z, dropout.
-Deviations: networks similar to those of paper A in place of the paper's own for 28 px (slopes 0.1, two fully connected
-layers in G, one hidden layer behind the critic's concatenation), dropout behind the convolutions of the critic and not
-between them, the same images for both updates (the code's second batch is another).
+The critic is updated first; the maps draw z anew. One Adam for both maps equals the reference code's two, because
+neither loss reaches the other's weights. Weights are averaged for evaluation.
+The paper writes the score's cross-entropy at (x, E(x)). The code, and so ours, takes it at (x_r, E(x)). A sum over
+pixels beside one cross-entropy makes the score nearly all reconstruction error. `anomaly_scores` has parts and
+variants.
+Critic: each kind of pair is judged in its own call (bigan/run_mnist.py:99-100). One hidden layer transforms z, and
+there is dropout (bigan/mnist_utilities.py).
+Deviations: networks similar to paper A's replace the paper's own for 28 px (slopes 0.1, two fully connected layers in
+G, one hidden layer behind the critic's concatenation). Dropout is behind the convolutions of the critic, not between
+them. Both updates use the same images (the code's second batch is another).
 Left open by the paper's code: the number of epochs.
 """
 
@@ -74,20 +75,20 @@ class BiGAN(Model):
         return self.encoder(x)
 
     def energy(self, x: Tensor) -> Tensor:
-        """The anomaly score "sigma" as in the reference code. Not an energy: it has no density."""
+        """The anomaly score "sigma" as in the reference code. It is no energy: it has no density."""
         z = self.infer(x)
         x_r = self.generate(z)
         return self.score(l1_norm(x, x_r), softplus(-self.critic(x_r, z)))
 
     def score(self, error: Tensor, discriminator: Tensor) -> Tensor:
-        """The score's two parts, [B] each, weighted."""
+        """The two weighted parts of the score, [B] each."""
         return (1 - self.h.score_weight) * error + self.h.score_weight * discriminator
 
     def anomaly_scores(self, x: Tensor) -> dict[str, Tensor]:
         """Variants and parts of the score.
 
-        "fm": feature matching |h(x, E(x)) - h(x_r, E(x))|_1 of the critic's last hidden layer in place of the
-        cross-entropy. "sigma_paper": the cross-entropy at (x, E(x)). "l1", "cross_entropy": the two parts of sigma.
+        "fm" replaces the cross-entropy by feature matching, |h(x, E(x)) - h(x_r, E(x))|_1 of the critic's last hidden
+        layer. "sigma_paper" takes the cross-entropy at (x, E(x)). "l1" and "cross_entropy" are the two parts of sigma.
         """
         z = self.infer(x)
         x_r = self.generate(z)

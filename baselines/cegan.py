@@ -1,21 +1,22 @@
 """CEGAN: calibrated energy-based GAN, its generator's entropy bounded by variational inference ("EGAN-Ent-VI").
 
 Paper: Dai, Almahairi, Bachman, Hovy & Courville (ICLR 2017). Reference code:
-zihangdai/cegan_iclr2017. Paper B calls it the part KL(P||Pi) - KL(Q||Pi) of its divergence triangle.
+zihangdai/cegan_iclr2017. In paper B it is the part KL(P||Pi) - KL(Q||Pi) of the divergence triangle.
 Objective, with a score s high on data and the energy U = softplus(-s) >= 0, or U = -s (`bounded` false):
     critic     min  E U(x) - E U(x_fake) + a (E s(x)^2 + E s(x_fake)^2) + b ||weights||^2
     generator  min  E U(x_fake) + r E[-log q(u | x_fake)] + b ||weights||^2
     encoder    min  r E[-log q(u | x_fake)]
-The entropy of x_fake = G(u) is at least that of u less E[-log q(u | x_fake)]: the generator seeks low energies and,
-with weight r, a high entropy. The latents u are uniform on (-1, 1)^d; here u = 2 Phi(z) - 1 of a normal z. All three
-gradients are taken at the same weights: the generator moves first, the others by the images made before.
+The entropy of x_fake = G(u) is at least the entropy of u minus E[-log q(u | x_fake)]. So the generator seeks low
+energies and, with weight r, a high entropy. The latents u are uniform on (-1, 1)^d; here u = 2 Phi(z) - 1 of a normal
+z. All three gradients are taken at the same weights: the generator is updated first, the others by the images made
+before.
 The reference code's -log q takes one head h for log sigma in one term and for log sigma^2 in the other: sum h / 2 +
 sum ((u - mu) / e^h)^2 / 2 (cifar10/conv_cifar10_energy_gan.py lines 275-278). With h = (log V + log 2) / 2 this is half
-of our -log q plus d log 2 / 4, so that its weight 0.1 is r = 0.05 here.
-Deviations: networks similar to those of paper B (LeakyReLU for ReLU, no batch norm on the first layer of critic and
-encoder, batch norm of the generator's first layer per channel). On CelebA the reference code also lowers its weight
-from 0.5 to 0.1, by a tenth per epoch, and the learning rates likewise after half of the epochs (celebA/
-conv_celeba_energy_gan.py lines 69-75 and 379-392); ours keeps r and lowers the rates linearly as on CIFAR-10.
+of our -log q plus d log 2 / 4, so its weight 0.1 is r = 0.05 here.
+Deviations: networks similar to paper B's (LeakyReLU for ReLU, no batch norm on the first layer of critic and encoder,
+batch norm of the generator's first layer per channel). On CelebA the reference code also lowers its weight from 0.5 to
+0.1, by a tenth per epoch, and after half of the epochs the learning rates likewise (celebA/conv_celeba_energy_gan.py
+lines 69-75 and 379-392). Ours keeps r, and lowers the rates linearly as on CIFAR-10.
 The encoder never sees data, so it is no map of this system.
 """
 
@@ -67,7 +68,7 @@ class CEGAN(Model):
         with torch.no_grad():
             for layer in self.modules():
                 if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                    layer.weight.mul_(h.init_std / 0.02)  # of which they were drawn
+                    layer.weight.mul_(h.init_std / 0.02)  # they were drawn with 0.02
 
     @cached_property
     def optimizers(self) -> dict[str, Optimizer]:
@@ -86,7 +87,7 @@ class CEGAN(Model):
         return self.energy_of(self.critic(x))
 
     def energy_of(self, s: Tensor) -> Tensor:
-        """U from scores s that are high on data."""
+        """U of scores s [B], which are high on data."""
         return softplus(-s) if self.h.bounded else -s
 
     def learning_rates(self, t: int) -> dict[str, float]:

@@ -2,16 +2,17 @@
 
 Paper: Xie, Lu, Gao, Zhu & Wu, "Cooperative training of descriptor and generator networks" (PAMI 2018, arXiv
 1609.09408). Reference code: jianwen-xie/CoopNets.
-Objective: pi ∝ exp f(x) N(x; 0, s^2 I), so U(x) = ||x||^2 / (2 s^2) - f(x); Langevin dynamics on U revise x_fake = g(z)
+Objective: pi ∝ exp f(x) N(x; 0, s^2 I), so U(x) = ||x||^2 / (2 s^2) - f(x). Langevin dynamics on U revise x_fake = g(z)
 to x_revised, and then
     descriptor  min  E f(x_revised) - E f(x)
     generator   min  E SSE(x_revised, g(z)) / (2 s_g^2)
 Deviations: the generator is the divergence triangle's ("network structures similar to our model", paper B section
-4.1.1), with kernels of 4 instead of 5, ReLU instead of LeakyReLU and its initial weights; images are scaled as
-everywhere here, not each by its own extremes; real batches are shuffled; batch norm has standing statistics at test.
-Left open: networks at 32 px; whether the published FID and Inception Score are of revised samples. The code's own
-Inception Score is (model/model.py lines 221-253: those of the last epoch, by the 15 steps of training). So are ours,
-with the 10 steps of the code's test (main.py line 93); `sampler: {steps: 0}` measures the generator alone.
+4.1.1). It has kernels of 4 instead of 5, ReLU instead of LeakyReLU, and the triangle's initial weights. Images are
+scaled as everywhere here, not each by its own extremes. Real batches are shuffled. Batch norm has standing statistics
+at test.
+Left open: networks at 32 px; whether the published FID and Inception Score belong to revised samples. The code's own
+Inception Score does (model/model.py lines 221-253: samples of the last epoch, by the 15 steps of training). Ours does
+too, with the 10 steps of the code's test (main.py line 93). `sampler: {steps: 0}` measures the generator alone.
 """
 
 from dataclasses import dataclass
@@ -33,9 +34,9 @@ from dtri.sampling.langevin import Chain, langevin
 class Hparams:
     z_dim: int = 100  # code, gen_latent_size
     width: float = 1.0  # multiplies all channels; presets may lower it
-    chains: int = 144  # code, 12 x 12 of them whatever the batch
+    chains: int = 144  # code, 12 x 12 chains whatever the batch size
     langevin_steps: int = 15  # code, des_sample_steps
-    langevin_scale: float = 0.002  # code, des_step_size: steps of half its square along the gradient, and its noise
+    langevin_scale: float = 0.002  # code, des_step_size: the noise, and half its square is the step along the gradient
     reference_std: float = 0.016  # s; code, des_refsig
     generator_std: float = 0.3  # s_g; code, gen_refsig
     lr_descriptor: float = 0.007  # code, d_lr
@@ -75,7 +76,7 @@ class CoopNet(Model):
         return x.square().flatten(1).sum(1) / (2 * self.h.reference_std**2) - self.descriptor(x)
 
     def revise(self, x: Tensor, steps: int, scale: float, generator: torch.Generator | None = None) -> Tensor:
-        """Langevin dynamics on the energy, from x: [B, C, H, W]."""
+        """Run Langevin dynamics on the energy from x: [B, C, H, W], with `scale` as `langevin_scale` in Hparams."""
         return langevin(self.energy, x, Chain(steps, step_size=scale**2 / 2, noise=scale), generator)
 
     def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:

@@ -2,9 +2,9 @@
 
 Paper: Radford, Metz & Chintala (ICLR 2016); Goodfellow et al. (NeurIPS 2014). Reference code: soumith/dcgan.torch.
 Objective: discriminator min E softplus(-a(x)) + E softplus(a(x_fake)); generator min E softplus(-a(x_fake)).
-Deviations: z is Gaussian (as in the reference code; the paper's is uniform). At 32 and 28 px the paper has no networks:
-ours are those of the divergence triangle, with batch norm in the discriminator on all layers but the first. The
-generator step evaluates the updated discriminator anew.
+Deviations: z is Gaussian (as in the reference code; the paper's is uniform). At 32 and 28 px the paper has no networks.
+Ours are the divergence triangle's, with batch norm in the discriminator on all layers but the first. The generator step
+evaluates the updated discriminator anew.
 """
 
 from dataclasses import dataclass

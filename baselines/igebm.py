@@ -2,12 +2,12 @@
 
 Paper: Du & Mordatch, "Implicit generation and modeling with energy-based models" (NeurIPS 2019, arXiv 1903.08689),
 Algorithm 1; "EBM" in paper A's Table 3. Reference code: openai/ebm_code_release, its last version ("code" below).
-Objective: min E U(x) - E U(x_fake) + a E[ U(x)^2 + U(x_fake)^2 ]; x_fake are the ends of Langevin chains on U, which
+Objective: min E U(x) - E U(x_fake) + a E[ U(x)^2 + U(x_fake)^2 ]. x_fake are the ends of Langevin chains on U, which
 start where earlier ones ended or, now and then, from uniform noise.
 Deviations: dequantisation noise is centred on a grey level instead of added above it (train.py lines 110-118). Before
-20 March 2019 the code made white pixels of the buffer black, before 11 March it had a buffer of 50,000 images.
-Left open: the number of iterations (ours: that of the checkpoint which the code's out-of-distribution test loads);
-networks at 64 px.
+20 March 2019 the code made white pixels of the buffer black; before 11 March it had a buffer of 50,000 images.
+Left open: the number of iterations (ours is the number of the checkpoint that the code's out-of-distribution test
+loads), and networks at 64 px.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Hparams:
     noise: float = 0.005  # code; pixels in [0, 1]
     gradient_clip: float = 0.01  # README, proj_norm, elementwise; pixels in [0, 1]
     buffer_size: int = 10_000  # paper; code, train.py line 212
-    reinit: float = 0.05  # code: share of chains that start from noise
+    reinit: float = 0.05  # code: fraction of chains that start from noise
     energy_l2: float = 1.0  # a; code
     lr: float = 3e-4  # code
     beta1: float = 0.0  # code
@@ -43,7 +43,7 @@ class Hparams:
 
 @dataclass(frozen=True)
 class Sampler:
-    # From noise: langevin_steps / reinit, as long as a chain lives in the replay buffer on average.
+    # Chains start from noise and take langevin_steps / reinit steps, as an average chain in the replay buffer.
     steps: Annotated[int, "may be 0"] = 1200
     step_size: float = 10.0  # as in training
     noise: float = 0.005  # as in training
@@ -68,7 +68,7 @@ class IGEBM(Model):
         return self.energy_net((x + 1) / 2)
 
     def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
-        """Chains from uniform noise, as many as z: [B, 0]."""
+        """The ends of chains from uniform noise, one per row of z: [B, 0]."""
         s = self.sampler
         noise = torch.rand(len(z), *self.image_shape, device=z.device, generator=generator)
         chain = chain_of(s.steps, s.step_size, s.noise, s.gradient_clip)
@@ -91,18 +91,18 @@ class IGEBM(Model):
 
 
 def chain_of(steps: int, step_size: float, noise: float, gradient_clip: float) -> Chain:
-    """The code's constants are for pixels in [0, 1]: in [-1, 1] lengths double and gradients halve."""
+    """A chain on [-1, 1] from the code's constants, which are for [0, 1]: lengths double and gradients halve."""
     return Chain(steps, 4 * step_size, 2 * noise, gradient_clip / 2, clamp=(-1.0, 1.0), noise_first=True)
 
 
 def dequantised(x: Tensor) -> Tensor:
-    """x on the 256 grey levels of [-1, 1] plus uniform noise up to half a level."""
+    """x on the 256 grey levels of [-1, 1], plus uniform noise up to half a level."""
     return x + (2 * torch.rand_like(x) - 1) / 255
 
 
 @torch.no_grad()
 def clip_outliers(optimizer: Adam, *_: Any) -> None:
-    """Clip gradients elementwise to 3 sqrt(v) + 0.1, v: Adam's second moment, unbiased, before this step (code)."""
+    """Clip gradients elementwise to 3 sqrt(v) + 0.1, v: Adam's unbiased second moment before this step (code)."""
     beta2 = optimizer.defaults["betas"][1]
     for p in optimizer.param_groups[0]["params"]:
         bound = torch.full_like(p, 0.1)

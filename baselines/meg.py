@@ -5,13 +5,14 @@ ritheshkumar95/energy_based_generative_models.
 Objective, with the energy U and a statistics network H that tells pairs (x_fake, z) from pairs with another z:
     energy     min  E U(x) - E U(x_fake) + lambda E ||grad U(x)||^2 / (height * width)
     generator  min  E U(x_fake) + J,  J = (E softplus(-H(x_fake, z)) + E softplus(H(x_fake, z'))) / 2, z' permuted z
-log 2 - J is a lower bound on the Jensen-Shannon divergence between the pairs and their shuffled copies: generator and
-H lower J together and so raise the mutual information of x_fake and z, which is the entropy of x_fake for a
-deterministic generator. The penalty is on real images only, a mean over pixels in the reference code.
-One step is one energy update, with images and latents of its own; at every n_energy-th generator and H follow, by one
-Adam, which is the reference code's two with equal constants. A generator iteration of the paper is n_energy steps.
-Deviations: for CIFAR-10 and CelebA the reference code moves the generator before, not after, the energy updates.
-Left open by paper A: which of the two anomaly scores of the reference code, U(x) or ||grad U(x)||, it quotes.
+log 2 - J is a lower bound on the Jensen-Shannon divergence between the pairs and their shuffled copies. Generator and
+H lower J together and so raise the mutual information of x_fake and z. For a deterministic generator this is the
+entropy of x_fake. The penalty is on real images only, a mean over pixels in the reference code.
+One step is one energy update, with new images and latents. After every n_energy-th update generator and H follow, with
+one Adam, which equals the reference code's two with equal constants. A generator iteration of the paper is n_energy
+steps.
+Deviations: for CIFAR-10 and CelebA the reference code updates the generator before the energy, not after it.
+Left open by paper A: which of the reference code's two anomaly scores it quotes, U(x) or ||grad U(x)||.
 """
 
 from dataclasses import dataclass
@@ -65,13 +66,13 @@ class MEG(Model):
         return self.energy_net(x)
 
     def anomaly_scores(self, x: Tensor) -> dict[str, Tensor]:
-        """ "gradient_norm": ||grad U(x)|| over all channels and pixels, the reference code's second score."""
+        """ "gradient_norm" is ||grad U(x)|| over all channels and pixels, the reference code's second score."""
         with torch.enable_grad():
             gradient = gradient_penalty.input_gradient(self.energy_net, x, create_graph=False)
         return {"gradient_norm": gradient.flatten(1).norm(dim=1)}
 
     def phase(self, t: int) -> bool:
-        """Whether the generator moves."""
+        """Whether the generator is updated at t."""
         return t % self.h.n_energy == self.h.n_energy - 1
 
     def step(self, x: Tensor, t: int) -> dict[str, Tensor]:

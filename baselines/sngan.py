@@ -5,17 +5,17 @@ pfnet-research/chainer-gan-lib (standard CNN) and sngan_projection (residual net
 Objective, with scores a high on data:
     "softplus"  discriminator min E softplus(-a(x)) + E softplus(a(x_fake)); generator min E softplus(-a(x_fake))
     "hinge"     discriminator min E max(0, 1 - a(x)) + E max(0, 1 + a(x_fake)); generator min -E a(x_fake)
-Every weight matrix [out, rest] of the discriminator is divided by its largest singular value sigma, found by one power
-iteration per training pass; the gradient goes through sigma = u^T W v with u and v fixed.
+Every weight matrix [out, rest] of the discriminator is divided by its largest singular value sigma, which one power
+iteration per training pass estimates. The gradient goes through sigma = u^T W v with u and v fixed.
 Paper A prints an FID of 29.3 for CIFAR-10. It stands in Table 2 of Miyato et al. for the standard CNN with the softplus
-loss (their Eqn 15); the hinge loss has 25.5 there, the residual networks with hinge 21.7. Which of six settings of the
-optimiser was best they do not say; ours is their C, one discriminator update per step, which their Fig. 9 has and
-chainer-gan-lib (example.sh line 8).
-Networks are those of their Table 3. chainer-gan-lib's (common/net.py lines 55-106 and 199-221) differ from them: batch
+loss (their Eqn 15). There the hinge loss has 25.5, and the residual networks with hinge 21.7. The authors do not say
+which of six settings of the optimiser was best. Ours is their setting C with one discriminator update per step, as in
+their Fig. 9 and in chainer-gan-lib (example.sh line 8).
+Networks are from their Table 3. The networks of chainer-gan-lib (common/net.py lines 55-106 and 199-221) differ: batch
 norm and ReLU behind the generator's linear layer, wider layers at each halving (64 to 128 already at the first one),
-slope 0.2, latents uniform on (-1, 1). Initial weights are its N(0, 0.02), since the paper states none.
-Deviations: the discriminator moves first, both updates see the same images (chainer-gan-lib, stdgan/updater.py lines
-19-48: the generator first, other images for each).
+slope 0.2, latents uniform on (-1, 1). Initial weights are N(0, 0.02) as there, since the paper states none.
+Deviations: the discriminator is updated first, and both updates see the same images. In chainer-gan-lib
+(stdgan/updater.py lines 19-48) the generator comes first, with other images for each.
 Left open by paper A: which variant it trained for CelebA and LSUN-bedroom. Left open by both: networks at 28 and 64 px,
 see dtri/networks/standard_cnn.py.
 """

@@ -6,14 +6,14 @@ Objective, with logits a high on data pairs, z_x ~ N(mu(x), diag V(x)), x_fake =
     critic  min  E softplus(-a(x, z_x)) + E softplus(a(x_fake, z))
     maps    min  E a(x, z_x) - E a(x_fake, z) + lambda (mean|x - G(z_x)| + mean|z - z_fake|)
 With the best critic a = log q - log p, the first two terms of the maps are KL(q || p) + KL(p || q).
-The means are over all elements. The critic moves first, `critic_steps` times on the same pairs, then the maps.
+The means are over all elements. The critic is updated first, `critic_steps` times on the same pairs, then the maps.
 The reference code labels generated pairs 1: its logit is -a, low on data. It differs from ALICE's in the logits of the
 maps' loss, lambda and the learning rate for CelebA.
-Critic: src/cifar_model.py, byte for byte ALICE's, a sum h(x) + k(z) that sees noise beside x and z; src/cifar_R.py:
-111-112, each kind of pair judged in its own call.
-Deviations: other convolutions, similar to those of paper A; a Gaussian prior and a Gaussian encoder in place of the
-uniform prior and of tanh and noise inputs to both maps; at evaluation, statistics of each batch are a variant, not the
-rule, and the critic's noise is 0, where the code draws it.
+Critic: a sum h(x) + k(z) that sees noise beside x and z (src/cifar_model.py, byte for byte ALICE's). Each kind of pair
+is judged in its own call (src/cifar_R.py:111-112).
+Deviations: other convolutions, similar to paper A's. The prior and the encoder are Gaussian, in place of a uniform
+prior and of tanh and noise inputs to both maps. At evaluation, statistics of each batch are a variant, not the rule,
+and the critic's noise is 0, where the code draws it.
 Left open by papers A and B: everything; paper A cites "their optimal networks and hyper-parameters".
 """
 
@@ -68,7 +68,7 @@ class SVAE(Model):
         return self.encoder(x)[0]
 
     def energy(self, x: Tensor) -> Tensor:
-        """-a(x, mu(x)): the critic is trained to be high on data pairs. Not a density of x."""
+        """-a(x, mu(x)): the critic is trained to be high on data pairs. This is not a density of x."""
         return -self.critic(x, self.infer(x))
 
     def judge(self, x: Tensor, z_x: Tensor, x_fake: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,9 @@
 
 Paper: Kingma & Welling (ICLR 2014); Rezende, Mohamed & Wierstra (ICML 2014). Paper A Eqn 3, paper B Eqn 14.
 Objective: min E[ SSE(x, g(z_x)) / (2 s2) + KL(q(z|x) || N(0, I)) ], times 2 s2 (Adam does not see the factor).
-Deviations: none known; neither paper states the networks, the decoder variance s2 or the optimiser of its VAE. Ours are
-those of the divergence triangle ("network structures similar to our model", paper B section 4.1.1), whose auto-encoding
-part is an ELBO with s2 = 0.005.
+Deviations: none known. Neither paper states the networks, the decoder variance s2 or the optimiser of its VAE. Ours are
+the divergence triangle's ("network structures similar to our model", paper B section 4.1.1), whose auto-encoding part
+is an ELBO with s2 = 0.005.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class VAE(Model):
         return self.encoder(x)[0]
 
     def energy(self, x: Tensor) -> Tensor:
-        """Negative ELBO in nats without constants, its expectation over z replaced by the value at mu(x)."""
+        """Negative ELBO in nats without constants; its expectation over z is replaced by the value at mu(x)."""
         mu, logvar = self.encoder(x)
         return sse(x, self.generate(mu)) / (2 * self.h.decoder_variance) + gaussian.kl_standard(mu, logvar)
 

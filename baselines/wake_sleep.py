@@ -1,14 +1,14 @@
 """WS: wake-sleep, generator and encoder trained in turn, each on what the other infers or dreams.
 
-Paper: Hinton, Dayan, Frey & Neal (Science 268, 1995); as paper A section 3.4 and paper B section 3.2.1 read it: wake
+Paper: Hinton, Dayan, Frey & Neal (Science 268, 1995), as paper A section 3.4 and paper B section 3.2.1 read it: wake
 min_theta KL(Q||P), sleep min_phi KL(P||Q), with Q = q_data(x) q_phi(z|x) and P = p(z) p_theta(x|z).
 Objective:
     generator  min  E SSE(x, g(z_x)), z_x ~ q(z|x) inferred by an encoder at rest          (wake, times 2 s2)
     encoder    min  E[-log q(z | x_fake)], x_fake = g(z) dreamt by a generator at rest     (sleep)
-Wake first, then sleep with the moved generator; one step each per batch. There is no joint objective.
+Each batch takes one wake step, then one sleep step with the updated generator. There is no joint objective.
 Deviations: dreams are the generator's means, without the decoder's noise (as in the third term of paper B's script).
-Left open by both papers: everything else. Networks, learning rates and their decay are those of our VAE; batch norm of
-the generator averages over inferred and prior latents alike.
+Left open by both papers: everything else. Networks, learning rates and their decay are our VAE's. The generator's batch
+norm averages over inferred and prior latents alike.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from dtri.objectives.schedules import exponential
 
 @dataclass(frozen=True)
 class Hparams:
-    z_dim: int = 100  # not stated; that of the VAE, paper B's script
+    z_dim: int = 100  # not stated; as in the VAE, paper B's script
     width: float = 1.0  # multiplies all channels; presets may lower it
     lr: float = 3e-4  # not stated; paper B's script, generator and encoder
     beta1: float = 0.5  # not stated; paper B's script

@@ -6,11 +6,11 @@ Objective, with a critic f high on data (the reference code's is low):
     critic     min  E f(x_fake) - E f(x),                      all weights cut to [-c, c] afterwards       ("clip")
                min  E f(x_fake) - E f(x) + lambda E (||grad f(x_hat)|| - 1)^2                           ("penalty")
     generator  min  -E f(x_fake)
-One step is one critic update, with images and latents of its own; at every n_critic-th the generator follows. So a
-generator iteration of the papers is n_critic steps. "clip" has RMSProp and batch norm in the critic, whose gains are
-cut to c as well; "penalty" has Adam and none.
-Deviations: networks at 32 and 28 px are those of the divergence triangle (the reference code has one layer less). The
-reference code cuts weights before the gradient, Algorithm 1 and ours after the update, and it gives the critic 100
+One step is one critic update, with new images and latents; after every n_critic-th update the generator follows. So a
+generator iteration of the papers is n_critic steps. "clip" has RMSProp, and batch norm in the critic, whose gains are
+cut to c as well. "penalty" has Adam and no batch norm in the critic.
+Deviations: networks at 32 and 28 px are the divergence triangle's (the reference code has one layer less). The
+reference code cuts weights before the gradient, Algorithm 1 and ours after the update. The code gives the critic 100
 updates in the first 25 and every 500th generator iteration, which Algorithm 1 does not. WGAN-GP's paper has residual
 networks for CIFAR-10.
 Left open by papers A and B: which of the two they quote; A's FID on CIFAR-10 fits "penalty" (see table 1's notes).
@@ -67,7 +67,7 @@ class WGAN(Model):
         return self.generator(z)
 
     def phase(self, t: int) -> bool:
-        """Whether the generator moves."""
+        """Whether the generator is updated at t."""
         return t % self.h.n_critic == self.h.n_critic - 1
 
     def step(self, x: Tensor, t: int) -> dict[str, Tensor]:
