@@ -4,14 +4,14 @@
 
 Trains narrow systems and appends a row per system, seed and rule of dtri/trained.py:
 
-spread      root of the mean over pixels of the variance over samples, in [-1, 1] (of data: the mean image's RMSE)
+spread      root of the mean over pixels of the variance over samples, in [-1, 1] (for data: the mean image's RMSE)
 std         standard deviation of all pixel values
 frechet     squared Frechet distance in pixels between samples and test images
 rmse        of reconstructions of test images; empty where the system cannot infer
 
-Further rows: "data", test against training images; "latents", the standing rule by other latents, which shows the error
-of 2,000; "encoder anew", the running rule with the encoder's averages taken anew from 2,000 training images.
-CPU, one thread. What is in the file already is not trained again.
+Further rows: "data" compares test with training images. "latents" has the standing rule with other latents, and shows
+the error of 2,000 latents. "encoder anew" has the running rule, with the encoder's averages computed anew from 2,000
+training images. Runs on the CPU with one thread. Systems whose rows are in the file are not trained again.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from workflow import plan
 from workflow.commands.cli import run
 
 COLUMNS = ("system", "seed", "steps", "rule", "spread", "std", "frechet", "rmse")
-N = 2000  # samples, and test and training images
+N = 2000  # number of samples, of test images and of training images
 CPU = torch.device("cpu")
 
 
@@ -102,7 +102,7 @@ def rows(spec: experiment.TrainSpec, train: np.ndarray, test: np.ndarray) -> Ite
 
 
 def weights(spec: experiment.TrainSpec, train: np.ndarray) -> dict[str, torch.Tensor]:
-    """Those that a run of the spec ends with."""
+    """The weights that a run of the spec ends with."""
     torch.manual_seed(spec.seed)
     model = experiment.build(spec.entry, spec.image_shape, spec.hparams).to(memory_format=torch.channels_last).train()
     batches = Batches(train, spec.batch_size, spec.seed, CPU, model.span)
@@ -114,7 +114,7 @@ def weights(spec: experiment.TrainSpec, train: np.ndarray) -> dict[str, torch.Te
 
 
 def measured(model: Model, test: np.ndarray) -> tuple:
-    """spread, std, frechet, rmse."""
+    """(spread, std, frechet, rmse) of a model; `test` is uint8 [N, C, H, W]."""
     rmse = ""
     if has(model, "infer"):
         rebuilt = evaluation.decode(model, evaluation.encode(model, test))

@@ -1,7 +1,7 @@
 """Count the work of an iteration of every configured run: workflow/counted.json, which `explain` and bench.gpu read.
 
 python -m bench.counted             counts what the file lacks, and drops what no configuration has
-python -m bench.counted --anew      counts all, after a change of a model or network; about three minutes
+python -m bench.counted --anew      counts everything, after a change of a model or network; about three minutes
 """
 
 import argparse
@@ -36,7 +36,7 @@ def count(spec: TrainSpec) -> Work:
 
 
 def planned() -> list[counted.Planned]:
-    """As the configuration has it now."""
+    """The runs of the present configuration."""
     rows = []
     for name, preset in configuration.presets().items():
         tables: dict[plan.Run, list[str]] = {}

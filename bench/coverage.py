@@ -2,10 +2,11 @@
 
     python -m bench.coverage --data results/data/celeba10k '{}' '{"z_dim": 20, "rec_weight": 0.1}'
 
-Trains the first two levels, 4x4 and 8x8 pixels, once for each set of hyperparameters, and prints in between: the
-squared Frechet distance in pixels from training images to samples of the prior and to samples through the posterior,
-the RMSE of the latter, and the smallest, median and largest variance of the posteriors together, over directions, where
-the prior has 1. An exploration on training images: settings in docs/deviations.md come from it. CPU, one thread.
+Trains the first two levels, 4x4 and 8x8 pixels, once for each set of hyperparameters. In between it prints two squared
+Frechet distances in pixels to training images: of samples of the prior, and of samples through the posterior. It also
+prints the RMSE of the latter, and variances of all posteriors together: smallest, median and largest over directions,
+where the prior has 1. This is an exploration on training images; settings in docs/deviations.md come from it. It runs
+on the CPU with one thread.
 """
 
 import argparse
@@ -81,7 +82,7 @@ def build(hparams: dict, x: Tensor) -> ProgressiveTriangle:
 
 @torch.no_grad()
 def coverage(model: ProgressiveTriangle, x: Tensor) -> str:
-    """x: [N, C, 8, 8], training images."""
+    """The printed numbers, as text; x: [N, C, 8, 8], training images."""
     level = model.now.level
     x = down(x, SIDE // model.sides[level])
     torch.manual_seed(1)

@@ -3,14 +3,14 @@
     python -m bench.critics --data results/data/digits --z-dim 10 --to results/critics
     python -m bench.critics --data results/data/mnist --to results/critics --only "alice, as it is" --seeds 0
 
-Trains each variant once per seed, an eighth of the width, in batches of 32 training images, and writes a row of
-critics.csv after each run; a run that has its row is not repeated. critics.png shows images of every run that the
-folder holds. Nothing here reads a test image.
-Columns: `critic`, the critic's loss over the last 50 iterations (2 log 2 = 1.386 where it knows nothing); `rmse` of
-reconstructions; `std`, of a pixel over samples of the prior, its mean over pixels; `frechet`, the squared Frechet
-distance between samples and training images in 14 x 14 pixels. All three by batch statistics, as in training; with the
-suffix _running, by batch norm's running averages. `z_share`: standard deviation of the critic's change when the latents
-of data pairs are permuted, over the standard deviation of the critic. CPU, one thread.
+Trains each variant once per seed, at an eighth of the width, in batches of 32 training images. Each run adds a row to
+critics.csv; a run that has its row is not repeated. critics.png shows images of every run in the folder. Nothing here
+reads a test image. Runs on the CPU with one thread.
+Columns: `critic` is the critic's loss over the last 50 iterations (2 log 2 = 1.386 where it knows nothing). `rmse` is
+of reconstructions. `std` is the standard deviation of a pixel over samples of the prior, averaged over pixels.
+`frechet` is the squared Frechet distance between samples and training images in 14 x 14 pixels. All three use batch
+statistics, as training does; with the suffix _running they use batch norm's running averages. `z_share` is the standard
+deviation of the critic's change when the latents of data pairs are permuted, over the critic's standard deviation.
 """
 
 import argparse
@@ -44,12 +44,12 @@ from workflow.commands.cli import run
 ENTRIES = {"alice": "baselines.alice:ALICE", "svae": "baselines.svae:SVAE"}
 ENTRIES |= {"bigan": "baselines.bigan:BiGAN", "ali": "baselines.ali:ALI"}
 WIDTH, BATCH, COMPARED, LAST = 0.125, 32, 1000, 50
-SHOWN = 10  # samples, and pairs of image and reconstruction
+SHOWN = 10  # number of samples shown, and of images with their reconstructions
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A system with other hyperparameters, or with `change` made to the model before it trains."""
+    """A system with other hyperparameters, or whose model `change` alters before it trains."""
 
     system: str
     name: str
@@ -62,7 +62,7 @@ class Variant:
 
 
 class NoisyJointCritic(JointCritic):
-    """Our joint network with the noise of the released one beside x and z."""
+    """Our joint network with noise beside x and z, as in the released one."""
 
     def __init__(self, image_shape: tuple[int, int, int], z_dim: int):
         channels, *sides = image_shape
@@ -97,7 +97,7 @@ def xavier_critic(model: Model) -> None:
 
 
 def by_width(model: Model) -> None:
-    """Standard deviations of .02 at the full width, larger at a smaller one: the layers' outputs keep their scale."""
+    """Weights with standard deviation .02 at full width and larger when narrower: layers' outputs keep their scale."""
     for layer in model.critic.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.normal_(layer.weight, 0.0, 0.02 / WIDTH**0.5)
@@ -158,7 +158,15 @@ def main(argv: list[str] | None = None) -> int:
 def measured(
     variant: Variant, stored: np.ndarray, steps: int, seed: int, more: dict[str, Any]
 ) -> tuple[dict[str, float], np.ndarray]:
-    """Trains; returns the numbers and uint8 [3 SHOWN, C, H, W]: samples, training images, their reconstructions."""
+    """Train: (numbers, images), the images uint8 [3 SHOWN, C, H, W]: samples, training images, their reconstructions.
+
+    Args:
+        variant: what trains.
+        stored:  training images, uint8 [N, C, H, W].
+        steps:   iterations.
+        seed:    seed of the run.
+        more:    further hyperparameters.
+    """
     torch.manual_seed(seed)
     hparams = {"width": WIDTH, **more, **variant.hparams}
     model = experiment.build(ENTRIES[variant.system], stored.shape[1:], hparams).train()
@@ -189,7 +197,7 @@ def z_share(model: Model, x: Tensor) -> float:
 
 @torch.no_grad()
 def quality(model: Model, x: Tensor, z: Tensor) -> tuple[dict[str, float], Tensor]:
-    """Of samples at z: [N, d] and of reconstructions of x: [N, C, H, W], and the first of them with the first of x."""
+    """Numbers of samples g(z), z: [N, d], and of reconstructions of x: [N, C, H, W]; and SHOWN images of each kind."""
     made = torch.cat([model.generate(part) for part in z.split(100)])
     rebuilt = torch.cat([model.generate(model.infer(part)) for part in x.split(100)])
     of_made, of_data = (Gaussian.of(avg_pool2d(part, 2).flatten(1)) for part in (made, x))
@@ -202,7 +210,7 @@ def quality(model: Model, x: Tensor, z: Tensor) -> tuple[dict[str, float], Tenso
 
 
 def draw(folder: Path) -> None:
-    """One row of images per run that critics.csv lists: samples, then images beside their reconstructions."""
+    """Draw critics.png: per run in critics.csv one row of samples, then images beside their reconstructions."""
     rows = _rows(folder / "critics.csv")
     rows.sort(
         key=lambda row: ([(v.system, v.name) for v in VARIANTS].index((row["system"], row["variant"])), row["seed"])

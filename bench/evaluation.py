@@ -3,10 +3,10 @@
     python -m bench.evaluation                                  10,000 digits at 28 px, domain classifier
     python -m bench.evaluation --extractor inception --images 300       the 2015 graph, random weights
 
-FID, Inception Score, KID, precision and recall of as many samples as reference images, nothing cached before. The
-samples are the reference with a blurred band: speed does not depend on what they show. Random weights of the Inception
-graph have the speed of the trained ones. Also printed: the same once the reference's features are cached, as for every
-system but the first of a data set, and, for the classifier, how far FID moves when features are extracted in bf16.
+Measures FID, Inception Score, KID, precision and recall with equal numbers of samples and reference images, and nothing
+cached. The samples are the reference images with a blurred band: speed does not depend on the content. Random weights
+of the Inception graph are as fast as the trained ones. A second time is printed with the reference's features cached,
+as for every system but a dataset's first. For the classifier it also prints how far FID moves with bf16 features.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure(arguments: argparse.Namespace, folder: Path, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of every round, by way; prints them."""
+    """Seconds of each round, by method; prints them."""
     samples, reference, weights = _domain(arguments.images, folder)
     if arguments.extractor == "inception":
         samples, reference = (np.repeat(images, 3, axis=1) for images in (samples, reference))
@@ -106,7 +106,7 @@ def _measure(arguments: argparse.Namespace, folder: Path, device: torch.device) 
         spread = f"{ratios[len(ratios) // 2]:.2f} times as fast ({ratios[0]:.2f} to {ratios[-1]:.2f})"
         print(f"    {way:34}{sorted(found)[len(found) // 2]:8.1f} s   {spread}")
     if arguments.extractor == "inception":
-        return seconds  # values of random weights mean nothing
+        return seconds  # the metrics of random weights mean nothing
     exact = ours[0].fid.value
     half = generation.measure(samples, reference, replace(extractor, precision="bf16")).fid.value
     print(f"    FID {exact:.6g}, torch-fidelity {theirs['frechet_inception_distance']:.6g}, ", end="")
@@ -115,7 +115,7 @@ def _measure(arguments: argparse.Namespace, folder: Path, device: torch.device) 
 
 
 def _domain(n: int, folder: Path) -> tuple[np.ndarray, np.ndarray, Path]:
-    """(samples, reference, weights of a classifier) of digits, repeated with noise until there are n."""
+    """(samples, reference, weights of a classifier) of n digits, repeated with noise where there are too few."""
     arrays = digits.prepare(folder, (1, 28, 28), {}, 0)
     images, labels = np.asarray(arrays.splits["train"]), np.asarray(arrays.labels["train"])
     network = classifier.train_classifier(images, labels, 10, seed=0, steps=100)
@@ -130,7 +130,7 @@ def _domain(n: int, folder: Path) -> tuple[np.ndarray, np.ndarray, Path]:
 
 
 def _random_inception(folder: Path) -> Path:
-    """A file of random weights for the Inception graph, which torch-fidelity builds from a file only."""
+    """A file of random weights for the Inception graph, which torch-fidelity only builds from a file."""
     empty, path = folder / "empty.pth", folder / "random.pth"
     torch.save({}, empty)
     load, FeatureExtractorInceptionV3.load_state_dict = FeatureExtractorInceptionV3.load_state_dict, lambda *_: None
@@ -143,7 +143,7 @@ def _random_inception(folder: Path) -> Path:
 
 
 class Images(Dataset):
-    """uint8 tensors one by one, as torch-fidelity takes them."""
+    """uint8 tensors one by one, as torch-fidelity expects them."""
 
     def __init__(self, images: np.ndarray):
         self.images = torch.from_numpy(images)

@@ -2,15 +2,15 @@
 
     python -m bench.extractors --data results/data --to results/extractors
 
-Splits training images at random into a reference and a second set of as many, damages the second set (`LADDERS`), and
-appends the squared Frechet distance of every damage and extractor to extractors.csv; a split that has its rows is not
-repeated. extractors.md is written from all rows. No test image is read.
+Splits training images at random into a reference and a second set of equal size, and damages the latter (`LADDERS`).
+Appends the squared Frechet distance of every damage and extractor to extractors.csv; a split that has its rows is not
+repeated. extractors.md is written from all rows. No test image is read. Runs on the CPU with one thread.
 
-Rule of selection, written before any result. An extractor is fit where along each ladder every step is farther than the
-one before, clean images first, on every dataset and split. Among the fit ones the most sensitive is chosen: the largest
-geometric mean, over datasets and over the first steps of the ladders, of the distance over the clean images' distance.
-Chosen is among the layers of EfficientNet-Lite0. The ladders warp and classes came after the first faces were measured
-by the others, which change texture alone; parts came after results of those two. CPU, one thread.
+Rule of selection, written before any result. An extractor is fit if along each ladder every step is farther than the
+step before, clean images first, on every dataset and split. The most sensitive of the fit extractors is chosen. Its
+sensitivity is the distance over the clean images' distance, as geometric mean over datasets and over the first steps of
+the ladders. The choice is among the layers of EfficientNet-Lite0. The ladders warp and classes came after the first
+faces were measured by the others, which change texture alone; parts came after results of those two.
 """
 
 import argparse
@@ -48,14 +48,14 @@ LADDERS = {
 }
 STEPS = ("clean", *(step for steps in LADDERS.values() for step in steps))
 LAYERS = {f"block{k}": d for k, d in {0: 16, 2: 24, 4: 40, 7: 80, 8: 112, 9: 112, 10: 112, 14: 192, 15: 320}.items()}
-LAYERS |= {"head": 1280}  # of EfficientNet-Lite0: the last block of each width, and all blocks of 112
-GRID = 4  # of a side, points between which a warp is smooth
-PIXELS = 16  # side of the images whose pixels are features
+LAYERS |= {"head": 1280}  # layers of EfficientNet-Lite0: the last block of each width, and all blocks of 112
+GRID = 4  # points of a warp per side; between them it is smooth
+PIXELS = 16  # side of the reduced images whose pixels are features
 KEYS = ["dataset", "n", "split"]
 PLACE = ["network", "layer", "step"]
 CASE = ["dataset", "n", "network", "layer", "split"]
-Features = Callable[[np.ndarray], dict[str, Tensor]]  # uint8 [N, C, H, W] -> by layer, float32 [N, d]
-Network = tuple[tuple[str, ...], Features]  # layers, and their features
+Features = Callable[[np.ndarray], dict[str, Tensor]]  # uint8 [N, C, H, W] -> {layer: float32 [N, d]}
+Network = tuple[tuple[str, ...], Features]  # (layers, function that computes their features)
 
 
 HEAD = """# Extractors on damaged images
@@ -99,7 +99,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def candidates(dataset: store.Dataset, sides: list[int], steps: int) -> Iterator[tuple[str, Network]]:
-    """Networks by name; the domain classifier where there are labels, trained on all training images."""
+    """(name, network) of every candidate; with labels also the domain classifier, trained on all training images.
+
+    Args:
+        dataset: the dataset to measure.
+        sides:   sides to which images are resized for EfficientNet-Lite0.
+        steps:   iterations of the classifier.
+    """
     network = ImagenetLiteExtractor("imagenet_lite", [*LAYERS], str(imagenet_lite.weights()))
     yield "imagenet_lite", (tuple(LAYERS), partial(of_network, network))
     for side in sides:
@@ -113,14 +119,14 @@ def candidates(dataset: store.Dataset, sides: list[int], steps: int) -> Iterator
 
 
 def untrained(images: np.ndarray) -> ImagenetLiteExtractor:
-    """The same network with random weights; its batch norm knows means and variances of these images."""
+    """EfficientNet-Lite0 with random weights; its batch norm has the means and variances of these images."""
     network = ImagenetLiteExtractor("untrained", ["block10"], str(imagenet_lite.weights()))
     torch.manual_seed(derive("bench.extractors", "untrained"))
     for layer in network.modules():
         if hasattr(layer, "reset_parameters"):
             layer.reset_parameters()
         if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = None  # the mean over batches
+            layer.momentum = None  # the average then weights all batches equally
     of_network(network.train(), images)
     return network.eval()
 
@@ -181,26 +187,26 @@ def stored(x: np.ndarray) -> np.ndarray:
 
 
 def fitted(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Images of another dataset in the size and the colours of this one."""
+    """Images of another dataset, in the size and the number of colours `shape` (C, H, W)."""
     x = torch.from_numpy(images).float()
     x = x.mean(1, keepdim=True) if shape[0] == 1 else x.expand(-1, 3, -1, -1)
     return stored(F.interpolate(x, size=shape[1:], mode="bilinear", antialias=True).numpy())
 
 
 def each(images: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    """`change` of each image [N, C, H, W]."""
+    """Apply `change` to each image of uint8 [N, C, H, W]."""
     pictures = images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
     changed = np.stack([np.asarray(change(Image.fromarray(picture))) for picture in pictures])
     return changed[:, None] if images.shape[1] == 1 else changed.transpose(0, 3, 1, 2)
 
 
 def crossed(images: np.ndarray) -> np.ndarray:
-    """Quadrants exchanged crosswise: texture as it was, but for two seams, and no object whole."""
+    """Exchange quadrants crosswise: texture stays as it was, except for two seams, and no object is whole."""
     return np.roll(images, [side // 2 for side in images.shape[2:]], axis=(2, 3))
 
 
 def warped(images: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """Pixels moved by a smooth field [N, 2, GRID, GRID], in half sides; the nearest pixel is taken, none is blurred."""
+    """Move pixels by a smooth field [N, 2, GRID, GRID], in half sides; the nearest pixel is taken, without blur."""
     x, shape = torch.from_numpy(images).float(), images.shape[2:]
     moved = F.interpolate(torch.from_numpy(field), size=shape, mode="bicubic").permute(0, 2, 3, 1)
     still = F.affine_grid(torch.eye(2, 3).expand(len(x), 2, 3), list(x.shape), align_corners=False)
@@ -220,7 +226,7 @@ def jpeg(quality: int, image: Image.Image) -> Image.Image:
 def measured(
     sets: dict[str, np.ndarray], networks: dict[str, Network], done: set[tuple[str, str, str]]
 ) -> Iterator[dict]:
-    """A row per network, layer and step, but for those that are done."""
+    """Yield a row per network, layer and step, except for rows in `done`."""
     for network, (layers, features) in networks.items():
         lacking = {step: [k for k in layers if (network, k, step) not in done] for step in STEPS if step in sets}
         lacking = {step: wanted for step, wanted in lacking.items() if wanted}
@@ -238,13 +244,13 @@ def measured(
 
 
 def ratios(rows: pd.DataFrame) -> pd.DataFrame:
-    """Distance over the clean images' distance, by step, a row per dataset, n, network, layer and split."""
+    """Distance over the clean images' distance: a column per step, a row per dataset, n, network, layer and split."""
     table = rows.pivot_table(index=CASE, columns="step", values="distance")
     return table.div(table["clean"], axis=0)
 
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Per row of `ratios` and ladder: whether every step is farther than the one before; missing for no such ladder."""
+    """Whether every step is farther than the one before, per row of `ratios` and ladder; missing without the ladder."""
     found = {}
     for ladder, steps in LADDERS.items():
         if steps[0] in table:
@@ -255,7 +261,7 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sensitivity(table: pd.DataFrame) -> pd.Series:
-    """Per row of `ratios`: the geometric mean over the first steps of the ladders."""
+    """Geometric mean over the first steps of the ladders, per row of `ratios`."""
     first = [steps[0] for steps in LADDERS.values() if steps[0] in table]
     return np.exp(np.log(table[first]).mean(axis=1))
 
@@ -285,7 +291,7 @@ def page(rows: pd.DataFrame) -> str:
 
 
 def selection(ordered: pd.DataFrame, sensed: pd.Series) -> list[str]:
-    """What the rule of selection says of the rows that there are."""
+    """The result of the rule of selection for the rows that there are."""
     candidates = ordered[ordered.index.get_level_values("network") == "imagenet_lite"]
     wrong = (candidates == False).any(axis=1).groupby("layer").any()  # noqa: E712
     n_asked = ordered.groupby(["dataset", "n", "split"]).agg(lambda known: known.notna().any()).to_numpy().sum()
@@ -299,7 +305,7 @@ def selection(ordered: pd.DataFrame, sensed: pd.Series) -> list[str]:
 
 
 def spread(values: pd.Series) -> str:
-    """Mean ± standard deviation; "" where nothing is measured."""
+    """Mean ± standard deviation; "" where nothing was measured."""
     known = values.dropna()
     return (f"{known.mean():.3g}" if len(known) else "") + (f" ± {known.std():.1g}" if len(known) > 1 else "")
 

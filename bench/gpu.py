@@ -1,18 +1,18 @@
-"""Accept a GPU: is what it trains right, how fast is it, what limits it, what will every table cost.
+"""Accept a GPU: does it train right, how fast is it, what limits it, what will every table cost?
 
     python -m bench.gpu                               nine minutes at most, on the GPU there is
     python -m bench.gpu --quick --device cpu          narrow networks, seconds each: does this command work?
 
-Writes gpu.json and gpu.md into --out after every answer, so that a run that was cut off keeps what it has. Needs torch,
-NumPy, SciPy, scikit-learn, safetensors, tqdm and filelock: neither Snakemake nor torch-fidelity nor a network. What
-cannot be answered says why: "needs a GPU", "out of time".
+Writes gpu.json and gpu.md into --out after every answer, so that a run that was cut off keeps its answers. It needs
+torch, NumPy, SciPy, scikit-learn, safetensors, tqdm and filelock, but neither Snakemake nor torch-fidelity nor a
+network. A question without an answer says why: "needs a GPU", "out of time".
 
-recording   does an iteration record, why not; are the weights after 200 iterations those of eager ones, of the same run
-            again, and of a run that was stopped half way and continued
+recording   is an iteration recorded, and if not, why; do the weights after 200 iterations equal those of eager
+            iterations, of the same run again, and of a run that was stopped half way and continued
 rates       images/s of a straightforward loop (bench/plain.py), of the engine eager and recorded; share of the measured
-            peak; peak memory; what the host needs per iteration, and for the average of weights alone
+            peak; peak memory; host time per iteration, and for the average of weights alone
 limit       launches, memory or compute, by the profiler, for the divergence triangle
-packing     several runs on one device: which number of runs_per_gpu wins at which width
+packing     several runs on one device: the best number of runs_per_gpu for each width
 evaluation  samples/s, features/s of the Inception graph, FID of 50,000 images in seconds
 memory      what happens where the device's memory is full
 schedule    hours of the full schedules of the paper preset's runs and tables, from these rates
@@ -51,18 +51,18 @@ from workflow import counted
 from workflow.commands.cli import run
 
 TRIANGLE = "divergence_triangle"
-FIRST = (TRIANGLE, "joint_vae_ebm", "vae", "dcgan", "sngan", "alice")  # those that a first hour is about
-GROWN = "divergence_triangle_progressive"  # no one rate: every level has its own
-QUICK_PEAK = 128  # of the matrices, where only an answer is wanted
+FIRST = (TRIANGLE, "joint_vae_ebm", "vae", "dcgan", "sngan", "alice")  # systems to measure in a first hour
+GROWN = "divergence_triangle_progressive"  # has no single rate: every level has another one
+QUICK_PEAK = 128  # side of the matrices, where only any answer is wanted
 NEEDS_GPU, NO_TIME = "needs a GPU", "out of time: give --minutes"
-# Recorded / plain loop, and 750,000 iterations of the triangle, on an H100; its whole peak takes 2.7 h in fp32, .18 in
-# bf16.
+# Goals on an H100: ratio of recorded to plain loop, and hours of 750,000 iterations of the triangle. At its full
+# peak they would take 2.7 h in fp32 and .18 h in bf16.
 GOAL_RATIO, GOAL_HOURS = 6.0, 0.5
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`values` by name; `note` says why there are none, or what they are."""
+    """An answer: `values` by name; `note` says what they are, or why there are none."""
 
     question: str
     subject: str
@@ -73,16 +73,16 @@ class Answer:
 
 @dataclass
 class Bench:
-    """What is asked of which device."""
+    """The device, and the questions that it is asked."""
 
     device: torch.device
     threads: int
     quick: bool
-    deadline: float  # of time.monotonic(), of the question that is being answered
-    specs: dict[str, TrainSpec]  # by system, on CIFAR-10 where the paper preset has it
+    deadline: float  # end of the current question, in seconds of time.monotonic()
+    specs: dict[str, TrainSpec]  # specification by system, on CIFAR-10 where the paper preset has it
     precisions: tuple[str, ...]
     peaks: dict[str, float] = field(default_factory=dict)  # GFLOP/s by precision
-    seconds: dict[tuple[str, str], float] = field(default_factory=dict)  # of an iteration, by system and precision
+    seconds: dict[tuple[str, str], float] = field(default_factory=dict)  # per iteration, by system and precision
 
     @property
     def on_gpu(self) -> bool:
@@ -92,7 +92,7 @@ class Bench:
         return time.monotonic() > self.deadline
 
     def pairs(self) -> Iterator[tuple[str, TrainSpec, str]]:
-        """(system, specification, precision); all systems in one precision before the next."""
+        """Yield (system, specification, precision): all systems in one precision before the next precision."""
         for precision in self.precisions:
             for name, spec in self.specs.items():
                 yield name, replace(spec, precision=precision), precision
@@ -147,7 +147,7 @@ def systems(names: list[str] | None, quick: bool) -> dict[str, TrainSpec]:
 
 
 def narrow(spec: TrainSpec) -> TrainSpec:
-    """For a look whether things work."""
+    """A small version of `spec`, for a look whether things work."""
     hparams = {**spec.hparams, "width": 0.1}
     if "batch_sizes" in hparams:
         hparams["batch_sizes"] = [4] * len(hparams["batch_sizes"])
@@ -157,7 +157,7 @@ def narrow(spec: TrainSpec) -> TrainSpec:
 
 
 def answered(question: str, bench: Bench) -> Iterator[Answer]:
-    """The question's answers; what fails is an answer too, and the next question follows."""
+    """Yield the answers to a question. A failure is an answer too, and the next question follows."""
     try:
         yield from QUESTIONS[question](bench)
     except Exception as error:
@@ -166,7 +166,7 @@ def answered(question: str, bench: Bench) -> Iterator[Answer]:
 
 
 class Report:
-    """gpu.json and gpu.md in a folder, written anew at every answer."""
+    """gpu.json and gpu.md in a folder; both are written anew at every answer."""
 
     def __init__(self, folder: Path, bench: Bench):
         folder.mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ def recording(bench: Bench) -> Iterator[Answer]:
 
 
 def _trained_alike(bench: Bench, spec: TrainSpec) -> tuple[dict[str, Any], str]:
-    """Runs that should end with the same weights."""
+    """Compare runs that should end with the same weights: (values, note)."""
     n = 4 if bench.quick else 200
     began = time.monotonic()
     _fit(bench, spec, 4, _refuse if bench.on_gpu else None)
@@ -238,14 +238,14 @@ def _trained_alike(bench: Bench, spec: TrainSpec) -> tuple[dict[str, Any], str]:
 
 
 def _refuse(work: Callable[[], None]) -> Callable[[], None]:
-    """A recorder that leaves iterations eager, with the optimisers that recorded ones have."""
+    """A recorder that leaves iterations eager, with the optimisers that recorded iterations have."""
     raise RuntimeError("asked to stay eager")
 
 
 def _fit(
     bench: Bench, spec: TrainSpec, steps: int, recorder: Recorder | Callable | None, stopped: bool = False
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """(weights, modes) of a run on noise; where it is to be `stopped`, `recorder` makes one for each of two parts."""
+    """(weights, modes) of a run on noise. If it is to be `stopped`, `recorder` makes one for each of its two parts."""
     images = np.random.default_rng(0).integers(0, 256, (500, *spec.image_shape), dtype=np.uint8)
     calls = iter(range(steps))
     with tempfile.TemporaryDirectory() as folder:
@@ -278,13 +278,13 @@ def _fit(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the lines of training."""
+    """Hide the lines that training prints."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
 
 
 def _equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> str:
-    """ "to the bit", or the largest difference relative to the largest value of its tensor."""
+    """ "to the bit", or the largest difference, relative to the largest value of its tensor."""
     largest = 0.0
     for name, a in ours.items():
         if a.is_floating_point() and not torch.equal(a, theirs[name]):
@@ -317,7 +317,7 @@ def _rates(bench: Bench, spec: TrainSpec) -> dict[str, Any]:
         ways["recorded"] = entrants.engine(precision, "recorded", recorded=True)
     best = ways["recorded" if bench.on_gpu else "eager"]
     for way in ways.values():
-        way.steps(3, bench.device)  # the second is recorded and proves itself
+        way.steps(3, bench.device)  # the second iteration is recorded and compared with eager ones
     rounds, seconds = (1, 0.05) if bench.quick else (3, 0.3)
     per_round = max(1, math.ceil(seconds / (best.steps(2, bench.device) / 2)))
     race(list(ways.values()), rounds, per_round, spec.batch_size, bench.device)
@@ -328,7 +328,7 @@ def _rates(bench: Bench, spec: TrainSpec) -> dict[str, Any]:
     gflop = counting.iteration(*setup).operations / 1e9
     values: dict[str, Any] = {f"{name} images/s": rate for name, rate in found.items()}
     values |= {"iterations/s": 1 / each, "GFLOP": gflop}
-    if precision in bench.peaks:  # that of tf32 was not measured by itself
+    if precision in bench.peaks:  # no peak is measured for tf32
         values["of peak"] = gflop / each / bench.peaks[precision]
     if "plain" in found:
         values["times plain"] = spec.batch_size / each / found["plain"]
@@ -344,7 +344,7 @@ def _entrants(bench: Bench, spec: TrainSpec) -> Entrants:
 
 
 def _host(bench: Bench, way: Contestant) -> dict[str, float]:
-    """Milliseconds until the host has asked for an iteration, and for the average of weights alone."""
+    """Milliseconds until the host has launched an iteration, and for the average of weights alone."""
     n = 2 if bench.quick else 20
     wait(bench.device)
     start = time.perf_counter()
@@ -366,7 +366,7 @@ PRODUCTS = ("conv", "gemm", "addmm", "::mm", "bmm", "cutlass", "xmma", "wgrad", 
 
 
 def limit(bench: Bench) -> Iterator[Answer]:
-    """Shares of the time in which the device computes, and of products among it."""
+    """Fractions of the time in which the device computes, and of this time the fraction of products."""
     for name, spec, precision in bench.pairs():
         if name != TRIANGLE:
             continue
@@ -393,7 +393,7 @@ def limit(bench: Bench) -> Iterator[Answer]:
 
 
 def side_by_side(bench: Bench) -> Iterator[Answer]:
-    """Rates of several runs at once, added up."""
+    """Images per second of several runs at once, added up."""
     spec = bench.specs.get(TRIANGLE) or next(iter(bench.specs.values()))
     widths, numbers = (1.0, 0.25), (1, 2, 4, 8)
     if bench.quick or not bench.on_gpu:
@@ -458,7 +458,7 @@ def _seconds(bench: Bench, work: Callable[[], object], warm: bool = True) -> flo
 
 
 def memory(bench: Bench) -> Iterator[Answer]:
-    """Let this process have a little more than it holds, then sample and train."""
+    """Limit this process's memory to a little more than it holds, then sample and train."""
     if not bench.on_gpu:
         yield Answer("memory", "", "", {}, NEEDS_GPU)
         return
@@ -506,7 +506,7 @@ def schedule(bench: Bench) -> Iterator[Answer]:
 
 
 def _predicted(bench: Bench, precision: str) -> tuple[Callable[[TrainSpec], float], str]:
-    """Seconds of an iteration by specification, and what they rest on."""
+    """(specification -> seconds of an iteration, what they are based on)."""
     card = card_of(describe_device(bench.device))
     known = card is not None and precision in card.peaks
     law: Card = card if known else next(one for one in CARDS if one.name == "A100")

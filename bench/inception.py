@@ -1,7 +1,7 @@
-"""The convolutions of the 2015 Inception graph with random weights: its speed where torch-fidelity is not installed.
+"""The convolutions of the 2015 Inception graph with random weights, to measure its speed without torch-fidelity.
 
-Szegedy et al. (2016), Inception v3 with 1008 classes; tests/test_gpu_bench.py counts as many operations as in
-torch-fidelity's port.
+This is Inception v3 (Szegedy et al., 2016) with 1008 classes. tests/test_gpu_bench.py checks that its operations are as
+many as in torch-fidelity's port.
 """
 
 import torch
@@ -12,7 +12,7 @@ SIDE = 299
 
 
 class Side(nn.Module):
-    """Branches side by side, their channels together."""
+    """Branches side by side, whose channels are concatenated."""
 
     def __init__(self, *branches: nn.Module):
         super().__init__()
@@ -77,7 +77,7 @@ class Inception(nn.Module):
 
 
 def build(device: torch.device) -> Inception:
-    """On the device, in the layout that features are extracted in, ready to evaluate."""
+    """The network in evaluation mode on `device`, in the memory layout in which features are extracted."""
     network = Inception()
     with torch.no_grad():
         network(torch.zeros(2, 3, 8, 8))  # gives lazy layers their shapes

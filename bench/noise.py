@@ -3,21 +3,21 @@
     python -m bench.noise --data results/data --noise 0 .05 .1 .15 .2 --lr-critic 1e-4
     python -m bench.noise --data results/data --noise 0 --lr-critic 3e-4 4e-4
 
-Trains JointVAEEBM for each pair of values and each seed, and appends a row per checkpoint to `study.csv`: AUROC of
-held-out images against each set (data positive, score f(x, mu(x))), RMSE of their reconstructions, the high-frequency
-power of images, the use that f makes of z, and the share of log variances beyond their lower bound. Then it writes
-`study.md` and `study.png` from all rows. Rows that are there are not measured again: a stopped command continues.
-Weights are averaged as in every run: by the engine's warm-up the average of iteration t reaches back by t / 10.
+Trains JointVAEEBM for each pair of values and each seed, and appends a row per checkpoint to `study.csv`. A row has the
+AUROC of held-out images against each set (data positive, score f(x, mu(x))), the RMSE of their reconstructions, the
+high-frequency power of images, f's dependence on z, and the fraction of log variances beyond their lower bound. Then
+the command writes `study.md` and `study.png` from all rows. Existing rows are not measured again: a stopped command
+continues. Weights are averaged as in every run: at iteration t the engine's warm-up averages over about t / 10.
 
 Rule of selection, written before any result. The last 1,000 training images are never trained on: the first half are
-the data, the second half is corrupted (`CORRUPTIONS`); no set of Table 3 takes part. The score of a run is its mean
+the data, the second half is corrupted (`CORRUPTIONS`). No set of Table 3 takes part. The score of a run is its mean
 AUROC over corruptions and over checkpoints of the later half of the training (iterations 200 and 300). A setting is
-recommended beside the default where the 95 % t-interval of its paired difference in score (same seed) from the default
-lies above 0, and its mean RMSE is at most .01 higher; among several the one with the largest mean score.
+recommended beside the default under two conditions. The 95 % t-interval of its paired difference in score (same seed)
+from the default lies above 0, and its mean RMSE is at most .01 higher. Of several, the largest mean score wins.
 
 The hypothesis: a critic learns to prefer high frequencies while samples have less of them than data. Then AUROC on
-uniform noise is below one half where the power of the generated images that the critic sees is below data's, and near
-one where it is above.
+uniform noise is below one half where the generated images that the critic sees have less high-frequency power than
+data, and near one where they have more.
 """
 
 import argparse
@@ -59,7 +59,7 @@ Corruption = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def blur(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Means over 3x3 pixels, edges repeated."""
+    """Replace pixels by means over 3x3 pixels, with repeated edges."""
     padded = np.pad(x.astype(np.float32), ((0, 0), (0, 0), (1, 1), (1, 1)), "edge")
     height, width = x.shape[2:]
     shifts = [padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)]
@@ -67,29 +67,29 @@ def blur(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def salt_and_pepper(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One pixel in twenty is black or white."""
+    """Make one pixel in twenty black or white."""
     at = rng.random((len(x), 1, *x.shape[2:]))
     return np.where(at < 0.025, 0, np.where(at > 0.975, 255, x)).astype(np.uint8)
 
 
 def contrast(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Deviations from each image's mean halved."""
+    """Halve the deviations from each image's mean."""
     mean = x.mean((1, 2, 3), keepdims=True)
     return stored(mean + (x - mean) / 2)
 
 
 def gaussian(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Noise of standard deviation .1 in [-1, 1]."""
+    """Add noise of standard deviation .1, on the scale [-1, 1]."""
     return stored(x + 12.75 * rng.standard_normal(x.shape))
 
 
 def pixels(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Pixels of each image in random order."""
+    """Put the pixels of each image in random order."""
     return patches(x, rng, 1)
 
 
 def patches(x: np.ndarray, rng: np.random.Generator, side: int = 7) -> np.ndarray:
-    """Squares of each image in random order."""
+    """Put the squares of `side` pixels of each image in random order."""
     n, channels, height, width = x.shape
     grid = height // side, width // side
     cut = x.reshape(n, channels, grid[0], side, grid[1], side).transpose(0, 2, 4, 1, 3, 5)
@@ -100,7 +100,7 @@ def patches(x: np.ndarray, rng: np.random.Generator, side: int = 7) -> np.ndarra
 
 
 def jpeg(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Coded as JPEG of quality 10, colours at full resolution."""
+    """Encode as JPEG of quality 10, with colours at full resolution."""
     coded = []
     for image in x.transpose(0, 2, 3, 1):
         file = io.BytesIO()
@@ -139,14 +139,14 @@ BY_CORRUPTION = "AUROC of each corruption, the parts of `score`:"
 
 
 def high_frequency_power(x: np.ndarray) -> float:
-    """Variance of pixels [N, C, H, W] that is due to frequencies above a quarter of a cycle per pixel."""
+    """Variance of pixels [N, C, H, W] at frequencies above a quarter of a cycle per pixel."""
     spectrum = np.abs(np.fft.fft2(x)) ** 2 / np.prod(x.shape[2:]) ** 2
     vertical, horizontal = (np.fft.fftfreq(side) for side in x.shape[2:])
     return float((spectrum * (np.hypot(vertical[:, None], horizontal) > 0.25)).sum((2, 3)).mean())
 
 
 class Sets:
-    """Images that a checkpoint is judged on, uint8 [COMPARED, C, H, W] each, and those to train on."""
+    """Images that a checkpoint is judged on, uint8 [COMPARED, C, H, W] each, and images to train on."""
 
     def __init__(self, folder: Path):
         train = np.ascontiguousarray(centre(np.load(folder / "cifar10_jpeg/train.npy", mmap_mode="r")))
@@ -161,18 +161,18 @@ class Sets:
 
 
 def evenly(x: np.ndarray) -> np.ndarray:
-    """COMPARED images from all over the array, since sets are sorted by class."""
+    """COMPARED images spread over the whole array, since sets are sorted by class."""
     return centre(x[np.linspace(0, len(x) - 1, COMPARED).astype(int)])
 
 
 def centre(x: np.ndarray) -> np.ndarray:
-    """The middle of images [N, C, H, W] that are larger than SIDE: a step at 28 pixels costs half of one at 32."""
+    """The SIDE x SIDE centre of images [N, C, H, W]: a step at 28 pixels costs half of a step at 32."""
     cut = (x.shape[-1] - SIDE) // 2
     return x[..., cut : cut + SIDE, cut : cut + SIDE]
 
 
 def train(width: float, noise: float, lr_critic: float, seed: int, sets: Sets) -> list[dict]:
-    """One run: a row per checkpoint."""
+    """Train one run; returns a row per checkpoint."""
     hparams = {"width": width, "noise": noise, "lr_critic": lr_critic}
     torch.manual_seed(derive("init", seed))
     model, evaluated = (build(hparams, sets.train.shape[1:]) for _ in range(2))
@@ -205,7 +205,7 @@ def measure(model: JointVAEEBM, training: JointVAEEBM, sets: Sets) -> dict[str, 
     x = floats(sets.data)
     mu, logvar = (torch.cat(parts) for parts in zip(*(model.encoder(part) for part in x.split(100)), strict=True))
     rebuilt = torch.cat([model.generate(part) for part in mu.split(100)])
-    generator = copy.deepcopy(training.generator)  # in training mode, and its averages stay as they are
+    generator = copy.deepcopy(training.generator)  # the copy stays in training mode; the original's averages stay
     z = torch.randn(COMPARED, model.z_dim, generator=torch.Generator().manual_seed(derive("bench.noise")))
     samples = torch.cat([generator(part) for part in z.split(BATCH)])
     return row | {
@@ -259,7 +259,7 @@ def done(table: Path) -> set[tuple[float, float, float, int]]:
 
 
 def report(table: Path) -> None:
-    """`study.md` and `study.png` beside the table of all rows."""
+    """Write `study.md` and `study.png` beside the table of all rows."""
     rows = tidied(pd.read_csv(table))
     tables = (summarised(rows), by_corruption(rows))
     texts = (HEAD, tables[0].to_markdown(index=False), BY_CORRUPTION, tables[1].to_markdown(index=False))
@@ -268,20 +268,20 @@ def report(table: Path) -> None:
 
 
 def tidied(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with `score`, the mean AUROC over corruptions, and `power`, of what the critic sees over data's."""
+    """Add `score`, the mean AUROC over corruptions, and `power`, of the images that the critic sees over data's."""
     score = rows[[f"auroc_{name}" for name in CORRUPTIONS]].mean(axis=1)
     power = (rows.power_samples + rows.noise**2 * high_frequency_share(SIDE)) / rows.power_data
     return rows.assign(score=score, power=power)
 
 
 def high_frequency_share(side: int) -> float:
-    """`high_frequency_power` of white noise of variance 1, expected."""
+    """Expected `high_frequency_power` of white noise of variance 1."""
     frequencies = np.fft.fftfreq(side)
     return float((np.hypot(frequencies[:, None], frequencies) > 0.25).mean())
 
 
 def summarised(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line per setting: mean and standard deviation over seeds of the averages of runs after half of the time."""
+    """A line per setting: mean and standard deviation over seeds of runs' averages after half of the iterations."""
     late = later(rows)
     lines = []
     for (width, noise, lr_critic), runs in late.groupby(KEYS[:-1]):
@@ -304,7 +304,7 @@ def by_corruption(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def later(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per run: means over its checkpoints after half of the time."""
+    """A row per run: means over its checkpoints after half of the iterations."""
     return rows[rows.t > STEPS / 2].groupby(KEYS, as_index=False).mean()
 
 
@@ -313,14 +313,14 @@ def named(width: float, noise: float, lr_critic: float) -> dict[str, str]:
 
 
 def spread(values: pd.Series) -> str:
-    """Mean ± standard deviation; of a single run "(1)" in place of a spread."""
+    """Mean ± standard deviation; for a single run "(1)" replaces the deviation."""
     if len(values) < 2:
         return f"{values.mean():.3f} (1)"
     return f"{values.mean():.3f} ± {values.std():.3f}"
 
 
 def interval(values: pd.Series) -> str:
-    """Mean and 95 % t-interval; nothing of a single run or of the default itself."""
+    """Mean and 95 % t-interval; "" for a single run and for the default itself."""
     if len(values) < 2 or not values.any():
         return ""
     half = student.ppf(0.975, len(values) - 1) * values.std() / math.sqrt(len(values))
@@ -328,7 +328,7 @@ def interval(values: pd.Series) -> str:
 
 
 def correlations(rows: pd.DataFrame) -> str:
-    """Spearman's rank correlation of AUROC on uniform noise with `power`, in all rows and in those without noise."""
+    """Spearman's rank correlation of AUROC on uniform noise with `power`, over all rows and over rows without noise."""
     found = []
     for what, some in (("all checkpoints", rows), ("checkpoints without noise", rows[rows.noise == 0])):
         rho = some.auroc_uniform.corr(some.power, method="spearman")
@@ -337,7 +337,7 @@ def correlations(rows: pd.DataFrame) -> str:
 
 
 def draw(rows: pd.DataFrame) -> "Figure":
-    """Against iterations, mean over seeds and a band of one standard deviation for every setting."""
+    """Curves over iterations: for every setting the mean over seeds, and a band of one standard deviation."""
     drawn = style.figure(10, 3.6)
     panels = {
         "auroc_uniform": "AUROC, uniform noise",

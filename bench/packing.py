@@ -3,9 +3,9 @@
     python -m bench.packing                                     the demo's width and images, on this machine's cores
     python -m bench.packing --model vae --width 0.25 --processes 1 2 4 8       on a GPU: runs per slot
 
-Processes side by side share the cores (or the GPU) evenly; their rates are added up over the time in which all train.
-Stacking is measured on the part that would gain most: the convolutions of k equal trunks, forward and backward, as k
-networks in turn and as one network with k groups of channels.
+Processes side by side share the cores (or the GPU) evenly. Their rates are added up over the time in which all train.
+Stacking is measured on the part that would gain most: the convolutions of k equal trunks, forward and backward. They
+run as k networks in turn, and as one network with k groups of channels.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from dtri.recording import cuda_recorder, make_recordable, side_stream
 from dtri.stepper import Stepper
 from workflow.commands.cli import run
 
-N_IMAGES = 1_437  # of the digits to train on
+N_IMAGES = 1_437  # training images of the digits
 WARM_UP = 5  # iterations
 
 
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if min(arguments.processes) < 1 or arguments.rounds < 1:
         raise ValueError(f"expected at least one process and round, found {arguments.processes}, {arguments.rounds}")
-    from workflow import configuration  # here: bench.gpu runs where the configuration cannot be read
+    from workflow import configuration  # imported here, since bench.gpu also runs where it cannot be read
 
     entry = configuration.model(arguments.model)
     device = choose_device(arguments.device)
@@ -93,7 +93,7 @@ def _ways(n: int) -> str:
 
 @dataclass(frozen=True)
 class Load:
-    """A run of `seconds` on noise in the digits' shape; `threads` are shared by all processes."""
+    """A run of `seconds` on noise in the digits' shape; all processes together have `threads`."""
 
     entry: str
     hparams: dict[str, Any]
@@ -147,7 +147,7 @@ STACKED = 4
 
 
 def _stacked(arguments: argparse.Namespace, device: torch.device) -> dict[str, list[float]]:
-    """Forward and backward passes per second of the trunks of several seeds, all together."""
+    """Forward and backward passes per second of the trunks of several seeds, added up."""
     networks = [_trunk(1, arguments.width).to(device) for _ in range(STACKED)]
     together = _trunk(STACKED, arguments.width).to(device)
     x = torch.randn(arguments.batch_size, 1, 28, 28, device=device)
@@ -175,7 +175,7 @@ def _stacked(arguments: argparse.Namespace, device: torch.device) -> dict[str, l
 
 
 def _trunk(groups: int, width: float) -> nn.Module:
-    """The convolutions at 28 px of as many trunks as there are groups, in one."""
+    """The convolutions at 28 px of `groups` trunks, in one network."""
     layers: list[nn.Module] = []
     channels = groups
     for conv in TRUNK[28]:

@@ -1,8 +1,8 @@
 """Training as a straightforward script does it: the reference that bench/step.py measures against.
 
-Ordinary parts of PyTorch: a DataLoader, contiguous tensors, every parameter always trainable (each backward pass
-computes all gradients). The divergence triangle is written from paper B's equations, updates in the official order;
-tests/test_models.py holds the model to the gradients of this file.
+It has ordinary parts of PyTorch: a DataLoader, contiguous tensors, every parameter always trainable, so that each
+backward pass computes all gradients. The divergence triangle is written from paper B's equations, with updates in the
+official order. tests/test_models.py compares the model with the gradients of this file.
 """
 
 import copy
@@ -20,12 +20,12 @@ from dtri.models.divergence_triangle import DivergenceTriangle
 
 
 def loader(stored: Tensor, batches: list[list[int]]) -> DataLoader:
-    """Yields [uint8 images [B, C, H, W]] for lists of indices, as DataLoader gathers them: image by image."""
+    """Yields [uint8 images [B, C, H, W]] for lists of indices, gathered image by image as a DataLoader does."""
     return DataLoader(TensorDataset(stored), batch_sampler=batches)
 
 
 class PlainTriangle:
-    """Copies of a model's networks with optimisers of their own, at the learning rates of the first epoch."""
+    """Copies of a model's networks with new optimisers, at the learning rates of the first epoch."""
 
     def __init__(self, model: DivergenceTriangle):
         h = self.h = model.h
@@ -83,9 +83,9 @@ class PlainTriangle:
 
 
 class PlainLoop:
-    """Any system as a straightforward script trains it: its own step, with nothing frozen.
+    """Any system as a straightforward script trains it: by its own step, with nothing frozen.
 
-    Each backward pass then computes the gradients of all networks, most of them to be thrown away.
+    Each backward pass then computes the gradients of all networks, most of which are thrown away.
     """
 
     def __init__(self, model: Model):

@@ -6,7 +6,7 @@
     python -m bench.step --model joint_vae_ebm dcgan --side 28 32 64
 
 All loops run in one process, in turns, from the same weights, on the same batches and noise. On a GPU the engine runs
-recorded and, to compare with, eager.
+recorded and, for comparison, eager.
 """
 
 import argparse
@@ -38,15 +38,15 @@ from dtri.stepper import Stepper
 from workflow.commands.cli import run
 
 SEED = 0
-ROUND_S = 0.5  # a round takes at least so long, so that the clock and queued kernels do not matter
+ROUND_S = 0.5  # shortest time of a round, in which the clock and queued kernels do not matter
 N_IMAGES = 2_000
-PEAK_SIZE = 2_048  # of the matrices, and about the work of the convolution, that find the processor's peak
+PEAK_SIZE = 2_048  # side of the matrices that find the processor's peak; the convolution has about the same work
 PLAIN, CONTIGUOUS = "plain fp32", "engine fp32, contiguous"
 
 
 @dataclass(frozen=True)
 class System:
-    """What trains: an entry as in models.yaml, its hyperparameters, and images [C, H, W]."""
+    """What trains: an entry as in models.yaml, its hyperparameters, and the image shape (C, H, W)."""
 
     name: str
     entry: str
@@ -74,7 +74,7 @@ class Contestant:
     memory_mib: float | None = None  # peak on the GPU
 
     def steps(self, n: int, device: torch.device) -> float:
-        """Run n iterations; seconds."""
+        """Run n iterations, and return their seconds."""
         wait(device)
         start = time.perf_counter()
         for _ in range(n):
@@ -86,7 +86,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Row:
-    """One loop of one system. FLOP count multiplications and additions of matrix products and convolutions."""
+    """One loop of one system. FLOP counts multiplications and additions of matrix products and convolutions."""
 
     model: str
     side: int
@@ -146,8 +146,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _fixed_size() -> list[str]:
-    """All systems but the one that grows, whose batches depend on its level."""
-    from workflow import configuration  # here: bench.gpu runs where the configuration cannot be read
+    """All systems except the one that grows, whose batch size depends on its level."""
+    from workflow import configuration  # imported here, since bench.gpu also runs where it cannot be read
 
     return [
         name
@@ -159,7 +159,15 @@ def _fixed_size() -> list[str]:
 def measure(
     name: str, side: int, arguments: argparse.Namespace, device: torch.device, peaks: dict[str, float]
 ) -> list[Row]:
-    """Let the loops of one system take turns; prints and returns their rates."""
+    """Let the loops of one system take turns; prints and returns their rates.
+
+    Args:
+        name:      a system of models.yaml.
+        side:      side of the images.
+        arguments: the command line.
+        device:    where to train.
+        peaks:     GFLOP/s by precision.
+    """
     shape = (1 if side == 28 else 3, side, side)
     print(f"\n{name}, images {'x'.join(map(str, shape))}, batch {arguments.batch_size}, ", end="")
     system = configured(name, shape, arguments.width)
@@ -186,7 +194,7 @@ def measure(
 
 
 def race(contestants: list[Contestant], rounds: int, per_round: int, batch_size: int, device: torch.device) -> None:
-    """Let them take turns; fills their rates and peak memory."""
+    """Let the contestants take turns; fills in their rates and peak memory."""
     for k in range(rounds):
         for contestant in contestants if k % 2 == 0 else reversed(contestants):
             if device.type == "cuda":
@@ -210,7 +218,7 @@ class Entrants:
         return experiment.build(self.system.entry, self.system.shape, self.system.hparams).to(self.device).train()
 
     def all(self, compiled: bool = False) -> list[Contestant]:
-        """The plain loop, the engine in fp32 and bf16, on a GPU recorded and, to compare with, eager."""
+        """The plain loop, and the engine in fp32 and bf16; on a GPU recorded and, for comparison, eager."""
         recorded = self.device.type == "cuda"
         found = [self.plain()]
         if recorded:
@@ -255,7 +263,7 @@ class Entrants:
 
 
 def _first_step(contestants: list[Contestant], device: torch.device) -> list[str]:
-    """Run iteration 0 of each; how far the engine's gradients and weights are from the plain loop's, in words."""
+    """Run iteration 0 of each; lines on how far the engine's gradients and weights are from the plain loop's."""
     recorded = []
     for contestant in contestants:
         gradients: dict[str, Tensor] = {}
@@ -295,7 +303,7 @@ def _distance(a: Tensor, b: Tensor) -> float:
 
 
 def _flops(contestant: Contestant) -> float:
-    """Operations of an iteration, in units of 10^9, averaged over as many as the rarest phase may need."""
+    """10^9 operations per iteration, averaged over enough iterations for the rarest phase."""
     phases = len({contestant.model.phase(t) for t in range(100)})
     n = 1 if phases == 1 else next(n for n in range(2, 100) if contestant.model.phase(n - 1) != 0)
     with counting.WorkCounter() as counter:
@@ -318,7 +326,7 @@ def peak(precision: str, device: torch.device, size: int = PEAK_SIZE) -> float:
 
 
 def fastest(work: Callable[[], object], device: torch.device, times: int = 10) -> float:
-    """Seconds of the fastest of several calls."""
+    """Seconds of the fastest of `times` calls."""
     found = []
     for _ in range(times):
         wait(device)
@@ -336,7 +344,7 @@ def _rows(contestants: list[Contestant], setup: tuple, gflop: float, peaks: dict
         ratios = [ours / theirs for ours, theirs in zip(rates, contestants[0].rates, strict=True)]
         rate, ratio = statistics.median(rates), statistics.median(ratios)
         speed = gflop * rate / batch_size
-        # The plain loop computes more than this, so its own operations per second are not known.
+        # The plain loop computes more than the counted operations, so its operations per second are unknown.
         known = (
             (speed, speed / peaks[contestant.name.split()[-1]]) if contestant.name != PLAIN else (math.nan, math.nan)
         )
@@ -367,7 +375,7 @@ def _write(path: Path, rows: list[Row]) -> None:
 
 
 def _draw(path: Path, rows: list[Row]) -> None:
-    """Ratios to the plain loop, a group of bars per system and side."""
+    """Draw ratios to the plain loop, a group of bars per system and side."""
     import matplotlib.pyplot as plt
     import pandas as pd
     import seaborn as sns
@@ -388,7 +396,7 @@ def _draw(path: Path, rows: list[Row]) -> None:
 
 
 def processor(device: torch.device) -> str:
-    """The device, and for a CPU whether it computes bf16 in hardware."""
+    """Name of the device, and for a CPU whether it computes bf16 in hardware."""
     name = describe_device(device)
     if device.type != "cpu":
         return name

@@ -3,9 +3,9 @@
     python -m bench.streaming                        20,000 and 200,000 images, 5 GB in the temporary folder
     python -m bench.streaming --images 1000 4000     does it work?
 
-The databases are made like LSUN's: hashes as keys, photographs of 256x341 as JPEG files of quality 75 as values. Each
-is prepared at 64x64 by the prepare command in a process of its own, whose peak resident memory the kernel reports:
-shared libraries and pages of the mapped database count.
+The databases are made like LSUN's: hashes are keys, and photographs of 256x341 as JPEG files of quality 75 are values.
+The prepare command prepares each database at 64x64 in a new process. The kernel reports the process's peak resident
+memory, which includes shared libraries and pages of the mapped database.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from workflow.commands.cli import run
 ROOT = Path(__file__).resolve().parent.parent
 HELD_OUT = 100
 SIZE = (341, 256)  # width, height
-# The peak since this program began; rusage would count what its parent held when it was forked.
+# The peak since this program began; rusage would include the memory that its parent held at the fork.
 MEASURED = """
 import sys
 from pathlib import Path
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make(folder: Path, n: int) -> int:
-    """Write data.mdb with n images into `folder`; its size in bytes."""
+    """Write data.mdb with n images into `folder`, and return its size in bytes."""
     values = photographs()
     with lmdb.open(str(folder / "data.mdb"), subdir=False, lock=False, map_size=n * 2**16 + 2**24) as environment:
         for start in range(0, n, 10_000):
@@ -64,7 +64,7 @@ def make(folder: Path, n: int) -> int:
 
 
 def photographs() -> list[bytes]:
-    """64 JPEG files: parts of scikit-learn's two photographs."""
+    """64 JPEG files, which show parts of scikit-learn's two photographs."""
     values, photos = [], load_sample_images().images
     for k in range(64):
         photo = Image.fromarray(photos[k % 2])
@@ -76,7 +76,7 @@ def photographs() -> list[bytes]:
 
 
 def prepare(folder: Path) -> tuple[int, float]:
-    """Peak resident memory in bytes, and seconds, of the prepare command."""
+    """(bytes, seconds): peak resident memory and time of the prepare command."""
     options = json.dumps({"archive": "data.mdb", "holdout": HELD_OUT})
     command = ["--module", "dtri.data.lsun", "--name", "scenes", "--image-shape", "3,64,64", "--options", options]
     command += ["--raw", str(folder), "--out", str(folder / "out")]
