@@ -34,7 +34,7 @@ class EMA:
             torch._foreach_copy_(*self._copied)
 
     def snapshot(self, model: Model) -> dict[str, Tensor]:
-        """A copy of the averages. ValueError where an iteration replaced a tensor that is followed by a new one."""
+        """A copy of the averages. ValueError where an iteration put a new tensor in the place of a followed one."""
         state = model.state_dict()
         if moved := [name for name, place in self._places.items() if state[name].data_ptr() != place]:
             raise ValueError(f"expected a step to update {moved[0]} in place, found another tensor")

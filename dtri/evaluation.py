@@ -156,7 +156,7 @@ def interpolate(model: Model, ends: np.ndarray | None, seed: int, rows: int = 8,
     Args:
         model:   a model with `generate`.
         ends:    real images, uint8 [2 * rows, C, H, W]: lines join their posterior means, and the images stand at both
-                 ends of each row, as in paper B's script. Prior samples replace them if None or without `infer`.
+                 ends of each row, as in paper B's script. If None, or without `infer`, lines join prior samples.
         seed:    seed of the prior samples.
         rows:    number of lines.
         columns: images per row, with the real ones.

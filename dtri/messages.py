@@ -32,5 +32,5 @@ def reason(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    """Text that every output can show: names of files, in which Linux allows any bytes, may be part of it."""
+    """`text` in a form that every output can show. It may hold names of files, in which Linux allows any bytes."""
     return text.encode("utf-8", "backslashreplace").decode()
