@@ -153,7 +153,14 @@ def of_classifier(network: classifier.Classifier, images: np.ndarray) -> dict[st
 
 
 def damaged(dataset: store.Dataset, foreign: store.Dataset, n: int, split: int) -> dict[str, np.ndarray]:
-    """The reference and the steps of all ladders, uint8 [n, C, H, W] each, from disjoint training images."""
+    """The reference and the steps of all ladders, uint8 [n, C, H, W] each, from disjoint training images.
+
+    Args:
+        dataset: the dataset whose images are damaged.
+        foreign: another dataset, whose images are the strangers.
+        n:       images of each set.
+        split:   number of the random split.
+    """
     rng = np.random.default_rng(derive("bench.extractors", dataset.name, str(n), str(split)))
     images = dataset.images("train")
     if len(images) < 2 * n:

@@ -172,7 +172,15 @@ def centre(x: np.ndarray) -> np.ndarray:
 
 
 def train(width: float, noise: float, lr_critic: float, seed: int, sets: Sets) -> list[dict]:
-    """Train one run; returns a row per checkpoint."""
+    """Train one run; returns a row per checkpoint.
+
+    Args:
+        width:     multiplies all channels.
+        noise:     standard deviation of the noise on generated images.
+        lr_critic: the critic's learning rate.
+        seed:      seed of the run.
+        sets:      images to train on and to judge on.
+    """
     hparams = {"width": width, "noise": noise, "lr_critic": lr_critic}
     torch.manual_seed(derive("init", seed))
     model, evaluated = (build(hparams, sets.train.shape[1:]) for _ in range(2))

@@ -194,7 +194,15 @@ def measure(
 
 
 def race(contestants: list[Contestant], rounds: int, per_round: int, batch_size: int, device: torch.device) -> None:
-    """Let the contestants take turns; fills in their rates and peak memory."""
+    """Let the contestants take turns; fills in their rates and peak memory.
+
+    Args:
+        contestants: what takes turns.
+        rounds:      number of rounds.
+        per_round:   iterations of each contestant in a round.
+        batch_size:  images per iteration.
+        device:      where they train.
+    """
     for k in range(rounds):
         for contestant in contestants if k % 2 == 0 else reversed(contestants):
             if device.type == "cuda":
@@ -248,6 +256,7 @@ class Entrants:
         layout: torch.memory_format | None = None,
         compiled: bool = False,
     ) -> Contestant:
+        """The engine as a contestant called `name`; `layout` None keeps the model's memory layout."""
         model = self._build()
         model.memory_format = layout or model.memory_format
         model.to(memory_format=model.memory_format)

@@ -31,7 +31,10 @@ from dtri.model import Model
 
 
 class ProcessGroup(SingleProcess):
-    """Several processes of one machine in one run. All of them have to call its methods in the same order."""
+    """Several processes of one machine in one run. All of them have to call its methods in the same order.
+
+    `rank` numbers this process from 0, and `world_size` is the number of all processes.
+    """
 
     def __init__(self, rank: int, world_size: int, sync_batch_norm: bool):
         self.rank, self.world_size, self.is_main_process = rank, world_size, rank == 0

@@ -1,6 +1,6 @@
 """Archives (zip, tar, tar.gz) and folders of files in the drop folder; archives are read in memory, never extracted.
 
-Refused are links, unreasonably large files, and members whose paths lead out of the archive.
+Links, unreasonably large files, and members whose paths lead out of the archive are refused.
 """
 
 import re

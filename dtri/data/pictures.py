@@ -34,13 +34,17 @@ def fit(image: Image.Image, shape: tuple[int, int, int], resize: str, where: str
 def open_image(
     content: bytes, channels: int, where: str, upright: bool = False, background: tuple[int, int, int] | None = None
 ) -> Image.Image:
-    """Bytes of an image file -> grey (1 channel) or RGB (3) picture, turned as its EXIF data says if `upright`.
+    """Bytes of an image file -> grey or RGB picture.
 
-    `background` is the colour behind transparent pixels.
+    Args:
+        content:    bytes of the file.
+        channels:   1 for grey, 3 for RGB.
+        where:      name of the image in messages.
+        upright:    whether to turn the picture as its EXIF data says.
+        background: colour behind transparent pixels, 0..255 each; None makes transparency an error.
 
     Raises:
-        ValueError: the image is unreadable, too large, animated, has more than 8 bits of grey, or is transparent and
-            no `background` is given. The message names `where`.
+        ValueError: the image is unreadable, too large, animated or transparent, or has more than 8 bits of grey.
     """
     with reading(where, "expected an image, found something unreadable"):
         if not content:

@@ -204,9 +204,9 @@ def size_of(path: Path) -> int:
 def replaced(record: Path, folder: Path) -> str:
     """A hash of the files that replaced the raw files of a fetch record, "unreadable", or "".
 
-    While the raw files are the recorded ones, or gone, the value stays the one in it ("replaced"). So it changes when
-    the files change, and does not change when the record is then made anew. Files are only hashed when their size or
-    times differ from those last seen.
+    While the raw files are the recorded ones, or gone, the result is the record's own value "replaced". So the result
+    changes when the files change, and does not change when the record is then made anew. Files are only hashed when
+    their size or times differ from those last seen.
     """
     try:
         listed = read_sealed(record, "a record of raw files")

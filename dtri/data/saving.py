@@ -16,7 +16,7 @@ from dtri.sealed import write_sealed
 
 
 class Streamed(Protocol):
-    """uint8 [N, C, H, W] too large for memory, as dtri.data.stream.Stream is; what only reads need not import it."""
+    """uint8 [N, C, H, W] too large for memory: dtri.data.stream.Stream, which code that only reads need not import."""
 
     dtype: np.dtype
     ndim: int

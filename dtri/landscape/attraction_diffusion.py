@@ -82,7 +82,7 @@ def stray(
 ) -> Tensor:
     """Let chains diffuse with alpha = 0 for `steps` steps from start: [B, *].
 
-    The temperature is right if the distances are at most a few times `reach`.
+    The temperature is right if the distances are at most a few times `reach`. Other arguments are as in `attract`.
 
     Returns:
         [2, B]: the distance of each end from its start, and its energy minus the start's.

@@ -85,6 +85,8 @@ def search(
 ) -> tuple[Tensor, Tensor]:
     """Search at random around every point of x: [B, *], each round around the lowest point so far.
 
+    Other arguments are as in `find`.
+
     Returns:
         The lowest points [B, *], and their energies [B].
     """
@@ -105,6 +107,7 @@ def descend(
     """Descend from every point of x: [B, *] by gradient sampling. No step goes up.
 
     The radius of a chain falls when its best step brings less than the tolerance; below `smallest` it has converged.
+    Other arguments are as in `find`.
 
     Returns:
         The lowest points [B, *], their energies [B], and whether each chain converged [B].

@@ -3,6 +3,8 @@
 32 px: the official networks of paper B (generator 7,641,219, energy 1,709,761, encoder 4,392,840 parameters at full
 width, 3 channels, d = 100). 64 px: DCGAN (Radford et al., 2016) and its mirror. 28 px: the papers publish no networks;
 ours have two up- or downsampling layers around a 7x7 core.
+
+`image_shape` is (C, H, W), `z_dim` is d, and `width` multiplies all channels (`scaled`).
 """
 
 from dataclasses import dataclass
@@ -83,8 +85,12 @@ class Generator(nn.Module):
 class Trunk(nn.Module):
     """Images [B, C, H, W] in [-1, 1] -> features [B, `channels`, `side`, `side`]; convolutions and LeakyReLU.
 
-    `batch_norm` normalises every layer but the first. `last` replaces the channels of the last layer: paper B's energy
-    network at 32 px has 256 channels there, its encoder 512.
+    Args:
+        image_shape: (C, H, W).
+        width:       multiplies all channels.
+        batch_norm:  whether to normalise every layer but the first.
+        last:        channels of the last layer at full width. At 32 px paper B's energy has 256, its encoder 512.
+        bias:        whether convolutions have offsets.
     """
 
     def __init__(

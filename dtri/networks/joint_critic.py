@@ -15,10 +15,15 @@ from dtri.networks.initialisation import dcgan_init
 class JointCritic(nn.Module):
     """(x: [B, C, H, W] in [-1, 1], z: [B, d]) -> f: [B], one number per pair.
 
-    `z_layers` linear layers, each activated, transform z before the concatenation (0 concatenates z itself). With
-    `spectral_norm` every layer is spectrally normalised, the last one only with `spectral_norm_last`. Without that the
-    scale of f is learned. The discriminators of the baselines have no spectral norm. They have `batch_norm` in the
-    convolutions except the first, or `dropout` behind the convolutions and every hidden linear layer.
+    Args:
+        image_shape: (C, H, W).
+        z_dim: d.
+        width: multiplies all channels and hidden units.
+        z_layers: number of activated linear layers that transform z before the concatenation; 0 concatenates z itself.
+        spectral_norm_last: whether the last layer is spectrally normalised too; without, the scale of f is learned.
+        spectral_norm: whether all other layers are spectrally normalised; not in the discriminators of the baselines.
+        batch_norm: whether the convolutions except the first have batch norm.
+        dropout: rate of dropout behind the convolutions and every hidden linear layer.
     """
 
     def __init__(

@@ -12,6 +12,11 @@ class ReplayBuffer(nn.Module):
     The content belongs to training alone, so its buffers are not persistent. They move with the model and are saved for
     a run to continue, but never with the trained weights. Positions are tensors: nothing is read on the host.
     `overflow` is 0, and NaN once an image that is not finite was stored; the engine then ends the run as diverged.
+
+    Args:
+        image_shape: (C, H, W).
+        size: number of images.
+        reinit: probability that `draw` returns noise instead of a stored image.
     """
 
     chains: Tensor
