@@ -15,8 +15,8 @@ sum ((u - mu) / e^h)^2 / 2 (cifar10/conv_cifar10_energy_gan.py lines 275-278). W
 of our -log q plus d log 2 / 4, so its weight 0.1 is r = 0.05 here.
 Deviations: networks similar to paper B's (LeakyReLU for ReLU, no batch norm on the first layer of critic and encoder,
 batch norm of the generator's first layer per channel). On CelebA the reference code also lowers its weight from 0.5 to
-0.1, by a tenth per epoch, and after half of the epochs the learning rates likewise (celebA/conv_celeba_energy_gan.py
-lines 69-75 and 379-392). Ours keeps r, and lowers the rates linearly as on CIFAR-10.
+0.1, by a tenth per epoch. After half of the epochs it lowers the learning rates likewise
+(celebA/conv_celeba_energy_gan.py lines 69-75 and 379-392). Ours keeps r, and lowers the rates linearly as on CIFAR-10.
 The encoder never sees data, so it is no map of this system.
 """
 

@@ -9,8 +9,9 @@ repeated. extractors.md is written from all rows. No test image is read. Runs on
 Rule of selection, written before any result. An extractor is fit if along each ladder every step is farther than the
 step before, clean images first, on every dataset and split. The most sensitive of the fit extractors is chosen. Its
 sensitivity is the distance over the clean images' distance, as geometric mean over datasets and over the first steps of
-the ladders. The choice is among the layers of EfficientNet-Lite0. The ladders warp and classes came after the first
-faces were measured by the others, which change texture alone; parts came after results of those two.
+the ladders. The choice is among the layers of EfficientNet-Lite0. The ladders warp and classes were added after the
+first faces had been measured with the others, which change texture alone. The ladder parts was added after their
+results.
 """
 
 import argparse

@@ -72,7 +72,7 @@ def hold_gpus(device: torch.device, count: int = 1, folder: Path | None = None) 
 
     The kernel frees them when the process dies. Jobs within one Slurm allocation see the same GPUs, so they hold them
     too. A job whose GPUs no other job sees never waits. On the CPU nothing is held. ValueError when the machine has
-    fewer GPUs.
+    fewer GPUs, or when DTRI_RUNS_PER_GPU is no positive whole number.
 
     Args:
         device: a CUDA device, or the CPU.
