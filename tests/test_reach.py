@@ -17,20 +17,21 @@ ROOT = Path(__file__).resolve().parents[1]
 ENTRY = "baselines.dcgan"
 TRAIN = (plan.COMMAND["train"], ENTRY)
 
-# Kind of job -> lines at most that its command's hash counts, without the model's (house.md's measurement).
+# Kind of job -> lines of code at most that its command's hash counts, without the model's. Before what a job reaches was
+# cut: 1,614 (train), 773, 1,012, 1,012, 978, 987, 1,242, 1,028, 2,105, 1,265, 780, 780.
 CEILINGS = {
-    "train": 1_850,
-    "classifier": 550,
-    "sample": 1_120,
-    "grid": 1_120,
-    "interpolate": 1_250,
-    "growth": 1_220,
-    "reconstruct": 1_540,
-    "score": 1_280,
-    "landscape": 2_900,
-    "generation": 1_570,
-    "auroc": 890,
-    "auprc": 890,
+    "train": 1_220,
+    "classifier": 380,
+    "sample": 690,
+    "grid": 690,
+    "interpolate": 780,
+    "growth": 760,
+    "reconstruct": 990,
+    "score": 800,
+    "landscape": 1_870,
+    "generation": 1_080,
+    "auroc": 600,
+    "auprc": 600,
 }
 
 

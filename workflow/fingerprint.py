@@ -131,12 +131,12 @@ def hashed(modules: Iterable[str], root: Path = ROOT) -> list[str]:
 
 
 def lines(modules: Iterable[str], root: Path = ROOT) -> int:
-    """Lines of the files that the hash of `modules` counts, comments and docstrings included."""
+    """Lines of code that the hash of `modules` counts: without comments, docstrings and blank lines."""
     return sum(_n_lines(module, root) for module in hashed(modules, root))
 
 
 def _n_lines(module: str, root: Path) -> int:
-    return len(_file(module, root).read_text("utf-8").splitlines())
+    return len(normalised(_file(module, root).read_text("utf-8")).splitlines())
 
 
 def normalised(text: str) -> str:
