@@ -37,12 +37,6 @@ container: "dtri.sif"
 report: "workflow/report/workflow.rst"
 
 
-# A run's folder and its dataset's.
-pathvars:
-    run="results/{preset}/{dataset}/{model}/seed{seed}",
-    data="results/data/{dataset}",
-
-
 wildcard_constraints:
     preset="|".join(configuration.presets()),
     dataset="[a-z0-9_]+",

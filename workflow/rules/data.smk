@@ -1,5 +1,4 @@
-# Raw files -> uint8 arrays, once. Paths in full: with pathvars, Snakemake 9.27 forgets the constraints of a rule that is
-# inherited within a module.
+# Raw files -> uint8 arrays, once.
 
 
 rule prepare:

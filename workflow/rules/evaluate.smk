@@ -3,20 +3,20 @@
 
 rule generation:
     input:
-        samples="<run>/samples.npy",
-        variants="<run>/samples_variants.npz",
-        summary="<run>/train.json",
-        train="<data>/train.npy",
-        test="<data>/test.npy",
-        meta="<data>/meta.json",
+        samples="results/{preset}/{dataset}/{model}/seed{seed}/samples.npy",
+        variants="results/{preset}/{dataset}/{model}/seed{seed}/samples_variants.npz",
+        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
+        train="results/data/{dataset}/train.npy",
+        test="results/data/{dataset}/test.npy",
+        meta="results/data/{dataset}/meta.json",
         extractor=params.extractor_files,
     output:
-        fid="<run>/metrics/fid_{extractor}.json",
-        isc="<run>/metrics/is_{extractor}.json",
-        kid="<run>/metrics/kid_{extractor}.json",
-        prc="<run>/metrics/prc_{extractor}.json",
+        fid="results/{preset}/{dataset}/{model}/seed{seed}/metrics/fid_{extractor}.json",
+        isc="results/{preset}/{dataset}/{model}/seed{seed}/metrics/is_{extractor}.json",
+        kid="results/{preset}/{dataset}/{model}/seed{seed}/metrics/kid_{extractor}.json",
+        prc="results/{preset}/{dataset}/{model}/seed{seed}/metrics/prc_{extractor}.json",
     log:
-        "<run>/logs/generation_{extractor}.log",
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/generation_{extractor}.log",
     threads: params.threads
     resources:
         device=params.device,
@@ -41,14 +41,14 @@ rule generation:
 
 rule auroc:
     input:
-        summary="<run>/train.json",
-        scores="<run>/scores/{dataset}__test.npz",
-        against="<run>/scores/{against}__test.npz",
+        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
+        scores="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test.npz",
+        against="results/{preset}/{dataset}/{model}/seed{seed}/scores/{against}__test.npz",
         meta="results/data/{against}/meta.json",
     output:
-        record="<run>/metrics/auroc_{against}.json",
+        record="results/{preset}/{dataset}/{model}/seed{seed}/metrics/auroc_{against}.json",
     log:
-        "<run>/logs/auroc_{against}.log",
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/auroc_{against}.log",
     resources:
         mem_mb=2000,
         runtime=30,
@@ -63,16 +63,16 @@ rule auroc:
 
 rule auprc:
     input:
-        summary="<run>/train.json",
-        test="<run>/scores/{dataset}__test.npz",
-        leaky="<run>/scores/{dataset}__test_leaky.npz",
-        index="<data>/index.npz",
-        meta="<data>/meta.json",
+        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
+        test="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test.npz",
+        leaky="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test_leaky.npz",
+        index="results/data/{dataset}/index.npz",
+        meta="results/data/{dataset}/meta.json",
     output:
-        test="<run>/metrics/auprc.json",
-        leaky="<run>/metrics/auprc_leaky.json",
+        test="results/{preset}/{dataset}/{model}/seed{seed}/metrics/auprc.json",
+        leaky="results/{preset}/{dataset}/{model}/seed{seed}/metrics/auprc_leaky.json",
     log:
-        "<run>/logs/auprc.log",
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/auprc.log",
     resources:
         mem_mb=2000,
         runtime=30,

@@ -5,12 +5,12 @@
 
 rule sample:
     input:
-        model="<run>/model.safetensors",
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
     output:
-        samples=temp("<run>/samples.npy"),
-        variants=temp("<run>/samples_variants.npz"),
+        samples=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples.npy"),
+        variants=temp("results/{preset}/{dataset}/{model}/seed{seed}/samples_variants.npz"),
     log:
-        "<run>/logs/sample.log",
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/sample.log",
     threads: params.threads
     resources:
         device=params.device,
@@ -31,11 +31,11 @@ rule sample:
 
 rule grid:
     input:
-        model="<run>/model.safetensors",
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
     output:
-        grid="<run>/grid.npy",
+        grid="results/{preset}/{dataset}/{model}/seed{seed}/grid.npy",
     log:
-        "<run>/logs/grid.log",
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/grid.log",
     threads: params.threads
     resources:
         device=params.device,
@@ -54,14 +54,14 @@ rule grid:
 
 rule interpolate:
     input:
-        model="<run>/model.safetensors",
-        test="<data>/test.npy",
-        meta="<data>/meta.json",
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        test="results/data/{dataset}/test.npy",
+        meta="results/data/{dataset}/meta.json",
     output:
-        frames="<run>/interpolation.npy",
-        prior="<run>/interpolation_prior.npy",
+        frames="results/{preset}/{dataset}/{model}/seed{seed}/interpolation.npy",
+        prior="results/{preset}/{dataset}/{model}/seed{seed}/interpolation_prior.npy",
     log:
-        "<run>/logs/interpolate.log",
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/interpolate.log",
     threads: params.threads
     resources:
         device=params.device,
@@ -79,13 +79,13 @@ rule interpolate:
 
 rule growth:
     input:
-        model="<run>/model.safetensors",
-        test="<data>/test.npy",
-        meta="<data>/meta.json",
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        test="results/data/{dataset}/test.npy",
+        meta="results/data/{dataset}/meta.json",
     output:
-        levels="<run>/growth.npz",
+        levels="results/{preset}/{dataset}/{model}/seed{seed}/growth.npz",
     log:
-        "<run>/logs/growth.log",
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/growth.log",
     threads: params.threads
     resources:
         device=params.device,
@@ -103,17 +103,17 @@ rule growth:
 
 rule reconstruct:
     input:
-        model="<run>/model.safetensors",
-        summary="<run>/train.json",
-        train="<data>/train.npy",
-        test="<data>/test.npy",
-        meta="<data>/meta.json",
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
+        train="results/data/{dataset}/train.npy",
+        test="results/data/{dataset}/test.npy",
+        meta="results/data/{dataset}/meta.json",
     output:
-        rmse="<run>/metrics/rmse.json",
-        mse="<run>/metrics/mse.json",
-        pairs="<run>/reconstructions.npy",
+        rmse="results/{preset}/{dataset}/{model}/seed{seed}/metrics/rmse.json",
+        mse="results/{preset}/{dataset}/{model}/seed{seed}/metrics/mse.json",
+        pairs="results/{preset}/{dataset}/{model}/seed{seed}/reconstructions.npy",
     log:
-        "<run>/logs/reconstruct.log",
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/reconstruct.log",
     threads: params.threads
     resources:
         device=params.device,
@@ -133,13 +133,13 @@ rule reconstruct:
 
 rule score:
     input:
-        model="<run>/model.safetensors",
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
         images="results/data/{scored}/{split}.npy",
         meta="results/data/{scored}/meta.json",
     output:
-        scores="<run>/scores/{scored}__{split}.npz",
+        scores="results/{preset}/{dataset}/{model}/seed{seed}/scores/{scored}__{split}.npz",
     log:
-        "<run>/logs/score_{scored}__{split}.log",
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/score_{scored}__{split}.log",
     wildcard_constraints:
         scored=params.dataset_pattern("trainable", "ood"),
     threads: params.threads
@@ -160,15 +160,15 @@ rule score:
 
 rule score_holdout:
     input:
-        model="<run>/model.safetensors",
-        test="<data>/test.npy",
-        leaky="<data>/test_leaky.npy",
-        meta="<data>/meta.json",
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        test="results/data/{dataset}/test.npy",
+        leaky="results/data/{dataset}/test_leaky.npy",
+        meta="results/data/{dataset}/meta.json",
     output:
-        test="<run>/scores/{dataset}__test.npz",
-        leaky="<run>/scores/{dataset}__test_leaky.npz",
+        test="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test.npz",
+        leaky="results/{preset}/{dataset}/{model}/seed{seed}/scores/{dataset}__test_leaky.npz",
     log:
-        "<run>/logs/score_holdout.log",
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/score_holdout.log",
     wildcard_constraints:
         dataset=params.dataset_pattern("holdout"),
     threads: params.threads
@@ -188,19 +188,19 @@ rule score_holdout:
 
 rule landscape:
     input:
-        model="<run>/model.safetensors",
-        summary="<run>/train.json",
-        train="<data>/train.npy",
-        test="<data>/test.npy",
-        index="<data>/index.npz",
-        meta="<data>/meta.json",
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
+        train="results/data/{dataset}/train.npy",
+        test="results/data/{dataset}/test.npy",
+        index="results/data/{dataset}/index.npz",
+        meta="results/data/{dataset}/meta.json",
         classifier=params.landscape_classifier,
     output:
-        arrays="<run>/landscape.npz",
-        sensitivity="<run>/landscape.csv",
-        record="<run>/metrics/landscape_purity.json",
+        arrays="results/{preset}/{dataset}/{model}/seed{seed}/landscape.npz",
+        sensitivity="results/{preset}/{dataset}/{model}/seed{seed}/landscape.csv",
+        record="results/{preset}/{dataset}/{model}/seed{seed}/metrics/landscape_purity.json",
     log:
-        "<run>/logs/landscape.log",
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/landscape.log",
     threads: params.threads
     resources:
         device=params.device,

@@ -4,14 +4,14 @@
 
 rule train:
     input:
-        train="<data>/train.npy",
-        meta="<data>/meta.json",
+        train="results/data/{dataset}/train.npy",
+        meta="results/data/{dataset}/meta.json",
     output:
-        model="<run>/model.safetensors",
-        curve="<run>/train.csv",
-        summary="<run>/train.json",
+        model="results/{preset}/{dataset}/{model}/seed{seed}/model.safetensors",
+        curve="results/{preset}/{dataset}/{model}/seed{seed}/train.csv",
+        summary="results/{preset}/{dataset}/{model}/seed{seed}/train.json",
     log:
-        "<run>/logs/train.log",
+        "results/{preset}/{dataset}/{model}/seed{seed}/logs/train.log",
     priority: 10
     threads: params.train_threads
     resources:
