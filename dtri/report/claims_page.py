@@ -341,7 +341,7 @@ PAGE = """
 {% for section in sections %}
 <section><h2>{{ section.heading }}</h2>
 {% if section.rows %}
-<div class="scroll"><table class="claims">
+<div class="scroll" tabindex="0" role="region" aria-label="{{ section.heading }}"><table class="claims">
 <thead><tr>{% for column in section.columns %}<th scope="col">{{ column }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in section.rows %}
@@ -359,8 +359,9 @@ PAGE = """
 """
 CSS = """
 .claims td{text-align:left;white-space:normal;font-size:.84rem;padding:6px}
-.claims td.holds{background:#d9f0e0;color:#125232}.claims td.fails{background:#fbe0d6;color:#7c2c0c}
-.claims td.undecided{background:#fff6e2;color:#6d4600}.claims td.not{color:#5d6977}
+.claims td.holds{background:var(--good);color:var(--good-ink)}
+.claims td.fails{background:var(--worse);color:var(--worse-ink)}
+.claims td.undecided{background:var(--other);color:var(--other-ink)}.claims td.not{color:var(--soft)}
 .claims td:nth-child(n+3){white-space:nowrap}.claims td:last-child{white-space:normal;min-width:16em}
 """
 

@@ -1,9 +1,11 @@
-"""Pages in html: one frame and look for tables and the overview.
+"""Pages in html: one frame and look for tables, claims, the landing page and the pages of runs.
 
-A page is self-contained: no script, no address, no other file. Templates are texts of these modules, so that a change
-of one changes the code hash of the tables.
+A page has no script and loads nothing from elsewhere. Tables and claims need no other file; the landing page and the
+pages of runs link to files below the preset's folder. Templates are texts of these modules, so that a change of one
+changes the code hash of the pages.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jinja2
@@ -17,9 +19,12 @@ FRAME = """
 <title>{{ name }}: {{ title }} ({{ label }})</title>
 <style>{{ css }}</style></head>
 <body><main>
+{% if links %}
+<nav>{% for text, address in links %}<a href="{{ address }}">{{ text }}</a>{% endfor %}</nav>
+{% endif %}
 <h1><small>{{ name }}</small>{{ title }}</h1>
 <p class="label{{ "" if label.startswith("paper") else " loud" }}">{{ label }}</p>
-<p class="summary">{{ summary }}.</p>
+{% if summary %}<p class="summary">{{ summary }}.</p>{% endif %}
 {% block body %}{% endblock %}
 </main></body></html>
 """
@@ -59,7 +64,7 @@ TABLE = """
 {% endif %}
 {% for block in page.blocks %}
 <section><h2>{{ block.heading }}</h2>
-<div class="scroll"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="{{ block.heading }}"><table>
 <thead><tr><td></td>
 {% for column in block.columns %}<th scope="col">{{ column }}</th>{% endfor %}
 {% for level in block.references %}<th scope="col" class="reference">{{ level.heading }}</th>{% endfor %}
@@ -99,51 +104,95 @@ TABLE = """
 {% endblock %}
 """
 
-CSS = """
-:root{color-scheme:light}
+COLOURS = {  # name -> colour on a light and on a dark screen
+    "page": ("#f6f7f9", "#12161b"),
+    "card": ("#ffffff", "#1b2128"),
+    "ink": ("#1d2530", "#e4e9ef"),
+    "soft": ("#4d5966", "#b4bfcb"),
+    "line": ("#e1e5ea", "#343d48"),
+    "link": ("#1f56a8", "#8ab8ff"),
+    "note": ("#f8f9fb", "#212932"),
+    "target": ("#fff3c4", "#5a4a12"),
+    "paper": ("#e3f1e8", "#173a27"),
+    "paper-ink": ("#17583a", "#a5e3bf"),
+    "loud": ("#ffe9c7", "#4b3409"),
+    "loud-ink": ("#7a4700", "#ffd591"),
+    "plain": ("#eef1f4", "#29313b"),
+    "plain-ink": ("#333d49", "#d5dce4"),
+    "good": ("#d9f0e0", "#17402a"),
+    "good-ink": ("#125232", "#a9e8c2"),
+    "better": ("#dbe9fb", "#1a365d"),
+    "better-ink": ("#153f79", "#b3d4ff"),
+    "worse": ("#fbe0d6", "#56250f"),
+    "worse-ink": ("#7c2c0c", "#ffc6ab"),
+    "stale": ("#f3e3f3", "#46234a"),
+    "stale-ink": ("#642062", "#efc3f2"),
+    "partial": ("#fdebb3", "#4a3b06"),
+    "partial-ink": ("#5c4500", "#ffe08a"),
+    "other": ("#fff6e2", "#2d271a"),
+    "other-ink": ("#6d4600", "#f0cf96"),
+    "other-edge": ("#d9ae5b", "#9c7730"),
+}
+
+
+def _palette(shade: int) -> str:
+    return "".join(f"--{name}:{pair[shade]};" for name, pair in COLOURS.items())
+
+
+CSS = f"""
+:root{{color-scheme:light dark;{_palette(0)}}}
+@media screen and (prefers-color-scheme:dark){{:root{{{_palette(1)}}}}}
+"""
+CSS += """
 *{box-sizing:border-box}
-body{margin:0;background:#f6f7f9;color:#1d2530;font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+body{margin:0;background:var(--page);color:var(--ink)}
+body{font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1400px;margin:0 auto;padding:20px 16px 48px}
+a{color:var(--link)}
+:focus-visible{outline:3px solid var(--link);outline-offset:2px;border-radius:3px}
+nav{display:flex;flex-wrap:wrap;gap:2px 16px;margin:0 0 14px;font-size:.9rem}
+nav a{padding:4px 0}
 h1{font-size:1.6rem;line-height:1.2;margin:0 0 12px}
-h1 small{display:block;font-size:.8rem;font-weight:600;color:#6a7685;text-transform:uppercase;letter-spacing:.08em}
+h1 small{display:block;font-size:.8rem;font-weight:600;color:var(--soft);text-transform:uppercase;letter-spacing:.08em}
 h2{font-size:1.05rem;margin:0 0 10px}
 h3{font-size:.95rem;margin:0 0 6px}
-.label{display:inline-block;margin:0;padding:4px 12px;border-radius:16px;font-weight:600}
-.label{background:#e3f1e8;color:#17583a}
-.label.loud{background:#ffe9c7;color:#7a4700}
-.summary{margin:8px 0 20px;color:#4d5966}
-section,details{background:#fff;border:1px solid #e1e5ea;border-radius:10px;padding:16px;margin:0 0 16px}
+.label{display:inline-block;margin:0 0 8px;padding:4px 12px;border-radius:16px;font-weight:600}
+.label{background:var(--paper);color:var(--paper-ink)}
+.label.loud{background:var(--loud);color:var(--loud-ink)}
+.summary{margin:0 0 16px;color:var(--soft)}
+section,details{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:16px;margin:0 0 16px}
 .scroll{overflow-x:auto;-webkit-overflow-scrolling:touch}
 table{border-collapse:separate;border-spacing:0;min-width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:8px 4px;text-align:center;vertical-align:top;border-bottom:1px solid #e8ebef;white-space:nowrap}
-thead th,thead td{border-bottom:2px solid #1d2530;font-size:.86rem;vertical-align:bottom;white-space:normal}
+th,td{padding:8px 4px;text-align:center;vertical-align:top;border-bottom:1px solid var(--line);white-space:nowrap}
+thead th,thead td{border-bottom:2px solid var(--ink);font-size:.86rem;vertical-align:bottom;white-space:normal}
 tbody tr:last-child>*{border-bottom:0}
-th[scope=row],thead td{position:sticky;left:0;z-index:1;background:#fff;text-align:left;border-right:1px solid #e8ebef}
-td.reference,th.reference{background:#f8f9fb;color:#4d5966}
+th[scope=row],thead td{position:sticky;left:0;z-index:1;background:var(--card);text-align:left}
+th[scope=row],thead td{border-right:1px solid var(--line)}
+td.reference,th.reference{background:var(--note);color:var(--soft)}
 .printed{font-size:1rem}
 b.printed{font-weight:700}
 .value{display:table;margin:3px auto 0;padding:1px 4px;border-radius:5px;font-size:.8rem}
-.value{background:#eef1f4;color:#333d49}
+.value{background:var(--plain);color:var(--plain-ink)}
 td.reference .value{background:none;padding:0}
-.value.reproduced{background:#d9f0e0;color:#125232}
-.value.better{background:#dbe9fb;color:#153f79}
-.value.worse{background:#fbe0d6;color:#7c2c0c}
-.value.stale,.value.diverged{background:#f3e3f3;color:#642062}
-.value.partial{background:#fdebb3;color:#5c4500}
-.value.other{background:#fff6e2;color:#6d4600;border:1px dashed #d9ae5b}
-.words{margin:2px auto 0;max-width:8em;font-size:.75rem;line-height:1.3;color:#5d6977;white-space:normal}
+.value.reproduced{background:var(--good);color:var(--good-ink)}
+.value.better{background:var(--better);color:var(--better-ink)}
+.value.worse{background:var(--worse);color:var(--worse-ink)}
+.value.stale,.value.diverged{background:var(--stale);color:var(--stale-ink)}
+.value.partial{background:var(--partial);color:var(--partial-ink)}
+.value.other{background:var(--other);color:var(--other-ink);border:1px dashed var(--other-edge)}
+.words{margin:2px auto 0;max-width:8em;font-size:.75rem;line-height:1.3;color:var(--soft);white-space:normal}
 sup{font-size:.68em;line-height:0}
-sup a{color:#2a62b8;text-decoration:none;padding:0 1px}
+sup a{text-decoration:none;padding:0 1px}
 ul{margin:0;padding-left:18px}
 li{margin:3px 0;font-size:.88rem;overflow-wrap:anywhere}
 summary{cursor:pointer;font-weight:600}
-details ul{margin-top:8px}
+details>*{margin-top:8px}
 .shared{margin:0 0 16px}
-.methods{list-style:none;padding:0;margin-top:10px;color:#4d5966}
+.methods{list-style:none;padding:0;margin-top:10px;color:var(--soft)}
 .methods li::before{content:"How measured: ";font-weight:600}
-li:target,li:has(:target){background:#fff3c4}
+li:target,li:has(:target){background:var(--target)}
 @media(max-width:600px){main{padding:14px 8px 32px}section,details{padding:12px 10px}th,td{padding:7px 7px}}
-@media print{body{background:#fff}section{border:0;padding:0;break-inside:avoid}.scroll{overflow:visible}}
+@media print{body{background:none}section{border:0;padding:0;break-inside:avoid}.scroll{overflow:visible}}
 """
 
 
@@ -152,7 +201,16 @@ def write(page: Layout) -> str:
     return fill(TABLE, page.table.name, page.table.title, page.label, page.summary, **values)
 
 
-def fill(template: str, name: str, title: str, label: str, summary: str, css: str = "", **values: Any) -> str:
+def fill(
+    template: str,
+    name: str,
+    title: str,
+    label: str,
+    summary: str,
+    css: str = "",
+    links: Sequence[tuple[str, str]] = (),
+    **values: Any,
+) -> str:
     """A page of `template`, which extends "frame".
 
     Args:
@@ -160,8 +218,9 @@ def fill(template: str, name: str, title: str, label: str, summary: str, css: st
         name: of the page, above its title.
         title: of the page.
         label: the preset in words; loud for every preset but "paper".
-        summary: one sentence without its full stop.
+        summary: one sentence without its full stop, "" for none.
         css: style beside that of all pages.
+        links: (text, address) of the line above the title.
         values: what the body reads.
     """
     environment = jinja2.Environment(
@@ -173,5 +232,5 @@ def fill(template: str, name: str, title: str, label: str, summary: str, css: st
         undefined=jinja2.StrictUndefined,
     )
     page = environment.from_string(template)
-    shared = {"name": name, "title": title, "label": label, "summary": summary}
+    shared = {"name": name, "title": title, "label": label, "summary": summary, "links": links}
     return page.render(**shared, css=jinja2.utils.markupsafe.Markup(CSS + css), **values)
