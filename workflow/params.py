@@ -213,7 +213,7 @@ def network(wildcards: Any, output: Any) -> str:
     return f"--weights {weights} --summary {summary}"
 
 
-# Tables, figures and the page over all of them
+# Tables, figures, and the pages over all of them
 
 
 def table_records(wildcards: Any) -> list[str]:
@@ -267,16 +267,27 @@ def claim_labels(wildcards: Any) -> dict[str, str]:
 
 
 def overview_records(wildcards: Any) -> list[str]:
+    """Records of all tables and claims, the summaries of all trainings, and what pages of runs show of them."""
     chosen = preset(wildcards.preset)
-    return list(dict.fromkeys(path for name in plan.TABLES for path in plan.table_records(chosen, name)))
+    records = [path for name in plan.TABLES for path in plan.table_records(chosen, name)] + plan.claim_records(chosen)
+    drawn = (product for name in plan.FIGURES for product in plan.figure_products(chosen, name))
+    pictures = (str(product.path) for product in drawn if product.file in plan.PICTURES)
+    return list(dict.fromkeys([*records, *(f"{run.folder}/train.json" for run in plan.runs(chosen)), *pictures]))
 
 
 def overview_sources(wildcards: Any) -> list[str]:
     return plan.sources_of(overview_records(wildcards))
 
 
+def overview_figures(wildcards: Any) -> list[str]:
+    return [f"results/{wildcards.preset}/figures/{name}.png" for name in plan.FIGURES]
+
+
 def overview_absent(wildcards: Any) -> str:
-    return _absent(f"results/{wildcards.preset}/overview.html", overview_records(wildcards))
+    """The pages of trained runs belong to the products behind the landing page."""
+    runs = (run for run in plan.runs(preset(wildcards.preset)) if _is_trained(run.folder))
+    pages = [plan.run_page(run) for run in runs]
+    return _absent(f"results/{wildcards.preset}/overview.html", overview_records(wildcards), pages)
 
 
 def overview_code(wildcards: Any) -> str:
@@ -284,7 +295,7 @@ def overview_code(wildcards: Any) -> str:
 
 
 def overview_labels(wildcards: Any) -> dict[str, str]:
-    return {"page": "status of every cell, cost, findings", "preset": wildcards.preset}
+    return {"page": "what was reproduced: every cell, claims, figures, cost, findings", "preset": wildcards.preset}
 
 
 def figure_products(wildcards: Any) -> list[str]:

@@ -50,6 +50,7 @@ FIGURES = (
     *LANDSCAPE,
 )
 TEMPORARY = ("samples.npy", "samples_variants.npz")  # products that Snakemake removes once they are measured
+PICTURES = ("grid.npy", "reconstructions.npy")  # products that the page of a run shows
 UNPUBLISHED = {"domain": "a domain classifier", "imagenet_lite": "EfficientNet-Lite0"}  # feature networks of our own
 INCEPTION_RECORD = "results/data/inception.json"
 
@@ -604,11 +605,17 @@ def claim_records(preset: Preset) -> list[str]:
 
 
 def preset_products(preset: Preset) -> list[str]:
-    """Every table and figure of a preset in all its formats, its claims, and the page over all of them."""
+    """Every table and figure of a preset in all its formats, its claims, and the pages over all of them."""
     tables = [f"results/{preset.name}/{name}.{ending}" for name in TABLES for ending in TABLE_FORMATS]
     figures = [f"results/{preset.name}/figures/{name}.{ending}" for name in FIGURES for ending in FIGURE_FORMATS]
     judged = [f"results/{preset.name}/claims.{ending}" for ending in CLAIM_FORMATS]
-    return [*tables, *figures, *judged, f"results/{preset.name}/overview.html"]
+    pages = [f"results/{preset.name}/{name}" for name in ("overview.html", "runs/index.html")]
+    return [*tables, *figures, *judged, *pages]
+
+
+def run_page(run: Run) -> str:
+    """The page of a run, which the job of the landing page writes; "." parts names, since none of them has any."""
+    return f"results/{run.preset}/runs/{run.dataset}.{run.model}.seed{run.seed}.html"
 
 
 def originals(copy: str) -> list[str]:

@@ -74,7 +74,8 @@ LEGEND = (
 class RenderedCell:
     """One cell as shown. `refs` are footnotes of the printed number, `reasons` of the measured one.
 
-    `kind` is the row's outcome, or "other" for a number that is not comparable: the colour in html.
+    `kind` is the row's outcome, or "other" for a number that is not comparable: the colour in html. `system` is the
+    dataset really used and the system, whose runs gave the number.
     """
 
     printed: str
@@ -86,6 +87,7 @@ class RenderedCell:
     words: tuple[str, ...]
     reasons: tuple[str, ...]
     kind: str
+    system: tuple[str, str]
 
     @property
     def measured(self) -> str:
@@ -257,6 +259,7 @@ def _rendered(
         words=tuple(words),
         reasons=tuple(dict.fromkeys(reasons.mark(text) for text in texts)),
         kind=row["outcome"] if comparable else "other",
+        system=(row["measured_on"], row["model"]),
     )
 
 
@@ -312,13 +315,20 @@ def _general(row: dict[str, Any]) -> str:
 
 def summary(rows: list[dict[str, Any]]) -> str:
     """As "44 printed numbers: 3 reproduced, 41 not run; 5 others: 5 measured; 2.5 h of training on cpu (...)"."""
-    parts = []
-    for word, published in (("printed numbers", True), ("others", False)):
-        outcomes = Counter(row["outcome"] for row in rows if pd.isna(row["published"]) != published)
-        counts = [f"{outcomes[outcome]} {text}" for outcome, text in OUTCOMES.items() if outcomes[outcome]]
-        if counts:
-            parts.append(f"{outcomes.total()} {word}: {', '.join(counts)}")
+    parts = [counted(rows, word, published) for word, published in (("printed numbers", True), ("others", False))]
     return "; ".join(filter(None, (*parts, cost(rows))))
+
+
+def outcomes(rows: list[dict[str, Any]], published: bool) -> Counter[str]:
+    """How many rows have which outcome, of those with a printed number or of the others."""
+    return Counter(row["outcome"] for row in rows if pd.isna(row["published"]) != published)
+
+
+def counted(rows: list[dict[str, Any]], word: str, published: bool) -> str:
+    """As "44 printed numbers: 3 reproduced, 41 not run", with `word` for the name; "" where there are none."""
+    found = outcomes(rows, published)
+    counts = [f"{found[outcome]} {text}" for outcome, text in OUTCOMES.items() if found[outcome]]
+    return f"{found.total()} {word}: {', '.join(counts)}" if counts else ""
 
 
 def cost(rows: list[dict[str, Any]]) -> str:

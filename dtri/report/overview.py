@@ -1,52 +1,113 @@
-"""One page over all tables: the status of every cell, the cost of training, what is known of the printed numbers."""
+"""The landing page of a preset: what was reproduced, what holds, every cell with its two numbers, figures and cost."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from dtri.report.cells import Cell, Table
-from dtri.report.layout import METRICS, cost, heading
+from dtri.report.cells import Table
+from dtri.report.claims_page import verdict_in_words
+from dtri.report.layout import METRICS, Block, cost, counted, layout, outcomes
+from dtri.report.verdicts import VERDICTS, Judgement
 from dtri.report.webpage import fill
 
-STATUSES = ("measured", "partial", "diverged", "stale", "missing")
-MEANING = {
-    "measured": "all seeds, by this checkout's code, data and configuration",
-    "partial": "some seeds are missing",
-    "diverged": "a training, or what its model made, ended in non-finite values",
-    "stale": "made by other code, data or configuration than this checkout's",
-    "missing": "not measured",
-}
+TILES = (  # outcomes counted together -> words, what they mean
+    (("reproduced",), "reproduced", "within the tolerance that was fixed before any run"),
+    (("better", "worse"), "not reproduced", "every seed has a value, and the mean lies outside the tolerance"),
+    (("not comparable",), "not comparable", "measured on other data, at another scale or by other features"),
+    (("missing",), "missing", "not run"),
+    (("stale",), "stale", "made by other code, data or configuration than this checkout's"),
+    (("partial",), "partial", "some seeds are missing"),
+    (("diverged",), "diverged", "a training, or what its model made, ended in non-finite values"),
+)
+ALWAYS = 5  # of the tiles that are shown even where they count nothing
+STATES = ("reproduced", "better", "worse", "partial", "diverged", "stale", "not")  # first words below a number
+HEADLINE = "abstract"  # in the place of a claim that stands on this page
+FORMATS = ("html", "md", "csv", "tex")
 Measured = tuple[Table, pd.DataFrame]
 
 PAGE = """
 {% extends "frame" %}
-{% block body %}
-<section><ul class="legend">
-{% for status, meaning in meaning.items() %}<li><span class="cell {{ status }}">{{ status }}</span> {{ meaning }}</li>
-{% endfor %}
-<li><span class="cell other">dashed</span> measured, but not comparable with the printed number</li></ul></section>
-{% for table, blocks in grids %}
-<section><h2>{{ table.name }}: {{ table.title }}</h2>
-{% for block in blocks %}
+
+{% macro grid(block) %}
 <h3>{{ block.heading }}</h3>
-<div class="scroll"><table class="overview">
+<div class="scroll" tabindex="0" role="region" aria-label="{{ block.heading }}"><table class="overview">
 <thead><tr><td></td>{% for column in block.columns %}<th scope="col">{{ column }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in block.rows %}
 <tr><th scope="row">{{ row }}</th>
 {% for column in block.columns %}
 <td>{% if (row, column) in block.cells %}{% set cell = block.cells[row, column] %}
-<span class="cell {{ cell.kind }}" title="{{ cell.title }}">{{ cell.status }}</span>{% endif %}</td>
+<span class="printed">{{ cell.printed }}</span>
+{% if cell.value and cell.system in pages %}
+<a class="value {{ kind(cell) }}" href="{{ pages[cell.system] }}">{{ cell.measured }}</a>
+{% elif cell.value %}
+<span class="value {{ kind(cell) }}">{{ cell.measured }}</span>
+{% endif %}
+{% for word in states(cell) %}<span class="words">{{ word }}</span>{% endfor %}
+{% endif %}</td>
 {% endfor %}
 </tr>
 {% endfor %}
 </tbody></table></div>
+{% endmacro %}
+
+{% block body %}
+{% if caveat %}<p class="caveat">{{ caveat }}</p>{% endif %}
+<section id="state"><h2>Of {{ n_printed }} numbers that the papers print</h2>
+<ul class="tiles">
+{% for tile in tiles %}
+<li class="tile {{ tile.kind if tile.count else "" }}"><b>{{ tile.count }}</b> {{ tile.words }}
+<small>{{ tile.meaning }}</small></li>
 {% endfor %}
+</ul></section>
+<section id="claims"><h2>What the papers claim <a class="file" href="claims.html">all claims</a></h2>
+<ul class="tiles small">
+{% for verdict, count in verdicts %}
+<li class="tile {{ verdict.split(" ")[0] if count else "" }}"><b>{{ count }}</b> {{ verdict }}</li>
+{% endfor %}
+</ul>
+<ul class="headlines">
+{% for one, verdict in headlines %}
+<li><span class="verdict {{ one.verdict.split(" ")[0] }}">{{ verdict }}</span>
+{{ one.claim.statement }} <em>(paper {{ one.claim.paper }}, {{ one.claim.place }})</em></li>
+{% endfor %}
+</ul></section>
+<section id="numbers"><h2>Every cell</h2>
+<p>Upper line: the printed number. Lower line: the mean measured here, with the number of seeds; it leads to the run.
+<span class="value reproduced">green</span> reproduced
+<span class="value worse">orange</span> worse
+<span class="value better">blue</span> better
+<span class="value other">[dashed]</span> not comparable with the printed number
+<span class="value own">grey</span> nothing is printed
+<span class="value stale">violet</span> stale or diverged</p></section>
+{% for table, page, printed, own in tables %}
+<section id="{{ table.name }}"><h2>{{ table.name }}: {{ table.title }}
+{% for ending in formats %}<a class="file" href="{{ table.name }}.{{ ending }}">{{ ending }}</a>{% endfor %}</h2>
+{% if page.shared %}
+<ul class="shared">{% for text in page.shared %}<li>{{ text }}.</li>{% endfor %}</ul>
+{% endif %}
+<div class="blocks">{% for block in printed %}<div>{{ grid(block) }}</div>{% endfor %}</div>
+{% if own %}
+<details><summary>Numbers that neither paper prints</summary>
+<div class="blocks">{% for block in own %}<div>{{ grid(block) }}</div>{% endfor %}</div></details>
+{% endif %}
 </section>
 {% endfor %}
-<section><h2>Cost of training</h2><div class="scroll">
+<section id="figures"><h2>Figures</h2>
+{% if figures %}
+<ul class="figures">
+{% for address, title in figures %}
+<li><a href="{{ address }}"><img src="{{ address }}" alt="" loading="lazy" width="320" height="200">{{ title }}</a></li>
+{% endfor %}
+</ul>
+{% else %}
+<p>none yet</p>
+{% endif %}
+</section>
+<details id="cost"><summary>Cost of training</summary>
+<div class="scroll" tabindex="0" role="region" aria-label="Cost of training">
 {% if costs %}
 <table><thead><tr><th>system</th><th>trainings</th><th>hours</th><th>device</th></tr></thead>
 <tbody>{% for texts in costs %}
@@ -55,76 +116,99 @@ PAGE = """
 {% else %}
 <p>nothing yet</p>
 {% endif %}
-</div></section>
+</div></details>
 {% for table, noted in findings if table.notes or noted %}
-<section><h2>Findings on the printed numbers of {{ table.name }}</h2><ul>
+<details><summary>Findings on the printed numbers of {{ table.name }}</summary><ul>
 {% for note in table.notes %}<li>{{ note }}</li>
 {% endfor %}
 {% for note, places in noted.items() %}<li>{{ note }} <em>({{ places|join("; ") }})</em></li>
 {% endfor %}
-</ul></section>
+</ul></details>
 {% endfor %}
 {% endblock %}
 """
 
 
-def overview(tables: Sequence[Measured], label: str) -> str:
-    """The page; `tables` with their tidy frames, `label` names the preset."""
-    rows = [row for _, frame in tables for row in _cells(frame)]
+def overview(
+    tables: Sequence[Measured],
+    claims: Sequence[Judgement],
+    figures: Sequence[tuple[str, str]],
+    pages: Mapping[tuple[str, str], str],
+    label: str,
+    caveat: str = "",
+) -> str:
+    """The page, for the folder of the preset.
+
+    Args:
+        tables: with their tidy frames.
+        claims: judged; those of an abstract are shown, the others counted.
+        figures: address and title of those that exist.
+        pages: (dataset, system) -> address of the page of a run.
+        label: the preset in words.
+        caveat: what the preset's numbers cannot tell, "" for nothing.
+    """
+    rows = [row for _, frame in tables for row in frame[frame["variant"] == ""].to_dict("records")]
+    counts, verdicts = outcomes(rows, published=True), Counter(one.verdict for one in claims)
+    others = counted(rows, "numbers that neither paper prints", published=False)
     return fill(
         PAGE,
         "overview",
-        "Status of every cell, cost and findings",
+        "What was reproduced",
         label,
-        _summary(rows),
-        COLOURS,
-        meaning=MEANING,
-        grids=[(table, _grid(table, frame)) for table, frame in tables],
+        "; ".join(filter(None, (others, cost(rows)))),
+        CSS,
+        links=_links(tables),
+        caveat=caveat,
+        n_printed=counts.total(),
+        tiles=_tiles(counts),
+        verdicts=[(verdict, verdicts[verdict]) for verdict in VERDICTS],
+        headlines=[(one, verdict_in_words(one)) for one in claims if HEADLINE in one.claim.place],
+        tables=[_table(table, frame, label) for table, frame in tables],
+        formats=FORMATS,
+        pages=pages,
+        kind=_kind,
+        states=_states,
+        figures=figures,
         costs=_costs(rows),
         findings=[(table, _findings(table)) for table, _ in tables],
     )
 
 
-def _cells(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return frame[frame["variant"] == ""].to_dict("records")
+def _links(tables: Sequence[Measured]) -> list[tuple[str, str]]:
+    parts = [("Claims", "#claims"), *((table.name, f"#{table.name}") for table, _ in tables), ("Figures", "#figures")]
+    return [*parts, ("Cost", "#cost"), ("All runs", "runs/index.html")]
 
 
-def _status(row: dict[str, Any]) -> str:
-    return row["status"].split()[0]
+def _tiles(counts: Counter[str]) -> list[dict[str, Any]]:
+    """How many printed numbers have which outcome; those that rarely occur only where they do."""
+    found = []
+    for i, (together, words, meaning) in enumerate(TILES):
+        count = sum(counts[outcome] for outcome in together)
+        if count or i < ALWAYS:
+            kind = "worse" if words == "not reproduced" else "other" if words == "not comparable" else words
+            found.append({"count": count, "words": words, "meaning": meaning, "kind": kind})
+    return found
 
 
-def _summary(rows: list[dict[str, Any]]) -> str:
-    """As "3 measured, 2 stale, 44 missing of 49 cells; 2 h of training on cpu (...)"."""
-    counts = Counter(_status(row) for row in rows)
-    text = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
-    return "; ".join(part for part in (f"{text} of {len(rows)} cells", cost(rows)) if part)
+def _table(table: Table, frame: pd.DataFrame, label: str) -> tuple[Any, ...]:
+    """The table, its layout, and its blocks: those in which a paper prints a number, and the others."""
+    page = layout(table, frame, label)
+    printed = [block for block in page.blocks if _is_printed(block)]
+    return table, page, printed, [block for block in page.blocks if block not in printed]
 
 
-def _grid(table: Table, frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Per paper and metric its heading, columns, rows, and the cells of the page by row and column."""
-    pairs = list(zip(table.cells, _cells(frame), strict=True))
-    blocks = []
-    for paper, metric in dict.fromkeys((cell.paper, cell.metric) for cell, _ in pairs):
-        block = [(cell, row) for cell, row in pairs if (cell.paper, cell.metric) == (paper, metric)]
-        blocks.append(
-            {
-                "heading": heading(table, paper, metric),
-                "columns": list(dict.fromkeys(cell.column for cell, _ in block)),
-                "rows": list(dict.fromkeys(cell.row for cell, _ in block)),
-                "cells": {(cell.row, cell.column): _cell(cell, row) for cell, row in block},
-            }
-        )
-    return blocks
+def _is_printed(block: Block) -> bool:
+    return any(cell.printed not in ("·", "-") for cell in block.cells.values())
 
 
-def _cell(cell: Cell, row: dict[str, Any]) -> dict[str, str]:
-    """Status, class names and, as its title, what is known of a cell."""
-    words = [row["status"], row["verdict"]]
-    if not pd.isna(row["mean"]):
-        words.append(f"{row['mean']:.4g} measured, {cell.published_text or 'nothing'} printed, {row['n_seeds']} seeds")
-    words += [row["reason"], row["warning"]]
-    kind = _status(row) + (" other" if row["comparable"] == "no" else "")
-    return {"status": row["status"], "kind": kind, "title": "; ".join(word for word in words if word)}
+def _states(cell: Any) -> list[str]:
+    """The words below a number that say what became of it, without its other spreads."""
+    return [word for word in cell.words if word.split()[0] in STATES]
+
+
+def _kind(cell: Any) -> str:
+    """The colour of a number; that it is stale comes before that it is not comparable."""
+    return "stale" if "stale" in cell.words else cell.kind
 
 
 def _costs(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -151,11 +235,34 @@ def _findings(table: Table) -> dict[str, list[str]]:
     return noted
 
 
-COLOURS = """
-.cell{display:inline-block;min-width:5.5em;padding:2px 6px;border-radius:5px;font-size:.78rem;color:#1d2530}
-.cell.measured{background:#bfe5cb}.cell.partial{background:#fdebb3}.cell.diverged{background:#f6c7b6}
-.cell.stale{background:#e3cbe8}.cell.missing{background:#e8ebef;color:#5d6977}
-.cell.other{outline:1px dashed #6d4600}
-.legend{list-style:none;padding:0}.overview th,.overview td{padding:3px 4px}
-h3{margin-top:12px}
+CSS = """
+.caveat{margin:0 0 16px;font-weight:600}
+.tiles{list-style:none;padding:0;display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:10px}
+.tile{margin:0;padding:10px 12px;border-radius:8px;background:var(--plain);color:var(--plain-ink);font-size:.95rem}
+.tile b{display:block;font-size:1.9rem;line-height:1.1}
+.tile small{display:block;margin-top:2px;line-height:1.35}
+.tiles.small b{display:inline;font-size:1.3rem}
+.tile.reproduced,.holds{background:var(--good);color:var(--good-ink)}
+.tile.worse,.fails{background:var(--worse);color:var(--worse-ink)}
+.tile.other,.undecided{background:var(--other);color:var(--other-ink)}
+.tile.other{outline:1px dashed var(--other-edge)}
+.tile.stale,.tile.diverged{background:var(--stale);color:var(--stale-ink)}
+.tile.partial{background:var(--partial);color:var(--partial-ink)}
+.headlines{list-style:none;padding:0;margin-top:12px}
+.verdict{display:inline-block;padding:1px 8px;border-radius:5px;font-size:.8rem}
+.verdict.not{background:var(--plain);color:var(--plain-ink)}
+.file{margin-left:8px;font-size:.85rem;font-weight:400}
+#numbers p{margin:0;font-size:.9rem}
+#numbers .value{display:inline-block;margin:0 0 0 10px}
+.blocks{display:flex;flex-wrap:wrap;gap:20px 32px}
+.blocks>div{max-width:100%}
+.blocks h3{width:0;min-width:100%}
+.blocks table{min-width:0}
+.overview th,.overview td{padding:4px 6px}
+.overview .printed{font-size:.85rem;color:var(--soft)}
+.overview .words{display:block}
+a.value{text-decoration:underline;text-underline-offset:2px}
+.figures{list-style:none;padding:0;display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,200px),1fr));gap:14px}
+.figures img{display:block;width:100%;height:150px;object-fit:cover;object-position:top;background:#fff}
+.figures img{border:1px solid var(--line);border-radius:6px;margin-bottom:4px}
 """

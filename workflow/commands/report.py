@@ -15,6 +15,7 @@ from workflow.commands.cli import run
 from workflow.fingerprint import ROOT
 
 SHOWN = (".html", ".png")  # of the formats that tables and figures have
+LEFT_OUT = "/runs/index.html"  # it links to a page of every run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.out.suffix not in (".html", ".zip"):
         raise ValueError(f"expected a .html or .zip file for --out, found {arguments.out}")
 
-    expected = [path for path in plan.preset_products(configuration.preset(arguments.preset)) if path.endswith(SHOWN)]
+    products = plan.preset_products(configuration.preset(arguments.preset))
+    expected = [path for path in products if path.endswith(SHOWN) and not path.endswith(LEFT_OUT)]
     there = [path for path in expected if Path(path).exists()]
     if not there:
         raise FileNotFoundError(f"expected a table or figure below results/{arguments.preset}, found none")

@@ -35,7 +35,9 @@ rule overview:
     input:
         params.overview_records,
         sources=ancient(params.overview_sources),
+        figures=ancient(params.overview_figures),  # linked, not read: another drawing leaves the page as it is
     output:
+        runs="results/{preset}/runs/index.html",
         html=report(
             "results/{preset}/overview.html",
             caption="../report/overview.rst",
@@ -51,7 +53,7 @@ rule overview:
         code=params.overview_code,
         absent=params.overview_absent,
     message:
-        "write the overview of {wildcards.preset}"
+        "write the landing page and the pages of runs of {wildcards.preset}"
     shell:
         "python -m workflow.forkserver overview --preset {wildcards.preset} --out {output.html} > {log} 2>&1"
 
