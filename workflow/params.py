@@ -290,6 +290,10 @@ def overview_absent(wildcards: Any) -> str:
     return _absent(f"results/{wildcards.preset}/overview.html", overview_records(wildcards), pages)
 
 
+def overview_spec(wildcards: Any) -> str:
+    return canonical_json([claim_spec(wildcards), [plan.figure_title(name) for name in plan.FIGURES]])
+
+
 def overview_code(wildcards: Any) -> str:
     return plan.code("overview", *(f"workflow.tables.{name}" for name in plan.TABLES))
 

@@ -333,6 +333,10 @@ def figure_wants(name: str) -> tuple[FigureInput, ...]:
     return importlib.import_module(f"workflow.figures.{name}").INPUTS
 
 
+def figure_title(name: str) -> str:
+    return importlib.import_module(f"workflow.figures.{name}").TITLE
+
+
 @dataclass(frozen=True)
 class Target:
     """What answers a cell for one seed: a run, and the path of its record.

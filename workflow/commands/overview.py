@@ -4,7 +4,6 @@ python -m workflow.commands.overview --preset demo --out results/demo/overview.h
 """
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def _judged(path: Path, made: Any) -> Judged:
 def figures(folder: Path) -> list[tuple[str, str]]:
     """(address, title) of the figures that exist in the folder of a preset."""
     there = [name for name in plan.FIGURES if (folder / f"figures/{name}.png").exists()]
-    return [(f"figures/{name}.png", importlib.import_module(f"workflow.figures.{name}").TITLE) for name in there]
+    return [(f"figures/{name}.png", plan.figure_title(name)) for name in there]
 
 
 def write_runs(folder: Path, known: list[Run], label: str) -> None:

@@ -49,7 +49,7 @@ rule overview:
         "results/{preset}/logs/overview.log",
     localrule: True
     params:
-        spec=params.table_spec,
+        spec=params.overview_spec,
         code=params.overview_code,
         absent=params.overview_absent,
     message:
