@@ -20,6 +20,7 @@ from dtri.report.layout import layout
 from dtri.report.records import Record
 from dtri.report.render import render
 from dtri.report.tidy import COLUMNS, tidy, verdict
+from tests.tex import typeset
 from workflow.tables.table1 import TABLE as TABLE1
 from workflow.tables.table2 import TABLE as TABLE2
 from workflow.tables.table3 import TABLE as TABLE3
@@ -489,12 +490,28 @@ def test_one_line_per_protocol_says_what_its_counts_count():
         record = make_record(0.5, n_samples=n, n_reference=182, protocol=f"trapezoid over {n} images of {cell.dataset}")
         return CellResult(record, measured_on=cell.dataset, seen_in_training="80 % of the normal test images")
 
-    (block,) = layout(table, tidy(table, "paper", (0,), lookup), "paper").blocks
-    assert block.methods == (
-        "trapezoid over n images of the dataset. mnist_holdout1: n = 505 test images, 182 of them anomalies; "
+    assert layout(table, tidy(table, "paper", (0,), lookup), "paper").methods == (
+        "AUPRC: trapezoid over n images of the dataset. mnist_holdout1: n = 505 test images, 182 of them anomalies; "
         "mnist_holdout4: n = 404 test images, 182 of them anomalies",
         "80 % of the normal test images",
     )
+
+
+@pytest.mark.parametrize("fmt", TEXT_FORMATS)
+def test_a_protocol_and_a_reason_stand_once_for_all_blocks_and_digits(fmt: str):
+    """Two blocks of one metric, one per paper; the sets of a hold-out family that are not configured."""
+    cells = (make_cell(), make_cell(paper="B"), *(make_cell(dataset=f"mnist_holdout{i}", column=i) for i in "159"))
+    table = Table("table9", "Two papers", cells)
+
+    def lookup(cell: Cell, seed: int) -> CellResult:
+        if "holdout" in cell.dataset:
+            return CellResult(None, expected=False, reason=f"dataset {cell.dataset} is not in the configuration")
+        return CellResult(make_record(0.3, protocol="root of the mean"), measured_on=cell.dataset)
+
+    plain = plain_text(render(table, tidy(table, "paper", (0,), lookup), "paper", fmt), fmt)
+    assert plain.count("root of the mean") == 1
+    assert plain.count("mnist_holdout<digit> is not in the configuration") == 1
+    assert plain.count("is not in the configuration") == 1
 
 
 def test_few_distinct_scores_are_told():
@@ -576,6 +593,12 @@ def test_tex_escapes_and_balances():
     assert text.isascii()
     assert text.count("\\begin{") == text.count("\\end{")
     assert "a\\_b" in text
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_tex_compiles(table: Table, tmp_path: Path):
+    """In a column of a conference paper, 3.25 inches wide, without a line that is wider."""
+    assert "Overfull" not in typeset(render(table, fake(table), DEMO, "tex"), "3.25in", tmp_path)
 
 
 def test_tex_is_no_wider_than_the_text():

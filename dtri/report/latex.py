@@ -7,7 +7,9 @@ from dtri.report.layout import Layout, RenderedCell, sections
 
 
 def write(page: Layout) -> str:
-    lines = ["% needs \\usepackage{booktabs,graphicx}"]
+    """Floats, one per block; what holds for all of them stands once, in front and behind."""
+    lines = ["% needs \\usepackage{booktabs,graphicx}", "{\\footnotesize\\sloppy"]
+    lines += [escape_latex(f"{text}.") + "\\par" for text in (page.summary, *page.shared)] + ["}"]
     for index, block in enumerate(page.blocks):
         heads = [*block.columns, *(level.heading for level in block.references)]
         caption = f"{page.table.title}. {block.heading}."
@@ -32,13 +34,10 @@ def write(page: Layout) -> str:
         for level in block.turned_references:
             rows.append([escape_latex(level.heading), *(_level(level.texts[column]) for column in block.columns)])
         lines.append(" \\\\\n\\addlinespace\n".join(" & ".join(cells) for cells in rows) + " \\\\")
-        methods = [f"How measured: {method}." for method in block.methods] or ["Nothing measured yet."]
-        lines += ["\\bottomrule", "\\end{tabular}}", "\\par\\smallskip"]
-        lines += ["\\begin{minipage}{\\linewidth}\\scriptsize"]
-        lines += [escape_latex(text) + "\\par" for text in (*methods, *(f"{text}." for text in page.shared))]
-        lines += ["\\end{minipage}", "\\end{table}"]
-    lines += ["", "\\begingroup\\footnotesize", f"{escape_latex(page.summary)}.\\par"]
-    for title, items in sections(page):
+        lines += ["\\bottomrule", "\\end{tabular}}", "\\end{table}"]
+    lines += ["", "\\begingroup\\footnotesize\\sloppy"]
+    measured = ("How measured", [("", f"{method}.") for method in page.methods] or [("", "Nothing yet.")])
+    for title, items in (measured, *sections(page)):
         lines += ["", f"\\paragraph{{{escape_latex(title)}.}}"]
         lines += [f"{f'$^{{{mark}}}$' if mark else ''}{escape_latex(text)}\\par" for mark, text in items]
     return "\n".join([*lines, "\\endgroup"]) + "\n"

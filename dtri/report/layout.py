@@ -114,7 +114,6 @@ class Block:
     cells: dict[tuple[str, str], RenderedCell]
     references: tuple[ReferenceLevel, ...]
     turned_references: tuple[ReferenceLevel, ...]
-    methods: tuple[str, ...]
 
 
 @dataclass
@@ -133,13 +132,14 @@ class Footnotes:
 
 @dataclass(frozen=True)
 class Layout:
-    """`shared` are sentences on all cells, shown above the first block."""
+    """`shared` are sentences on all cells, shown above the first block; `methods` say how each metric was measured."""
 
     table: Table
     label: str
     summary: str
     shared: tuple[str, ...]
     blocks: tuple[Block, ...]
+    methods: tuple[str, ...]
     notes: list[tuple[str, str]]
     reasons: list[tuple[str, str]]
 
@@ -159,7 +159,7 @@ def layout(table: Table, frame: pd.DataFrame, label: str) -> Layout:
     keyed = {key: [(c, r) for c, r in pairs if (c.paper, c.metric) == key] for key in keys}
     blocks = tuple(_block(table, of_key, notes, reasons, shared) for of_key in keyed.values())
     above = (*_places(pairs), *_above(shared))
-    return Layout(table, label, summary(rows), above, blocks, notes.items(), reasons.items())
+    return Layout(table, label, summary(rows), above, blocks, _methods(pairs), notes.items(), reasons.items())
 
 
 def heading(table: Table, paper: str, metric: str) -> str:
@@ -189,12 +189,16 @@ def _places(pairs: Sequence[tuple[Cell, dict[str, Any]]]) -> list[str]:
         for paper, really in ((cell.dataset, "measured_on"), (cell.against, "measured_against")):
             for name in filter(None, row[really].split("; ")):
                 if re.sub(r"_\d+x\d+x\d+$", "", name) != paper:
-                    # One sentence for all digits of a hold-out family.
-                    family = re.sub(r"(?<=holdout)\d$", "<digit>", name)
+                    family = _family(name)
                     of = PAPER_NAMES.get(paper, paper)
                     of = re.sub(r"(?<=without )\d$", "<digit>", of) if family != name else of
                     found.setdefault(family, {})[of] = None
     return [f"Measured on {name} in place of {', '.join(papers)}" for name, papers in found.items()]
+
+
+def _family(text: str) -> str:
+    """`text` with <digit> for the digit of a hold-out set, so that all of them share a sentence or a footnote."""
+    return re.sub(r"(?<=holdout)\d\b", "<digit>", text)
 
 
 def _block(
@@ -220,7 +224,6 @@ def _block(
         cells=cells,
         references=() if turned else references,
         turned_references=references if turned else (),
-        methods=_methods(pairs),
     )
 
 
@@ -247,7 +250,7 @@ def _rendered(
         words.append(f"{row['unique_fraction']:.0%} distinct scores")
     words += ["doubtful"] * bool(row["warning"])
     own = [reason for reason in row["reason"].split("; ") if reason not in shared]
-    texts = [text for text in (*own, *row["warning"].split("; ")) if text not in ("", "not run")]
+    texts = [_family(text) for text in (*own, *row["warning"].split("; ")) if text not in ("", "not run")]
     comparable = row["comparable"] != "no"
     return RenderedCell(
         printed=cell.published_text or "·",
@@ -287,7 +290,7 @@ def _level(pairs: list[tuple[Cell, dict[str, Any]]], row: str, measure: str) -> 
 
 
 def _methods(pairs: list[tuple[Cell, dict[str, Any]]]) -> tuple[str, ...]:
-    """How the block was measured: one line per protocol, with the counts of each set, and images seen in training."""
+    """How the table was measured: one line per protocol, with the counts of each set, and images seen in training."""
     used: dict[str, dict[str, None]] = {}
     seen: dict[str, None] = {}
     for cell, row in pairs:
@@ -297,7 +300,8 @@ def _methods(pairs: list[tuple[Cell, dict[str, Any]]]) -> tuple[str, ...]:
         counts = COUNTS.get(cell.metric, "n = {n} samples, m = {m} reference images")
         line = f"{place}: {counts.format(n=row['n_samples'], m=row['n_reference'])}"
         extractor = f"extractor {row['extractor']}" if row["extractor"] else ""
-        used.setdefault("; ".join(filter(None, (_general(row), extractor))), {})[line] = None
+        protocol = f"{METRICS.get(cell.metric, cell.metric)}: {_general(row)}"
+        used.setdefault("; ".join(filter(None, (protocol, extractor))), {})[line] = None
         if row["seen_in_training"]:
             seen[row["seen_in_training"]] = None
     return (*(f"{text}. {'; '.join(lines)}" for text, lines in used.items()), *seen)

@@ -15,8 +15,9 @@ def write(page: Layout) -> str:
             lines.append(_row(row, [*cells, *(_level(level.texts[row]) for level in block.references)], escape=False))
         for level in block.turned_references:
             lines.append(_row(level.heading, [_level(level.texts[column]) for column in block.columns], escape=False))
-        methods = [f"* How measured: {escape_markdown(method)}" for method in block.methods]
-        lines += ["", *(methods or ["* Nothing measured yet."]), ""]
+        lines.append("")
+    methods = [f"* {escape_markdown(method)}" for method in page.methods] or ["Nothing yet."]
+    lines += ["## How measured", "", *methods, ""]
     for heading, items in sections(page):
         lines += ["<details>", f"<summary>{heading}</summary>", ""]
         lines += [f"* {f'<sup>{mark}</sup> ' if mark else ''}{escape_markdown(text)}" for mark, text in items]

@@ -91,9 +91,10 @@ TABLE = """
 {%- endfor %}
 </tr>
 {% endfor %}
-</tbody></table></div>
-<ul class="methods">{% for method in block.methods or ["nothing yet"] %}<li>{{ method }}</li>{% endfor %}</ul></section>
+</tbody></table></div></section>
 {% endfor %}
+<section><h2>How measured</h2>
+<ul>{% for method in page.methods or ["nothing yet"] %}<li>{{ method }}</li>{% endfor %}</ul></section>
 {% for heading, items in sections %}
 <details{{ " open" if items[0][0] }}><summary>{{ heading }}</summary><ul>
 {% for mark, text in items %}
@@ -188,8 +189,6 @@ li{margin:3px 0;font-size:.88rem;overflow-wrap:anywhere}
 summary{cursor:pointer;font-weight:600}
 details>*{margin-top:8px}
 .shared{margin:0 0 16px}
-.methods{list-style:none;padding:0;margin-top:10px;color:var(--soft)}
-.methods li::before{content:"How measured: ";font-weight:600}
 li:target,li:has(:target){background:var(--target)}
 @media(max-width:600px){main{padding:14px 8px 32px}section,details{padding:12px 10px}th,td{padding:7px 7px}}
 @media print{body{background:none}section{border:0;padding:0;break-inside:avoid}.scroll{overflow:visible}}
