@@ -332,6 +332,18 @@ CASES: dict[str, Case] = {
         lambda r, o: ["figure", "samples", "--preset", "fast", "--out", str(o)],
         ("unknown preset 'fast'", "known: demo, lite, lite_jpeg, paper"),
     ),
+    "figure for a paper without its width": (
+        lambda r, o: ["figure", "samples", "--preset", "demo", "--paper", "--out", f"{o}/a.pdf"],
+        ("expected --paper and --width together", "found one of them"),
+    ),
+    "figure for a paper in a folder": (
+        lambda r, o: ["figure", "samples", "--preset", "demo", "--paper", "--width", "3.25", "--out", str(o)],
+        ("expected a .pdf or .png file for --out with --paper",),
+    ),
+    "figure of no width": (
+        lambda r, o: ["figure", "samples", "--preset", "demo", "--paper", "--width", "0", "--out", f"{o}/a.pdf"],
+        ("expected a width of 1 to 20 inches", "found 0"),
+    ),
     "table without its records": (
         lambda r, o: ["table", "table1", "--preset", "lite", "--out", str(o)],
         ("expected", "more records", "results/lite/", "snakemake results/lite/table1.csv", "--partial"),

@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from dtri.report.claims_page import Judged, render, sections, verdict_in_words
 from dtri.report.contrasts import estimate, seeds_to_decide
 from dtri.report.verdicts import FEWEST_SEEDS, Judgement, Measured, judge, measured
 from tests.test_report import make_cell, make_record
+from tests.tex import typeset
 from workflow import configuration, plan, status
 from workflow.claims import paper_a, paper_b, printed
 from workflow.commands.claims import main
@@ -461,6 +463,10 @@ def test_every_format_says_at_which_scale_and_what_it_cannot_tell(judged: Judged
         assert part in text
     words = {row[1] for section in sections(judged) if section.columns[1] == "verdict" for row in section.rows}
     assert words == {"holds at this scale", "undecided", "not measured", "fails at this scale"}
+
+
+def test_tex_compiles(judged: Judged, tmp_path: Path):
+    typeset(render(judged, "tex"), "6.5in", tmp_path)
 
 
 def test_a_verdict_at_the_papers_scale_stands_alone(judged: Judged):

@@ -300,7 +300,8 @@ def _methods(pairs: list[tuple[Cell, dict[str, Any]]]) -> tuple[str, ...]:
         counts = COUNTS.get(cell.metric, "n = {n} samples, m = {m} reference images")
         line = f"{place}: {counts.format(n=row['n_samples'], m=row['n_reference'])}"
         extractor = f"extractor {row['extractor']}" if row["extractor"] else ""
-        protocol = f"{METRICS.get(cell.metric, cell.metric)}: {_general(row)}"
+        name, protocol = METRICS.get(cell.metric, cell.metric), _general(row)
+        protocol = protocol if protocol.startswith(name) else f"{name}: {protocol}"
         used.setdefault("; ".join(filter(None, (protocol, extractor))), {})[line] = None
         if row["seen_in_training"]:
             seen[row["seen_in_training"]] = None
