@@ -259,6 +259,7 @@ CSS = """
 .blocks h3{width:0;min-width:100%}
 .blocks table{min-width:0}
 .overview th,.overview td{padding:4px 6px}
+@media(max-width:600px){.overview th[scope=row]{white-space:normal;max-width:30vw}}
 .overview .printed{font-size:.85rem;color:var(--soft)}
 .overview .words{display:block}
 a.value{text-decoration:underline;text-underline-offset:2px}

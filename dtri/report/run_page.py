@@ -274,7 +274,7 @@ CSS = """
 .state.diverged,.state.stale{background:var(--stale);color:var(--stale-ink)}
 .numbers td,.numbers th{text-align:left;padding:6px 10px}
 .numbers th[scope=row]{white-space:normal;max-width:40vw}
-.numbers td:last-child{white-space:normal;min-width:14em;font-size:.84rem}
+.numbers td:last-child{white-space:normal;min-width:22em;font-size:.84rem}
 .curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,260px),1fr));gap:16px}
 figure{margin:0}
 figcaption,figure small{font-size:.84rem;color:var(--soft)}
