@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ENTRY = "baselines.dcgan"
 TRAIN = (plan.COMMAND["train"], ENTRY)
 
-# Kind of job -> lines of code at most that its command's hash counts, without the model's. Before what a job reaches was
-# cut: 1,614 (train), 773, 1,012, 1,012, 978, 987, 1,242, 1,028, 2,105, 1,265, 780, 780.
+# Kind of job -> lines of code at most that its command's hash counts, without the model's. Before what a job reaches
+# was cut: 1,614 (train), 773, 1,012, 1,012, 978, 987, 1,242, 1,028, 2,105, 1,265, 780, 780.
 CEILINGS = {
     "train": 1_220,
     "classifier": 380,
