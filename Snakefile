@@ -9,14 +9,16 @@ import sys
 
 from snakemake.utils import min_version
 
-from workflow import checks, clock, configuration, console, forkserver, memory, params, plan, reruns, session
+from workflow import session
 
 min_version("9.27")
 
 
 try:
+    session.configure(config)  # first, since an overlay adds to what the others read
+    from workflow import checks, clock, configuration, console, forkserver, memory, params, plan, reruns
+
     checks.check_configuration()
-    session.configure(config)
     for word in sys.argv[1:] if workflow.modifier.is_main_snakefile() else ():  # a module's user has own targets
         checks.check_target(word)
 except (ValueError, OSError) as error:

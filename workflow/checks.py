@@ -15,7 +15,7 @@ from typing import Any
 
 from dtri.data.contents import Contents
 from dtri.experiment import TrainSpec, hparam_defaults
-from workflow import configuration, plan, settings_file
+from workflow import configuration, plan
 from workflow.fingerprint import closure, imported_names, path_of
 
 SMALLEST_SIDE = 28  # of images for a domain classifier: dtri.metrics.classifier.SMALLEST_SIDE
@@ -268,5 +268,5 @@ def _located(file: str, name: str, places: dict[tuple[str, ...], dict[str, Any]]
         settings = [((*keys, one), value) for keys, values in places.items() for one, value in values.items()]
         named = [keys for keys, _ in settings if repr(keys[-1]) in text]
         quoted = [keys for keys, value in settings if isinstance(value, str) and repr(value) in text]
-        where = settings_file.read(configuration.CONFIG / file).where(*next(iter([*named, *quoted]), (name,)))
+        where = configuration.where(file, *next(iter([*named, *quoted]), (name,)))
         raise ValueError(f"{where}: {text}") from error

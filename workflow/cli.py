@@ -3,13 +3,16 @@
 dtri run results/demo/table1.csv        make a table, a figure, a run or a whole preset
 dtri plan results/table1.csv            what that would run, why, and what it costs
 dtri COMMAND --help                     what a command takes
+dtri COMMAND ... --overlay DIR          with systems, datasets, presets, tables of your own: workflow/config/README.md
 """
 
+import argparse
 import importlib
 import os
 import sys
 from pathlib import Path
 
+from workflow import overlay
 from workflow.commands.cli import run
 
 COMMANDS = {  # name -> (module:function of workflow.commands, what it does)
@@ -71,8 +74,19 @@ def completion(shell: str) -> str:
     return SHELLS[shell] % " ".join([*COMMANDS, "completion"])
 
 
+def overlaid(words: list[str]) -> list[str]:
+    """The words without `--overlay DIR`, which is put to use: it has to be before a command is imported."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--overlay", metavar="DIR")
+    given, rest = parser.parse_known_args(words)
+    if given.overlay is not None:
+        overlay.use(given.overlay)
+    return rest
+
+
 def dispatch(words: list[str]) -> int:
     """Run the command that the first word names; its module is imported only now."""
+    words = overlaid(words)
     match words:
         case [] | ["-h" | "--help", *_]:
             print(text())

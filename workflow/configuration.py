@@ -1,4 +1,4 @@
-"""The three YAML files as typed entries: what datasets, models and presets there are, checked key by key.
+"""The YAML files as typed entries: what datasets, models and presets there are, checked key by key.
 
 Read while Snakemake parses: no torch, no pandas.
 """
@@ -26,8 +26,8 @@ from pydantic import (
 from dtri.experiment import check_hparams, check_sampler
 from dtri.landscape.settings import Settings as LandscapeSettings
 from dtri.report.cells import PAPER_NAMES
-from workflow import settings_file
-from workflow.fingerprint import imports, path_of
+from workflow import overlay, settings_file
+from workflow.fingerprint import closure, imports, path_of
 
 CONFIG = Path(__file__).parent / "config"
 GENERATION_METRICS = ("fid", "is", "kid", "prc")
@@ -150,24 +150,46 @@ class Preset(PresetConfig):
     name: str
 
 
+def _sources(file: str) -> list[settings_file.SettingsFile]:
+    """The committed file of that name and those of overlays."""
+    beside = [folder / file for folder in overlay.folders() if (folder / file).exists()]
+    own = [settings_file.read(path, f"{path.parent.name}/{file}") for path in beside]
+    return [settings_file.read(CONFIG / file), *own]
+
+
+def where(file: str, name: str, *keys: str | int) -> str:
+    """File, line and key of an entry, for a message: of the one of the files of that name that has it."""
+    sources = _sources(file)
+    return next((one for one in sources if name in one.entries), sources[0]).where(name, *keys)
+
+
 def _load(file: str, kind: type[Strict]) -> dict[str, Any]:
     """Entries by name; ValueError naming file, line and key of the first that is impossible."""
-    source = settings_file.read(CONFIG / file)
-    if not source.entries:
-        raise ValueError(f"expected at least one entry in {source.name}, found none")
+    sources = _sources(file)
+    if not sources[0].entries:
+        raise ValueError(f"expected at least one entry in {sources[0].name}, found none")
     loaded = {}
-    for name, entry in source.entries.items():
-        if not re.fullmatch("[a-z0-9_]+", name) or name in RESERVED:
-            raise ValueError(f"{source.where(name)}: expected a name of a-z, 0-9 and _ but {', '.join(RESERVED)}")
-        try:  # as JSON, in which a list may be a tuple, and true is no number
-            loaded[name] = kind.model_validate_json(json.dumps(entry), strict=True)
-        except ValidationError as error:
-            first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a misspelled key says more
-            given = first.get("input")
-            found = "" if isinstance(given, dict) else f", found {given!r}"  # of an entry the message says it
-            message = first["msg"].removeprefix("Value error, ")
-            raise ValueError(f"{source.where(name, *first['loc'])}: {message}{found}") from error
+    for source in sources:
+        for name, entry in source.entries.items():
+            if name in loaded:
+                raise ValueError(
+                    f"{source.where(name)}: expected a new name, found {name!r} in {where(file, name)} too"
+                )
+            if not re.fullmatch("[a-z0-9_]+", name) or name in RESERVED:
+                raise ValueError(f"{source.where(name)}: expected a name of a-z, 0-9 and _ but {', '.join(RESERVED)}")
+            loaded[name] = _entry(source, name, entry, kind)
     return loaded
+
+
+def _entry(source: settings_file.SettingsFile, name: str, entry: Any, kind: type[Strict]) -> Any:
+    try:  # as JSON, in which a list may be a tuple, and true is no number
+        return kind.model_validate_json(json.dumps(entry), strict=True)
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")  # a misspelled key says more
+        given = first.get("input")
+        found = "" if isinstance(given, dict) else f", found {given!r}"  # of an entry the message says it
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{source.where(name, *first['loc'])}: {message}{found}") from error
 
 
 @cache
@@ -214,7 +236,7 @@ def at(file: str, *keys: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{settings_file.read(CONFIG / file).where(*keys)}: {error}") from error
+        raise ValueError(f"{where(file, *keys)}: {error}") from error
 
 
 def _check_dataset(name: str, data: DatasetConfig) -> None:
@@ -228,6 +250,7 @@ def _check_dataset(name: str, data: DatasetConfig) -> None:
         return
     with here("module"):
         known = known_options(data.module)
+        closure([data.module])
     for option, value in data.options.items():
         with here("options", option):
             if known is not None and option not in known:
@@ -284,8 +307,10 @@ def _written_out(value: ast.expr, tree: ast.Module) -> tuple[str, ...] | None:
 
 def _check_model(name: str, entry: ModelConfig) -> None:
     with at("models.yaml", name, "entry"):
-        if path_of(entry.entry.partition(":")[0]) is None:  # no hash would count the code of another library
+        module = entry.entry.partition(":")[0]
+        if path_of(module) is None:
             raise ValueError(f"expected a model entry 'module:Class' of these sources, found {entry.entry!r}")
+        closure([module])
         check_hparams(entry.entry, {})
     trainable = [n for n, d in datasets().items() if not d.any_shape and not d.test_only]
     for family, override in {"": entry, **entry.datasets}.items():

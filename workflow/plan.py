@@ -15,7 +15,7 @@ from dtri.experiment import N_SNAPSHOTS, TrainSpec, canonical_json, check_sample
 from dtri.metrics import imagenet_lite
 from dtri.report.cells import LABEL_FREE, Cell, FigureInput, Missing, Product, Table, stand_in, with_label_free
 from dtri.report.claims import Book, Claim, book
-from workflow import configuration
+from workflow import configuration, overlay
 from workflow.configuration import (
     GENERATION_METRICS,
     Comparison,
@@ -30,24 +30,27 @@ from workflow.configuration import (
 )
 from workflow.fingerprint import fingerprint
 
-TABLES = ("table1", "table2", "table3", "table4")
-CLAIMS = ("paper_a", "paper_b", "printed")
+TABLES = overlay.extended("tables", ("table1", "table2", "table3", "table4"))
+CLAIMS = overlay.extended("claims", ("paper_a", "paper_b", "printed"))
 CLAIM_FORMATS = ("csv", "md", "tex", "html", "png", "pdf")
 TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex", "html"), ("png", "pdf")
 LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
-FIGURES = (
-    *(
-        "systems",
-        "samples",
-        "reconstructions",
-        "histograms",
-        "ood_examples",
-        "interpolation",
-        "training_curves",
-        "anomaly",
+FIGURES = overlay.extended(
+    "figures",
+    (
+        *(
+            "systems",
+            "samples",
+            "reconstructions",
+            "histograms",
+            "ood_examples",
+            "interpolation",
+            "training_curves",
+            "anomaly",
+        ),
+        *("growth", "growth_compared", "high_resolution", "large_scale"),
+        *LANDSCAPE,
     ),
-    *("growth", "growth_compared", "high_resolution", "large_scale"),
-    *LANDSCAPE,
 )
 TEMPORARY = ("samples.npy", "samples_variants.npz")  # products that Snakemake removes once they are measured
 PICTURES = ("grid.npy", "reconstructions.npy")  # products that the page of a run shows
@@ -321,7 +324,11 @@ def data_code(data: Dataset) -> str:
 
 @cache
 def table(name: str) -> Table:
-    return importlib.import_module(f"workflow.tables.{name}").TABLE
+    """ValueError where the file of an overlay holds another."""
+    found = importlib.import_module(f"workflow.tables.{name}").TABLE
+    if found.name != name:
+        raise ValueError(f"expected the table {name!r} in tables/{name}.py, found {found.name!r}")
+    return found
 
 
 def preset_table(preset: Preset, name: str) -> Table:

@@ -9,17 +9,19 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, ValidationError, field_validator
 
+from workflow import overlay
 from workflow.configuration import Strict
 from workflow.fingerprint import ROOT
 
 
 class Settings(Strict):
-    """What a user may set by `--config key=value`: where and how jobs run, never what they compute."""
+    """What a user may set by `--config key=value`: where and how jobs run, and a folder of further configuration."""
 
     downloads: str = Field("downloads", min_length=1)
     device: Literal["auto", "cpu", "gpu"] | None = None
     offline: bool = False
     runs_per_gpu: PositiveInt = 1
+    overlay: str | None = Field(None, min_length=1)
 
     @field_validator("downloads")
     @classmethod
@@ -46,6 +48,7 @@ VARIABLES = {  # through which settings reach jobs, and which stand for those th
     "offline": "DTRI_OFFLINE",
     "device": "DTRI_DEVICE",
     "runs_per_gpu": "DTRI_RUNS_PER_GPU",
+    "overlay": overlay.VARIABLE,
 }
 _settings = Settings()
 
@@ -63,6 +66,10 @@ def configure(config: dict[str, Any]) -> None:
         raise ValueError(
             f"{where}: {first['msg'].removeprefix('Value error, ')}, found {first.get('input')!r} (known keys: {known})"
         ) from error
+    if _settings.overlay:
+        overlay.use(_settings.overlay)
+    if own := os.environ.get("PYTHONPATH"):  # whole paths, since the server that forks jobs works in another folder
+        os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, own.split(os.pathsep)))
 
 
 def settings() -> Settings:
@@ -81,6 +88,7 @@ def shell_prefix(python: str) -> str:
         "offline": "1" if _settings.offline else "",
         **({"device": _settings.device} if _settings.device else {}),
         **({"runs_per_gpu": str(_settings.runs_per_gpu)} if _settings.runs_per_gpu > 1 else {}),
+        **({"overlay": os.environ[overlay.VARIABLE]} if _settings.overlay else {}),
     }
     variables = {"PYTHONPATH": sources, **{VARIABLES[key]: value for key, value in values.items()}}
     exports = [f"export {name}={shlex.quote(value)}; " for name, value in variables.items()]

@@ -50,31 +50,35 @@ class SettingsFile:
         return f"{self.name}{line}: {'.'.join(map(str, keys))}"
 
 
-def read(path: Path) -> SettingsFile:
-    """ValueError naming file, line and key, where the text is no mapping of names; OSError where there is none."""
+def read(path: Path, name: str = "") -> SettingsFile:
+    """ValueError naming file, line and key, where the text is no mapping of names; OSError where there is none.
+
+    `name` stands for the file in messages; by default the file's own.
+    """
+    name = name or path.name
     content = path.read_bytes()
     try:
         loader = _Loader(content.decode("utf-8-sig"))
         node = loader.get_single_node()
-        _check(node, path.name, ())
+        _check(node, name, ())
         entries = {} if node is None else loader.construct_document(node)
     except RecursionError:
-        raise ValueError(f"expected fewer lists and mappings inside each other in {path.name}") from None
+        raise ValueError(f"expected fewer lists and mappings inside each other in {name}") from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"expected UTF-8 text in {path.name}, line {line}, found {error}") from error
+        raise ValueError(f"expected UTF-8 text in {name}, line {line}, found {error}") from error
     except yaml.reader.ReaderError as error:
         line = content.decode("utf-8-sig").count("\n", 0, error.position) + 1
         found = f"a character that YAML does not allow, {chr(error.character)!r}"
-        raise ValueError(f"expected YAML in {path.name}, line {line}, found {found}") from error
+        raise ValueError(f"expected YAML in {name}, line {line}, found {found}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or error
-        raise ValueError(f"expected YAML in {path.name}{line}, found: {problem}{_hint(str(problem))}") from error
+        raise ValueError(f"expected YAML in {name}{line}, found: {problem}{_hint(str(problem))}") from error
     if not isinstance(entries, dict):
-        raise ValueError(f"expected a mapping in {path.name}, found {type(entries).__name__}")
-    return SettingsFile(path.name, entries, dict(_lines(node, ())))
+        raise ValueError(f"expected a mapping in {name}, found {type(entries).__name__}")
+    return SettingsFile(name, entries, dict(_lines(node, ())))
 
 
 def _hint(problem: str) -> str:

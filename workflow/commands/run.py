@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from workflow import plan, targets
+from workflow import overlay, plan, targets
 from workflow.commands import cli
 from workflow.fingerprint import ROOT
 
@@ -52,7 +52,7 @@ def _parser(text: str) -> argparse.ArgumentParser:
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        usage="%(prog)s TARGET... [--downloads DIR] [--device auto|cpu|gpu] [--offline] [options of Snakemake]",
+        usage="%(prog)s TARGET... [--downloads DIR] [--device auto|cpu|gpu] [--offline] [--overlay DIR] [of Snakemake]",
     )
     parser.add_argument("--downloads", help="drop folder of raw files; default: downloads")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), help="where jobs compute; default: the preset's")
@@ -64,6 +64,7 @@ def _parser(text: str) -> argparse.ArgumentParser:
 def _snakemake(words: list[str], arguments: argparse.Namespace) -> int:
     """This process becomes Snakemake, so that signals reach it."""
     given = {name: getattr(arguments, name) for name in ("downloads", "device", "offline")}
+    given["overlay"] = os.environ.get(overlay.VARIABLE)
     config = [*arguments.config, *(f"{name}={value}" for name, value in given.items() if value)]
     cores = [] if any(word.startswith(SAY_CORES) for word in words) else ["--cores", str(_cores())]
     options = ["--snakefile", str(ROOT / "Snakefile"), *cores, *(["--config", *config] if config else [])]

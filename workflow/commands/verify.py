@@ -69,12 +69,13 @@ def _findings(folder: Path, downloads: Path) -> Iterator[Finding]:
             yield from _sealed(path, lambda made: {})
         elif path.parent.name == "metrics":
             yield from _record(path)
-    for path in (one for name in ("table*", "claims*", "figures/*") for one in sorted(folder.glob(name))):
+    copied = (*(f"{name}.*" for name in plan.TABLES), "claims*", "figures/*")
+    for path in (one for name in copied for one in sorted(folder.glob(name))):
         if folder.name == "results":
             yield from _copy(path, folder)
     for path in files:
         known = path.parent.parent.name == "results" and path.parent.name in configuration.presets()
-        if known and path.match("table*.csv"):
+        if known and path.suffix == ".csv" and path.stem in plan.TABLES:
             yield _table(path)
     for path in files:
         if (

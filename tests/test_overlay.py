@@ -1,0 +1,167 @@
+"""Overlays add systems, datasets, presets and tables to the committed ones, and change none of those."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import workflow.tables
+from tests import overlays
+from tests.overlays import used, written
+from workflow import checks, configuration, overlay, plan, session
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    return written(
+        tmp_path / "own",
+        models=overlays.MODELS,
+        datasets=overlays.DATASETS,
+        presets=overlays.PRESETS,
+        tables_another=overlays.TABLE,
+        claims_another=overlays.CLAIMS,
+    )
+
+
+def test_entries_stand_beside_the_committed_ones(own: Path) -> None:
+    before = {name: dict(getattr(configuration, name)()) for name in ("datasets", "models", "presets")}
+    spec = plan.train_spec(plan.Run("demo", "digits", "vae", 0))
+    with used(own):
+        checks.check_configuration()
+        for kind, name in (("datasets", "own_images"), ("models", "own_vae"), ("presets", "own")):
+            found = dict(getattr(configuration, kind)())
+            assert found.pop(name).label.startswith("own")
+            assert found == before[kind]
+        assert plan.train_spec(plan.Run("demo", "digits", "vae", 0)) == spec
+        mine = plan.train_spec(plan.Run("own", "own_images", "own_vae", 1))
+        assert (mine.steps, mine.batch_size, mine.hparams) == (4, 20, {"width": 0.0625})
+        assert plan.comparisons(plan.Run("own", "own_images", "own_vae", 1))[0].reference == "test"
+
+
+@pytest.mark.parametrize("kind, name", [("models", "vae"), ("datasets", "mnist"), ("presets", "demo")])
+def test_a_name_that_is_taken_is_refused(kind: str, name: str, own: Path) -> None:
+    text = (configuration.CONFIG / f"{kind}.yaml").read_text("utf-8")
+    entry = text[text.index(f"\n{name}:\n") + 1 :].split("\n\n")[0]
+    written(own, **{kind: "# mine\n" + entry.replace("*digits", "{}") + "\n"})
+    message = rf"^own/{kind}.yaml, line 2: {name}: expected a new name, found '{name}' in {kind}.yaml, line \d+: {name}"
+    with used(own), pytest.raises(ValueError, match=message):
+        getattr(configuration, kind)()
+
+
+@pytest.mark.parametrize(
+    "texts, message",
+    [
+        ({"models": overlays.MODELS + "  stepz: 3\n"}, r"^own/models.yaml, line 8: own_vae.stepz: Extra inputs"),
+        (
+            {"models": overlays.MODELS + "  hparams: {z: 3}\n"},
+            r"^own/models.yaml, line 8: own_vae.hparams.z: unknown hyperparameter 'z'",
+        ),
+        (
+            {"models": overlays.MODELS.replace("baselines.vae", "no.such.package")},
+            r"^own/models.yaml, line 3: own_vae.entry: expected a model entry 'module:Class' of these sources, found 'no",
+        ),
+        (
+            {"datasets": overlays.DATASETS.replace("test: test}", "test: test}, cut: 3")},
+            r"^own/datasets.yaml, line 5: own_images.options.cut: unknown option 'cut'",
+        ),
+        ({"model": ""}, r"expected datasets.yaml, models.yaml, presets.yaml in .*own, found model.yaml"),
+    ],
+)
+def test_a_mistake_names_the_overlays_file(texts: dict[str, str], message: str, own: Path) -> None:
+    written(own, **texts)
+    with used(own), pytest.raises(ValueError, match=message):
+        configuration.check_entries()
+
+
+def test_the_local_folder_is_read_and_ignored_by_git(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = subprocess.run(["git", "check-ignore", "workflow/config/local/models.yaml"], cwd=ROOT, capture_output=True)
+    assert listed.stdout or not (ROOT / ".git").exists()
+    both = written(own.parent / "further", models=overlays.MODELS.replace("own_vae", "further_vae"))
+    monkeypatch.setattr(overlay, "LOCAL", own)
+    with used(both):
+        assert {"vae", "own_vae", "further_vae"} <= set(configuration.models())
+    written(both, models=overlays.MODELS)
+    with (
+        used(both),
+        pytest.raises(ValueError, match=r"^further/models.yaml.* found 'own_vae' in own/models.yaml, line 1"),
+    ):
+        configuration.models()
+
+
+TABLES = """from workflow import plan
+plan.claim_book()
+print([plan.table(name).name for name in plan.TABLES], plan.CLAIMS)
+"""
+
+
+def python(code: str, folder: Path | str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, overlay.VARIABLE: str(folder)}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_tables_and_claims_stand_behind_the_committed_ones(own: Path) -> None:
+    done = python(f"{TABLES}print(plan.code('table', 'workflow.tables.another'))", own)
+    assert done.stderr == ""
+    listed, code = done.stdout.splitlines()
+    assert listed == (
+        "['table1', 'table2', 'table3', 'table4', 'another'] ('paper_a', 'paper_b', 'printed', 'another')"
+    )
+    assert code != plan.code("table"), "what a table prints is in its hash of code"
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("table1", "own/tables/table1.py: expected a new name, found 'table1' among the tables"),
+        ("claims", "own/tables/claims.py: expected a new name, found 'claims' among the tables"),
+        ("Mine", "own/tables/Mine.py: expected a name of a-z, 0-9 and _ that begins with a letter, found 'Mine'"),
+    ],
+)
+def test_names_of_tables_that_are_refused(name: str, message: str, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow.tables, "__path__", list(workflow.tables.__path__))
+    written(own, **{f"tables_{name}": overlays.TABLE})
+    with used(own), pytest.raises(ValueError, match=message):
+        overlay.extended("tables", ("table1",))
+
+
+def test_a_table_says_the_name_of_its_file(own: Path) -> None:
+    (own / "tables" / "another.py").rename(own / "tables" / "other.py")
+    assert "ValueError: expected the table 'other' in tables/other.py, found 'another'" in python(TABLES, own).stderr
+
+
+def test_jobs_see_the_overlay(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a variable, whatever the folder they start in; own packages by whole paths, since forking starts elsewhere."""
+    monkeypatch.setenv(overlay.VARIABLE, "")
+    monkeypatch.setenv("PYTHONPATH", f"mine{os.pathsep}/other")
+    monkeypatch.chdir(own.parent)
+    try:
+        session.configure({"overlay": "own"})
+        words = shlex.split(session.shell_prefix(sys.executable).replace(";", " "))
+    finally:
+        session.configure({})
+    assert f"{overlay.VARIABLE}={own}" in words
+    assert f"PYTHONPATH={ROOT}:{own.parent / 'mine'}:/other" in words
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "file"])
+def test_an_overlay_that_is_no_folder(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(overlay.VARIABLE, "")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=f"expected a folder as overlay, found none at .*{folder}"):
+        session.configure({"overlay": str(tmp_path / folder)})
+    session.configure({})
+
+
+def test_the_front_hands_it_to_the_command(own: Path) -> None:
+    words = ["dtri", "table", "--overlay", str(own), "another", "--preset", "own", "--partial"]
+    code = f"import sys; sys.argv = {words}; from workflow import cli; sys.exit(cli.main())"
+    done = python(code, "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Another paper, Table 1: error of reconstruction" in done.stdout

@@ -1,0 +1,57 @@
+"""Configuration of one's own beside the committed one: systems, datasets, presets, tables, figures, claims.
+
+`workflow/config/local` is read where it exists, and git ignores it; so is the folder that `--overlay DIR` names. Either
+may hold datasets.yaml, models.yaml, presets.yaml, and Python files below tables/, figures/ and claims/. A name that
+stands elsewhere already is an error. Jobs find the folder by an environment variable.
+"""
+
+import importlib
+import os
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCAL = ROOT / "workflow" / "config" / "local"
+VARIABLE = "DTRI_OVERLAY"
+FILES = ("datasets.yaml", "models.yaml", "presets.yaml")
+TAKEN = ("all", "claims", "overview", "report")  # pages of a preset beside its tables
+
+
+def use(folder: str) -> None:
+    """Read `folder` too, in this process and in those that it starts; ValueError where there is none."""
+    path = Path(os.path.expanduser(folder)).resolve()
+    if not path.is_dir():
+        raise ValueError(f"expected a folder as overlay, found none at {folder}")
+    os.environ[VARIABLE] = str(path)
+
+
+def folders() -> list[Path]:
+    """Those that there are; ValueError for a settings file that nothing would read."""
+    given = os.environ.get(VARIABLE)
+    found = [*([LOCAL] if LOCAL.is_dir() else []), *([Path(given)] if given else [])]
+    for folder in found:
+        for path in (*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*.yml"))):
+            if path.name not in FILES:
+                raise ValueError(f"expected {', '.join(FILES)} in {folder}, found {path.name}")
+    return found
+
+
+def extended(kind: str, committed: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the modules of workflow.`kind`, those of overlays behind the committed ones, importable from now on.
+
+    ValueError for a name that is taken, or no name of a module.
+    """
+    package, names = importlib.import_module(f"workflow.{kind}"), list(committed)
+    for folder in (folder / kind for folder in folders() if (folder / kind).is_dir()):
+        if str(folder) not in package.__path__:
+            package.__path__.append(str(folder))
+        for path in sorted(folder.glob("*.py")):
+            name, where = path.stem, f"{folder.parent.name}/{kind}/{path.name}"
+            if name in names or (ROOT / "workflow" / kind / path.name).exists() or name in TAKEN:
+                raise ValueError(f"{where}: expected a new name, found {name!r} among the {kind}")
+            if not re.fullmatch("[a-z][a-z0-9_]*", name):
+                raise ValueError(
+                    f"{where}: expected a name of a-z, 0-9 and _ that begins with a letter, found {name!r}"
+                )
+            names.append(name)
+    return tuple(names)
