@@ -215,3 +215,113 @@ def test_a_damaged_memory_is_made_anew(damage: str, tmp_path: Path) -> None:
     assert digest in text
     memory.write_text(text.replace(digest, digest[::-1]) if damage == "one digest changed" else damage)
     assert subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout == first
+
+
+# Code of one's own, outside the checkout
+
+METHOD = """import math
+
+from baselines.vae import VAE
+
+from .parts import layers
+
+
+def f():
+    import rare_library
+"""
+DESCRIBED = "Metadata-Version: 2.1\nName: rare-library\nVersion: 1.2\n"
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on Python's path with the package `own_methods`, and one of installed packages with `rare_library`."""
+    sources = {
+        "own/own_methods/__init__.py": "",
+        "own/own_methods/method.py": METHOD,
+        "own/own_methods/parts/__init__.py": "SCALE = 1\n",
+        "own/own_methods/parts/layers.py": "from own_methods.parts.deep import WIDTH\n",
+        "own/own_methods/parts/deep.py": "WIDTH = 1\n",
+        "own/own_methods/apart.py": "from . import parts\n",
+        "site-packages/rare_library/__init__.py": "A = 1\n",
+        "site-packages/rare_library-1.2.dist-info/METADATA": DESCRIBED,
+        "site-packages/rare_library-1.2.dist-info/top_level.txt": "rare_library\n",
+        "site-packages/nameless/__init__.py": "",
+    }
+    for name, text in sources.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    monkeypatch.syspath_prepend(tmp_path / "own")
+    forget()
+    yield tmp_path
+    forget()
+
+
+def forget() -> None:
+    for name in ("_read", "_elsewhere", "_distribution", "imports", "fingerprint"):
+        getattr(fingerprint, name).cache_clear()
+
+
+def test_sources_of_ones_own_are_reached(own: Path) -> None:
+    """By relative imports, in packages around them, and the library by its version."""
+    reached = set(fingerprint.closure(["own_methods.method"]))
+    assert {name for name in reached if not name.startswith("dtri.")} == {
+        *("own_methods", "own_methods.method", "own_methods.parts"),
+        *("own_methods.parts.layers", "own_methods.parts.deep"),
+        *("baselines.vae", "rare-library==1.2"),
+    }
+    assert "dtri.model" in reached
+
+
+@pytest.mark.parametrize(
+    "file, moves",
+    [
+        ("own/own_methods/method.py", True),
+        ("own/own_methods/parts/__init__.py", True),
+        ("own/own_methods/parts/deep.py", True),
+        ("own/own_methods/apart.py", False),
+        ("site-packages/rare_library/__init__.py", False),
+        ("site-packages/rare_library-1.2.dist-info/METADATA", True),
+    ],
+)
+def test_what_of_it_moves_the_fingerprint(file: str, moves: bool, own: Path) -> None:
+    before = fingerprint.fingerprint(("own_methods.method",))
+    text = (own / file).read_text()
+    (own / file).write_text(text.replace("Version: 1.2", "Version: 1.3") if "METADATA" in file else text + "y = 1\n")
+    forget()
+    assert (fingerprint.fingerprint(("own_methods.method",)) != before) == moves
+
+
+def test_an_installed_method_counts_by_version_with_all_of_ours_that_it_reaches(own: Path) -> None:
+    library = own / "site-packages" / "rare_library"
+    (library / "__init__.py").write_text("from rare_library import method\n")
+    (library / "method.py").write_text("from dtri.model import Model\n\nimport nameless\n")
+    with pytest.raises(ValueError, match="expected nameless outside site-packages or installed as a package"):
+        fingerprint.closure(["rare_library.method"])
+    (library / "method.py").write_text("from dtri.model import Model\n")
+    forget()
+    assert {"dtri.model", "rare_library", "rare_library.method"} <= set(fingerprint.closure(["rare_library.method"]))
+    assert fingerprint.module_hash("rare_library.method") == fingerprint.module_hash("rare-library==1.2")
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("import importlib\n\nimportlib.import_module('own_methods.' + 'apart')\n", "import_module in line 3"),
+        ("exec(open('f.py').read())\n", "exec in line 1"),
+        ("__import__('own_methods.apart')\n", "__import__ in line 1"),
+    ],
+)
+def test_imports_that_no_reader_can_follow_are_refused(text: str, found: str, own: Path) -> None:
+    (own / "own" / "own_methods" / "method.py").write_text(text)
+    with pytest.raises(ValueError, match=f"written out in own_methods.method, so that .*, found {found}"):
+        fingerprint.closure(["own_methods.method"])
+
+
+def test_own_code_that_is_no_source_is_refused(own: Path) -> None:
+    import _ctypes  # any module that was compiled
+
+    shutil.copy(_ctypes.__file__, own / "own" / "own_methods" / f"fast{Path(_ctypes.__file__).suffix}")
+    (own / "own" / "own_methods" / "method.py").write_text("from own_methods import fast\n")
+    with pytest.raises(ValueError, match=r"expected Python source of own_methods.fast, found fast\."):
+        fingerprint.closure(["own_methods.method"])

@@ -1,6 +1,8 @@
 """A record's commit is this checkout's or none, and a clean one or marked."""
 
+import importlib
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,20 @@ def test_a_checkout_reached_through_a_link(checkout: Path, tmp_path: Path) -> No
     link = tmp_path / "link"
     link.symlink_to(checkout)
     assert said(link) == (git(checkout, "rev-parse", "HEAD"), False)
+
+
+def test_packages_of_ones_own_are_named_with_their_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = checkout / "own_package_of_a_test"
+    package.mkdir()
+    (package / "method.py").write_text("A = 1\n")
+    monkeypatch.syspath_prepend(checkout)
+    assert "own" not in provenance(), "nothing of one's own is loaded yet"
+    importlib.import_module("own_package_of_a_test.method")
+    try:
+        assert provenance()["own"] == {package.name: {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": True}}
+        git(checkout, "add", "--all")
+        git(checkout, "commit", "--quiet", "--message", "two")
+        assert provenance()["own"] == {package.name: {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": False}}
+    finally:
+        for name in ("own_package_of_a_test", "own_package_of_a_test.method"):
+            del sys.modules[name]

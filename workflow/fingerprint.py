@@ -3,19 +3,28 @@
     python -m workflow.fingerprint baselines.dcgan      lists what is counted, one `hash lines module` a line
 
 The same function computes imports for the rebuild graph and for tests/test_architecture.py.
+
+Code of one's own outside this checkout counts too. Sources that lie outside site-packages count like ours, and so do
+the packages around them. Of an installed package name and version count, and all of ours that it imports; of another
+library that own code imports name and version count, unless requirements.lock has it. What cannot be followed is
+refused: names that are computed, and modules that are no Python source.
 """
 
 import ast
 import atexit
 import contextlib
 import hashlib
+import importlib.metadata
+import importlib.util
 import io
 import json
 import os
+import re
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,15 +42,92 @@ UNHASHED = (
 
 
 def path_of(module: str, root: Path = ROOT) -> Path | None:
-    """The file of a first-party module or package; None when there is none."""
+    """The file of a module or package of this checkout, or of one's own; None when there is none."""
+    return _here(module, root) or (_elsewhere(module) if root == ROOT else None)
+
+
+def _here(module: str, root: Path) -> Path | None:
     base = root / Path(*module.split("."))
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+
+
+@cache
+def _elsewhere(module: str) -> Path | None:
+    """The source of a module that lies outside this checkout and outside the standard library; None where none does.
+
+    ValueError for one that is no Python source.
+    """
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return None
+    spec = _spec(module)
+    if spec is None or spec.origin is None:  # a folder without __init__.py has no origin
+        return None
+    if not spec.origin.endswith(".py"):
+        raise ValueError(f"expected Python source of {module}, found {Path(spec.origin).name}")
+    return Path(spec.origin)
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module lies, found without running packages; of ours only what an overlay adds to their folders."""
+    top, *rest = module.split(".")
+    if top in FIRST_PARTY:
+        package = sys.modules.get(module.rpartition(".")[0])
+        return PathFinder.find_spec(module, list(getattr(package, "__path__", []))[1:])
+    try:
+        spec, name = importlib.util.find_spec(top), top
+    except (ImportError, ValueError):  # ValueError: a module that was made by hand has none
+        return None
+    for part in rest:
+        name = f"{name}.{part}"
+        spec = spec and PathFinder.find_spec(name, spec.submodule_search_locations or [])
+    return spec
+
+
+def _is_installed(path: Path) -> bool:
+    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
+
+
+def _is_library(top: str) -> bool:
+    """Whether a package that is not ours was installed; one that is installed in place is no library."""
+    spec = None if top in FIRST_PARTY else _spec(top)
+    folders = [] if spec is None else [spec.origin or "", *(spec.submodule_search_locations or [])]
+    return any(_is_installed(Path(folder)) for folder in folders)
+
+
+def _is_own(module: str, root: Path) -> bool:
+    """Whether a module is neither a file of ours nor a library by version."""
+    return "==" not in module and (module.partition(".")[0] not in FIRST_PARTY or _here(module, root) is None)
+
+
+@cache
+def _distribution(module: str) -> str:
+    """`name==version` of the installed package that a module belongs to; ValueError where none says that it does."""
+    top = module.partition(".")[0]
+    try:
+        return f"{_canonical(top)}=={importlib.metadata.version(top)}"
+    except importlib.metadata.PackageNotFoundError:
+        names = importlib.metadata.packages_distributions().get(top)
+    if not names:
+        raise ValueError(f"expected {module} outside site-packages or installed as a package, found neither")
+    return f"{_canonical(names[0])}=={importlib.metadata.version(names[0])}"
+
+
+@cache
+def _locked() -> frozenset[str]:
+    """Names of the libraries of requirements.lock, whose versions no hash counts: records name them."""
+    lock = ROOT / "requirements.lock"
+    names = re.findall(r"^([A-Za-z0-9._-]+)==", lock.read_text("utf-8"), re.M) if lock.exists() else []
+    return frozenset(map(_canonical, names))
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _file(module: str, root: Path) -> Path:
     path = path_of(module, root)
     if path is None:
-        raise ValueError(f"no module {module!r} below {root.name}/")
+        raise ValueError(f"no module {module!r} below {root.name}/ or on Python's path")
     return path
 
 
@@ -96,25 +182,65 @@ def _imported(text: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield from (f"{base}{'.' if node.module else ''}{alias.name}" for alias in node.names)
 
 
 def imported_names(module: str, root: Path = ROOT) -> list[str]:
-    """Names that `module` imports from modules, `package.module.name`."""
-    return _read(module, root).names
+    """Names that `module` imports from modules, `package.module.name`; those of a relative import made absolute."""
+    names = [] if "==" in module else _read(module, root).names
+    if not any(name.startswith(".") for name in names):
+        return names
+    package = module if _file(module, root).name == "__init__.py" else module.rpartition(".")[0]
+    return [importlib.util.resolve_name(name, package) if name.startswith(".") else name for name in names]
 
 
 @cache
 def imports(module: str, root: Path = ROOT) -> frozenset[str]:
-    """First-party modules that `module` imports, anywhere in its file (also inside functions)."""
-    names = (name for name in _read(module, root).names if name.split(".")[0] in FIRST_PARTY)
+    """Modules that `module` imports and that a hash counts, anywhere in its file (also inside functions).
+
+    Of this checkout these are the first-party ones. Code of one's own counts its packages too, and libraries.
+    """
+    names = imported_names(module, root)
+    if _is_own(module, root):
+        _check_written_out(module, root)
+        parts = module.split(".")
+        around = (".".join(parts[:n]) for n in range(1, len(parts)) if parts[0] not in FIRST_PARTY)
+        return frozenset(filter(None, (_counted(name, parts[0], root) for name in (*names, *around))))
+    names = [name for name in names if name.split(".")[0] in FIRST_PARTY]
     found = (name if path_of(name, root) else name.rpartition(".")[0] for name in names)
     return frozenset(name for name in found if path_of(name, root))
 
 
+def _counted(name: str, importer: str, root: Path) -> str | None:
+    """What a hash counts of a name that the package `importer` imports; None of the standard library and the lock file.
+
+    None too of what is not here: either its absence is caught, or the job fails.
+    """
+    top = name.partition(".")[0]
+    if top != importer and _is_library(top):
+        library = _distribution(top)
+        return None if library.partition("==")[0] in _locked() else library
+    return next((one for one in (name, name.rpartition(".")[0]) if one and path_of(one, root)), None)
+
+
+def _check_written_out(module: str, root: Path) -> None:
+    """ValueError where a source of one's own imports or runs what no reader of its text can know."""
+    path = _file(module, root)
+    for node in ast.walk(ast.parse("" if _is_installed(path) else path.read_text("utf-8"))):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func).rpartition(".")[2]
+            is_builtin = isinstance(node.func, ast.Name) and name in ("exec", "eval", "__import__")
+            if is_builtin or name in ("import_module", "run_module", "run_path"):
+                raise ValueError(
+                    f"expected imports that are written out in {module}, so that changes of the code are seen, "
+                    f"found {name} in line {node.lineno}"
+                )
+
+
 def closure(modules: Iterable[str], root: Path = ROOT) -> list[str]:
-    """All first-party modules reached from `modules`, themselves included, sorted."""
+    """All modules reached from `modules`, themselves included, sorted: ours, one's own, and `name==version`."""
     reached: set[str] = set()
     waiting = list(modules)
     while waiting:
@@ -136,7 +262,7 @@ def lines(modules: Iterable[str], root: Path = ROOT) -> int:
 
 
 def _n_lines(module: str, root: Path) -> int:
-    return len(normalised(_file(module, root).read_text("utf-8")).splitlines())
+    return 0 if "==" in module else len(normalised(_file(module, root).read_text("utf-8")).splitlines())
 
 
 def normalised(text: str) -> str:
@@ -176,7 +302,11 @@ def _docstrings(tree: ast.Module) -> Iterator[ast.Constant]:
 
 
 def module_hash(module: str, root: Path = ROOT) -> str:
-    """16 hex digits of a module's normalised source."""
+    """16 hex digits of a module's normalised source; of installed code of one's own of its name and version."""
+    if "==" in module:
+        return hashlib.sha256(module.encode()).hexdigest()[:16]
+    if _is_own(module, root) and _is_installed(_file(module, root)):
+        return module_hash(_distribution(module))
     return _read(module, root).digest
 
 

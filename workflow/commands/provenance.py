@@ -5,6 +5,8 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,39 @@ def provenance(root: Path = ROOT) -> dict[str, Any]:
     """This checkout's git commit, whether its files differ from it, and the lock file's sha256.
 
     Sources that git does not know yet or is told to ignore count: a new module is code too. Commit and `dirty` are
-    None where `root` is no checkout itself, as sources unpacked below another repository are not.
+    None where `root` is no checkout itself, as sources unpacked below another repository are not. `own` has both of
+    every package of one's own that this process has loaded, where there is any.
     """
     lock, top = root / "requirements.lock", git(root, "rev-parse", "--show-toplevel")
     is_checkout = top is not None and Path(top).resolve() == root.resolve()
-    untracked = ("--untracked-files=all", "--ignored=matching")  # of ignored folders, their names alone
-    status = git(root, "status", "--porcelain", *untracked) if is_checkout else None
-    return {
-        "commit": git(root, "rev-parse", "--verify", "HEAD") if is_checkout else None,
-        "dirty": None if status is None else any(map(_differs, status.splitlines())),
+    made = {
+        **(_state(root) if is_checkout else {"commit": None, "dirty": None}),
         "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None,
     }
+    own = {name: _state(folder) for name, folder in own_packages().items()}
+    return made | ({"own": own} if own else {})
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """Of the checkout that a folder lies in: its commit, and whether its files differ; None twice where in none."""
+    untracked = ("--untracked-files=all", "--ignored=matching")  # of ignored folders, their names alone
+    status = git(folder, "status", "--porcelain", *untracked, "--", ".")
+    return {
+        "commit": git(folder, "rev-parse", "--verify", "HEAD"),
+        "dirty": None if status is None else any(map(_differs, status.splitlines())),
+    }
+
+
+def own_packages() -> dict[str, Path]:
+    """Loaded packages from outside this checkout, Python's library and site-packages, with their folders."""
+    ours, found = (ROOT, Path(sysconfig.get_path("stdlib")).resolve()), {}
+    for name, module in sorted(sys.modules.items()):
+        path = Path(getattr(module, "__file__", None) or "builtin").resolve()
+        if path.suffix == ".py" and name != "__main__" and not any(folder in path.parents for folder in ours):
+            if not {"site-packages", "dist-packages"}.isdisjoint(path.parts):
+                continue
+            found.setdefault(name.partition(".")[0], path.parent)
+    return found
 
 
 def _differs(line: str) -> bool:
