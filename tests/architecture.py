@@ -21,6 +21,7 @@ METHOD = ("dtri.model", "dtri.networks", "dtri.objectives", "dtri.sampling")
 REPORTERS = (
     "table",
     "measured",
+    "compare",
     "status",
     "claims",
     "figure",
@@ -91,8 +92,8 @@ MAY_IMPORT = {
     "workflow.reruns": (),
     "workflow.session": ("workflow.configuration", "workflow.fingerprint", "workflow.overlay"),
     "workflow.params": (
-        *("dtri.experiment", "dtri.data.rawfiles"),
-        *("workflow.configuration", "workflow.plan", "workflow.session"),
+        *("dtri.experiment", "dtri.files", "dtri.data.rawfiles"),
+        *("workflow.configuration", "workflow.plan", "workflow.session", "workflow.status"),
     ),
     "workflow.checks": (
         *("dtri.experiment", "dtri.data.contents", "workflow.configuration", "workflow.plan"),

@@ -47,6 +47,7 @@ LIBRARIES = {
     "ranking": RANKING,
     "figure": PLOTS,
     "table": PLOTS[:1],
+    "measured": PLOTS[:1],
     "overview": PLOTS[:1],
     "claims": PLOTS,
 }

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from dtri.data import rawfiles
-from dtri.experiment import canonical_json
-from workflow import plan, session
+from dtri.experiment import canonical_json, text_hash
+from dtri.files import digest
+from workflow import plan, session, status
 from workflow.configuration import datasets, preset
 
 SCORED_TRAIN_IMAGES = 10_000  # of the training split, for the last panel of A Fig. 3
@@ -264,6 +265,20 @@ def claim_code(wildcards: Any) -> str:
 
 def claim_labels(wildcards: Any) -> dict[str, str]:
     return {"page": "what the papers claim, and what holds", "preset": wildcards.preset}
+
+
+def measured_records(wildcards: Any) -> str:
+    """16 hex digits over the records that there are, and whether this checkout would make them.
+
+    A param and no input: what is stale among them is made anew where it is asked for, and shown as stale here.
+    """
+    paths = status.records(Path("results", wildcards.preset))
+    judged = (f"{path} {digest(path, 'sha256')} {status.judged(path)}" for path in paths)
+    return text_hash(*judged)[:16]
+
+
+def measured_code(wildcards: Any) -> str:
+    return plan.code("measured")
 
 
 def overview_records(wildcards: Any) -> list[str]:

@@ -249,6 +249,7 @@ COMMAND = {
     "auroc": "workflow.commands.ranking",
     "auprc": "workflow.commands.ranking",
     "table": "workflow.commands.table",
+    "measured": "workflow.commands.measured",
     "overview": "workflow.commands.overview",
     "claims": "workflow.commands.claims",
     "figure": "workflow.commands.figure",
@@ -587,6 +588,20 @@ def runs(preset: Preset) -> Iterator[Run]:
         if product.model
     )
     yield from dict.fromkeys((*cells, *drawn))
+
+
+def begun(preset: Preset) -> Iterator[Run]:
+    """Every run that has a folder, asked for by a table or not."""
+    for folder in sorted(Path("results", preset.name).glob("*/*/seed*")):
+        *_, data, system, seed = folder.parts
+        if system in models() and seed.removeprefix("seed").isdecimal():
+            yield Run(preset.name, data, system, int(seed.removeprefix("seed")))
+
+
+def variants(system: str) -> list[str]:
+    """The systems of a sweep, or the one system; ValueError naming what is known where there is neither."""
+    found = configuration.sweeps().get(system, [system])
+    return [name for name in found if configuration.model(name)]
 
 
 def claims() -> list[Claim]:

@@ -60,6 +60,11 @@ def _seen_in_training(name: str, metric: str) -> str:
         return f"{n} of the {meta['sizes']['test']} test images of {name} are training images" if n else ""
 
 
+def records(folder: Path) -> list[Path]:
+    """Every record of a preset's folder, of a table's cell or not."""
+    return sorted(folder.glob("*/*/seed*/metrics/*.json"))
+
+
 @dataclass(frozen=True)
 class Difference:
     """What a product was made by, `old`, and what this checkout would make it by, `new`: hashes, or short texts."""

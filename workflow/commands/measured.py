@@ -1,7 +1,9 @@
 """Everything that was measured in a preset, whether a table has a cell for it or not: one row per quantity.
 
     dtri measured --preset demo                              to the terminal
-    dtri measured --preset demo --out results/demo/all.csv
+    dtri run results/demo/all.csv                            the same as a product
+
+Both work at any moment, whatever is measured by then.
 
 A quantity is a metric of a system on a dataset. The mean is over seeds with a value; `low` and `high` bound Student's
 95 % interval of the mean, from two seeds on. Records that this checkout would make otherwise are left out where there
@@ -22,6 +24,11 @@ from dtri.report.records import Record
 from workflow import configuration, status
 from workflow.commands.cli import run
 
+COLUMNS = (
+    *("dataset", "model", "metric", "mean", "low", "high", "n_seeds", "seeds", "diverged", "n_samples"),
+    *("stale", "protocol"),
+)
+
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -31,31 +38,44 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.out is not None and arguments.out.suffix != ".csv":
         raise ValueError(f"expected a .csv file for --out, found {arguments.out}")
 
-    frame = measured(configuration.preset(arguments.preset).name)
+    preset = configuration.preset(arguments.preset).name
+    frame = measured(preset)
     if arguments.out is None:
+        if frame.empty:
+            raise FileNotFoundError(f"expected records below results/{preset}, found none")
         print(frame.drop(columns="protocol").to_markdown(index=False, floatfmt=".4g", missingval=""))
     else:
         write_text(arguments.out, frame.to_csv(index=False))
     return 0
 
 
+Judged = tuple[Record, tuple[str, ...]]  # a record, and why it is stale
+
+
 def measured(preset: str) -> pd.DataFrame:
-    """One row per dataset, system and metric of the records below results/; FileNotFoundError where there is none."""
-    groups: dict[tuple[str, str, str], list[tuple[Record, tuple[str, ...]]]] = {}
-    for path in sorted(Path("results", preset).glob("*/*/seed*/metrics/*.json")):
+    """One row per dataset, system and metric of the records of a preset."""
+    groups = quantities(Path("results", preset))
+    return pd.DataFrame([_row(*key, found) for key, found in groups.items()], columns=COLUMNS)
+
+
+def quantities(folder: Path) -> dict[tuple[str, str, str], list[Judged]]:
+    """The records of a preset's folder by dataset, system and metric as the names of their folders and files say."""
+    groups: dict[tuple[str, str, str], list[Judged]] = {}
+    for path in status.records(folder):
         stale, _ = status.judged(path)
-        record = Record.read(path)
-        groups.setdefault((record.dataset, record.model, path.stem), []).append((record, stale))
-    if not groups:
-        raise FileNotFoundError(f"expected records below results/{preset}, found none")
-    return pd.DataFrame([_row(*key, found) for key, found in groups.items()])
+        groups.setdefault((*path.parts[-5:-3], path.stem), []).append((Record.read(path), stale))
+    return groups
 
 
-def _row(
-    dataset: str, model: str, metric: str, found: Sequence[tuple[Record, tuple[str, ...]]]
-) -> dict[str, str | int | float | None]:
+def valid(found: Sequence[Judged]) -> tuple[list[Record], str]:
+    """Current records, by seed, and ""; where there are none the stale ones, and why they are."""
     current = [record for record, stale in found if not stale]
     records = sorted(current or [record for record, _ in found], key=lambda record: record.seed)
+    return records, "" if current else "; ".join(dict.fromkeys(why for _, stale in found for why in stale))
+
+
+def _row(dataset: str, model: str, metric: str, found: Sequence[Judged]) -> dict[str, str | int | float | None]:
+    records, stale = valid(found)
     valued = [record for record in records if record.value is not None]
     values = [record.value for record in valued]
     low, high = over_seeds(values) or (None, None)
@@ -70,7 +90,7 @@ def _row(
         "seeds": " ".join(str(record.seed) for record in valued),
         "diverged": len(records) - len(valued),
         "n_samples": " ".join(dict.fromkeys(str(record.n_samples) for record in records)),
-        "stale": "" if current else "; ".join(dict.fromkeys(why for _, stale in found for why in stale)),
+        "stale": stale,
         "protocol": "; ".join(dict.fromkeys(record.protocol for record in records)),
     }
 

@@ -58,6 +58,22 @@ rule overview:
         "python -m workflow.forkserver overview --preset {wildcards.preset} --out {output.html} > {log} 2>&1"
 
 
+# No inputs: it lists what there is at this moment, and makes nothing else.
+rule measured:
+    output:
+        csv="results/{preset}/all.csv",
+    log:
+        "results/{preset}/logs/all.log",
+    localrule: True
+    params:
+        records=params.measured_records,
+        code=params.measured_code,
+    message:
+        "list all that was measured in {wildcards.preset}"
+    shell:
+        "python -m workflow.forkserver measured --preset {wildcards.preset} --out {output.csv} > {log} 2>&1"
+
+
 rule claims:
     input:
         params.claim_records,
