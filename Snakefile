@@ -42,7 +42,7 @@ report: "workflow/report/workflow.rst"
 wildcard_constraints:
     preset="|".join(configuration.presets()),
     dataset="[a-z0-9_]+",
-    model="[a-z0-9_]+",
+    model=f"[a-z0-9_]+|{configuration.VARIANT}",
     seed="[0-9]+",
     extractor="inception|domain|imagenet_lite",
     scored="[a-z0-9_]+",

@@ -23,6 +23,7 @@ COMMANDS = {  # name -> (module:function of workflow.commands, what it does)
     "figure": ("figure:main", "draw one figure"),
     "claims": ("claims:main", "judge what the papers claim by what was measured"),
     "measured": ("measured:main", "everything measured in a preset, with or without a cell in a table"),
+    "compare": ("compare:main", "two presets, folders, systems or the values of a sweep, quantity by quantity"),
     "report": ("report:main", "all tables and figures of a preset in one file"),
     "sample": ("sample:main", "draw samples from trained weights"),
     "reconstruct": ("pairs:main", "show images beside their reconstructions by trained weights"),

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,6 +34,7 @@ CONFIG = Path(__file__).parent / "config"
 GENERATION_METRICS = ("fid", "is", "kid", "prc")
 FEWEST_IMAGES = 10  # for sample quality: dtri.metrics.generation.IS_SPLITS
 RESERVED = ("data", "figures", "reference", "logs")  # folders below results/
+VARIANT = "[a-z0-9_]+(-[A-Za-z0-9_]+=[A-Za-z0-9_.+-]+)+"  # name of a system that a sweep makes
 COUNTS = ("n", "limit", "n_source", "holdout")  # options of dataset modules
 
 
@@ -108,6 +110,33 @@ class ModelConfig(Strict):
     datasets: dict[str, ModelOverride] = Field(default_factory=dict)
 
 
+class Sweep(Strict):
+    """A configured system once for each value of hyperparameters, or for each combination of the values of several."""
+
+    variants_of: str
+    hparams: dict[str, Any] = Field(min_length=1)
+
+    @property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """Hyperparameters by the name of the variant, such as `vae-lr=0.0003`; ValueError for a value twice."""
+        choices = [value if isinstance(value, list) else [value] for value in self.hparams.values()]
+        found: dict[str, dict[str, Any]] = {}
+        for values in product(*choices):
+            hparams = dict(zip(self.hparams, values, strict=True))
+            name = "-".join([self.variants_of, *(f"{key}={_shown(value)}" for key, value in hparams.items())])
+            if name in found or not re.fullmatch(VARIANT, name):
+                raise ValueError(f"expected distinct values of numbers, letters, digits and _, found {self.hparams}")
+            found[name] = hparams
+        if not found:
+            raise ValueError(f"expected values of every hyperparameter, found {self.hparams}")
+        return found
+
+
+def _shown(value: Any) -> str:
+    """A value in the name of a folder; a list as 8x4x2."""
+    return "x".join(map(_shown, value)) if isinstance(value, list) else json.dumps(value).strip('"')
+
+
 class MaxSteps(Strict):
     """Upper limits of training iterations: on hold-outs, of a share of each schedule; elsewhere by system."""
 
@@ -117,9 +146,10 @@ class MaxSteps(Strict):
     models: dict[str, PositiveInt] = Field(default_factory=dict)
 
     def of(self, model: str, steps: int, holdout: bool) -> int:
+        """Of a variant as of the system that it varies."""
         if holdout:
             return min(max(1, round(self.holdout_share * steps)), self.holdout)
-        return min(steps, self.models.get(model, self.default))
+        return min(steps, self.models.get(model.partition("-")[0], self.default))
 
 
 class PresetConfig(Strict):
@@ -160,6 +190,8 @@ def _sources(file: str) -> list[settings_file.SettingsFile]:
 def where(file: str, name: str, *keys: str | int) -> str:
     """File, line and key of an entry, for a message: of the one of the files of that name that has it."""
     sources = _sources(file)
+    if re.fullmatch(VARIANT, name):
+        name = next((key for key, names in sweeps().items() if name in names), name)
     return next((one for one in sources if name in one.entries), sources[0]).where(name, *keys)
 
 
@@ -177,7 +209,8 @@ def _load(file: str, kind: type[Strict]) -> dict[str, Any]:
                 )
             if not re.fullmatch("[a-z0-9_]+", name) or name in RESERVED:
                 raise ValueError(f"{source.where(name)}: expected a name of a-z, 0-9 and _ but {', '.join(RESERVED)}")
-            loaded[name] = _entry(source, name, entry, kind)
+            is_sweep = kind is ModelConfig and isinstance(entry, dict) and "variants_of" in entry
+            loaded[name] = _entry(source, name, entry, Sweep if is_sweep else kind)
     return loaded
 
 
@@ -199,7 +232,34 @@ def datasets() -> dict[str, DatasetConfig]:
 
 @cache
 def models() -> dict[str, ModelConfig]:
-    return _load("models.yaml", ModelConfig)
+    """Systems by name, those of sweeps behind the others."""
+    loaded = _load("models.yaml", ModelConfig)
+    found = {name: entry for name, entry in loaded.items() if isinstance(entry, ModelConfig)}
+    systems = dict(found)
+    for name, sweep in loaded.items():
+        if isinstance(sweep, Sweep):
+            with at("models.yaml", name, "variants_of"):
+                check_known("model", sweep.variants_of, systems)
+            with at("models.yaml", name, "hparams"):
+                variants = sweep.variants
+            found |= {key: _variant(systems[sweep.variants_of], hparams) for key, hparams in variants.items()}
+    return found
+
+
+def _variant(system: ModelConfig, hparams: dict[str, Any]) -> ModelConfig:
+    """A system with other hyperparameters, on every dataset."""
+    label = ", ".join([system.label, *(f"{key}={_shown(value)}" for key, value in hparams.items())])
+    on = {
+        name: override.model_copy(update={"hparams": {**override.hparams, **hparams}})
+        for name, override in system.datasets.items()
+    }
+    return system.model_copy(update={"label": label, "hparams": {**system.hparams, **hparams}, "datasets": on})
+
+
+def sweeps() -> dict[str, list[str]]:
+    """Names of the systems that every sweep makes, in the order of its values."""
+    loaded = _load("models.yaml", ModelConfig)
+    return {name: list(entry.variants) for name, entry in loaded.items() if isinstance(entry, Sweep)}
 
 
 @cache

@@ -9,7 +9,7 @@ from workflow.fingerprint import path_of
 
 
 def expand(word: str) -> list[str]:
-    """The files that a word asks for: those of a folder of a preset, a dataset, a system or a run; else the word.
+    """The files that a word asks for: of a folder of a preset, a dataset, a system, a sweep or a run; else the word.
 
     ValueError naming what is known, where a part of a path below results/ is unknown.
     """
@@ -19,12 +19,22 @@ def expand(word: str) -> list[str]:
             return plan.dataset(name).files
         case ("results", name) if not Path(name).suffix and name not in configuration.RESERVED:
             return plan.preset_products(configuration.preset(name))
-        case ("results", preset, data, system) if not Path(system).suffix and preset not in configuration.RESERVED:
+        case ("results", preset, data, system) if is_folder(system) and preset not in configuration.RESERVED:
             seeds = configuration.preset(preset).seeds
-            return [path for seed in seeds for path in metrics(plan.Run(preset, data, system, seed))]
+            return [
+                path
+                for one in plan.variants(system)
+                for seed in seeds
+                for path in metrics(plan.Run(preset, data, one, seed))
+            ]
         case ("results", preset, data, system, seed) if seed.removeprefix("seed").isdecimal():
             return metrics(plan.Run(preset, data, system, int(seed.removeprefix("seed"))))
     return [word]
+
+
+def is_folder(system: str) -> bool:
+    """Whether a word is a system or a sweep, or no file; a dot may be of a number in a system's name."""
+    return system in configuration.models() or not Path(system).suffix
 
 
 def metrics(run: plan.Run) -> list[str]:

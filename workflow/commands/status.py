@@ -26,7 +26,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dtri.sealed import read_sealed
-from workflow import checks, configuration, costs, params, plan, status
+from workflow import checks, configuration, costs, params, plan, status, targets
 from workflow.commands.cli import run
 
 STATES = ("running", "failed", "stopped", "waiting", "diverged", "done")  # as they are listed
@@ -55,9 +55,12 @@ def runs_of(word: str) -> list[plan.Run]:
     """The training runs behind a preset, a rule or a path below results/; ValueError where it is none of them."""
     presets = configuration.presets()
     if word in presets or word == "all":
-        return list(plan.runs(presets.get(word, presets["paper"])))
+        preset = presets.get(word, presets["paper"])
+        return list(dict.fromkeys((*plan.runs(preset), *plan.begun(preset))))
     checks.check_target(word)
     match Path(word).parts:
+        case ("results", name, data, system) if name in presets and targets.is_folder(system):
+            return [plan.Run(name, data, one, seed) for one in plan.variants(system) for seed in presets[name].seeds]
         case ("results", name, data, system, seed, *_) if name in presets and seed.removeprefix("seed").isdecimal():
             return [plan.Run(name, data, system, int(seed.removeprefix("seed")))]
         case ("results", *inner):
@@ -74,7 +77,7 @@ def _asked(preset: configuration.Preset, path: Path) -> Iterator[plan.Run]:
         drawn = (one for one in plan.figure_products(preset, path.stem) if one.model)
         return (plan.Run(preset.name, one.measured_on, one.model, one.seed) for one in drawn)
     below = "" if path.suffix or len(path.parts) < 2 else f"{path.as_posix()}/"
-    return (one for one in plan.runs(preset) if one.folder.startswith(below))
+    return (one for one in (*plan.runs(preset), *plan.begun(preset)) if one.folder.startswith(below))
 
 
 # How far they are
