@@ -1,5 +1,6 @@
 """Overlays for tests: files below a folder, and the configuration read with them."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,9 +70,11 @@ def written(folder: Path, **texts: str) -> Path:
 @contextmanager
 def used(folder: Path) -> Iterator[None]:
     """The configuration with an overlay, in this process."""
-    caches = (configuration.datasets, configuration.models, configuration.presets, plan.dataset)
+    caches = (configuration.datasets, configuration.models, configuration.presets, plan.dataset, plan.table)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(overlay.VARIABLE, str(folder))
+        patch.setenv("PYTHONPATH", "")
+        patch.setattr(sys, "path", list(sys.path))
         for cached in caches:
             cached.cache_clear()
         try:

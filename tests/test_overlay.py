@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import workflow.tables
+from dtri.report.render import render
 from tests import overlays
 from tests.overlays import used, written
-from workflow import checks, configuration, overlay, plan, session
+from workflow import checks, configuration, overlay, plan, session, status
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -136,10 +137,63 @@ def test_a_table_says_the_name_of_its_file(own: Path) -> None:
     assert "ValueError: expected the table 'other' in tables/other.py, found 'another'" in python(TABLES, own).stderr
 
 
+@pytest.mark.parametrize("name", ["table1", "table2", "table3", "table4"])
+def test_an_own_system_is_one_line_of_a_papers_table(name: str, own: Path) -> None:
+    """In every block whose metric it has, with no printed number; what the papers print stays as it is."""
+    committed = plan.table(name)
+    with used(written(own, models=f"{overlays.MODELS}  tables: [{name}]\n")):
+        table, preset = plan.table(name), configuration.preset("demo")
+        assert table.cells[: len(committed.cells)] == committed.cells
+        cells = table.cells[len(committed.cells) :]
+        assert {cell.model for cell in cells} == {"own_vae"}
+        assert {(cell.paper, cell.metric) for cell in cells} == {(cell.paper, cell.metric) for cell in committed.cells}
+        assert all(cell.published is None and not cell.bold and "own VAE" in (cell.row, cell.column) for cell in cells)
+        assert {cell.score for cell in cells} == ({"", "recall"} if name == "table1" else {""})
+        wanted = set(plan.table_records(preset, name))
+        assert any("/own_vae/" in path for path in wanted)
+        frame = status.frame(preset, table)
+        shown = frame[(frame.model == "own_vae") & (frame.variant == "")]
+        assert set(shown.published.isna()) == {True}
+        assert all("own VAE" in render(table, frame, preset.label, kind) for kind in ("csv", "md", "tex", "html"))
+    assert plan.table(name) == committed
+
+
+@pytest.mark.parametrize(
+    "tables, message",
+    [
+        ("[table9]", r"own_vae.tables: unknown table 'table9' \(known: table1, table2, table3, table4"),
+        (
+            "[table1]\n  label: VAE",
+            r"own_vae.tables: expected a label that no other system has, found 'VAE' of own_vae",
+        ),
+    ],
+)
+def test_lines_that_are_refused(tables: str, message: str, own: Path) -> None:
+    models = overlays.MODELS.replace("  label: own VAE\n", "" if "label" in tables else "  label: own VAE\n")
+    written(own, models=f"{models}  tables: {tables}\n")
+    with used(own), pytest.raises(ValueError, match=f"^own/models.yaml, line \\d+: {message}"):
+        plan.check_configuration()
+
+
+def test_a_method_may_lie_in_the_overlay(own: Path) -> None:
+    """Its file counts as code that trains; other files beside it do not."""
+    text = (ROOT / "baselines" / "vae.py").read_text("utf-8")
+    (own / "method_of_the_overlay.py").write_text(text)
+    written(own, models=overlays.MODELS.replace("baselines.vae", "method_of_the_overlay"))
+    code = "from workflow import fingerprint, plan; print(plan.training_code(plan.Run('own', 'digits', 'own_vae', 0)))"
+    first = python(code, own)
+    (own / "other.py").write_text("A = 1\n")
+    (own / "method_of_the_overlay.py").write_text(text + "A = 1\n")
+    second = python(code, own)
+    assert first.stderr == second.stderr == ""
+    assert first.stdout != second.stdout
+
+
 def test_jobs_see_the_overlay(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a variable, whatever the folder they start in; own packages by whole paths, since forking starts elsewhere."""
     monkeypatch.setenv(overlay.VARIABLE, "")
     monkeypatch.setenv("PYTHONPATH", f"mine{os.pathsep}/other")
+    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(own.parent)
     try:
         session.configure({"overlay": "own"})
@@ -147,7 +201,7 @@ def test_jobs_see_the_overlay(own: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     finally:
         session.configure({})
     assert f"{overlay.VARIABLE}={own}" in words
-    assert f"PYTHONPATH={ROOT}:{own.parent / 'mine'}:/other" in words
+    assert f"PYTHONPATH={ROOT}:{own.parent / 'mine'}:/other:{own}" in words
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "file"])

@@ -701,6 +701,7 @@ def test_the_paper_table_asks_for_each_job_once(table1: dict) -> None:
         configuration.PresetConfig,
         configuration.MaxSteps,
         configuration.ModelConfig,
+        configuration.Sweep,
         configuration.DatasetConfig,
         configuration.GenerationProtocol,
         session.Settings,

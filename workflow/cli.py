@@ -82,6 +82,7 @@ def overlaid(words: list[str]) -> list[str]:
     given, rest = parser.parse_known_args(words)
     if given.overlay is not None:
         overlay.use(given.overlay)
+    overlay.importable()
     return rest
 
 

@@ -108,6 +108,7 @@ class ModelConfig(Strict):
     hparams: dict[str, Any] = Field(default_factory=dict)
     sampler: dict[str, Any] = Field(default_factory=dict)
     datasets: dict[str, ModelOverride] = Field(default_factory=dict)
+    tables: tuple[str, ...] = ()
 
 
 class Sweep(Strict):
@@ -115,6 +116,7 @@ class Sweep(Strict):
 
     variants_of: str
     hparams: dict[str, Any] = Field(min_length=1)
+    tables: tuple[str, ...] = ()
 
     @property
     def variants(self) -> dict[str, dict[str, Any]]:
@@ -197,6 +199,7 @@ def where(file: str, name: str, *keys: str | int) -> str:
 
 def _load(file: str, kind: type[Strict]) -> dict[str, Any]:
     """Entries by name; ValueError naming file, line and key of the first that is impossible."""
+    overlay.importable()  # entries may name modules that lie there
     sources = _sources(file)
     if not sources[0].entries:
         raise ValueError(f"expected at least one entry in {sources[0].name}, found none")
@@ -242,18 +245,20 @@ def models() -> dict[str, ModelConfig]:
                 check_known("model", sweep.variants_of, systems)
             with at("models.yaml", name, "hparams"):
                 variants = sweep.variants
-            found |= {key: _variant(systems[sweep.variants_of], hparams) for key, hparams in variants.items()}
+            for key, hparams in variants.items():
+                found[key] = _variant(systems[sweep.variants_of], hparams, sweep.tables)
     return found
 
 
-def _variant(system: ModelConfig, hparams: dict[str, Any]) -> ModelConfig:
-    """A system with other hyperparameters, on every dataset."""
+def _variant(system: ModelConfig, hparams: dict[str, Any], tables: tuple[str, ...]) -> ModelConfig:
+    """A system with other hyperparameters, on every dataset, and a line in other tables."""
     label = ", ".join([system.label, *(f"{key}={_shown(value)}" for key, value in hparams.items())])
     on = {
         name: override.model_copy(update={"hparams": {**override.hparams, **hparams}})
         for name, override in system.datasets.items()
     }
-    return system.model_copy(update={"label": label, "hparams": {**system.hparams, **hparams}, "datasets": on})
+    merged = {**system.hparams, **hparams}
+    return system.model_copy(update={"label": label, "hparams": merged, "datasets": on, "tables": tables})
 
 
 def sweeps() -> dict[str, list[str]]:
@@ -396,3 +401,27 @@ def _check_preset(name: str, chosen: PresetConfig) -> None:
                 check_known("dataset", ours, datasets())
                 if bool(datasets()[ours].holdout_of) != bool(datasets().get(paper, datasets()[ours]).holdout_of):
                     raise ValueError(f"expected a hold-out family for a hold-out family alone, found {ours!r}")
+
+
+def maps(entry: str) -> set[str]:
+    """Names of the maps that a model class `module:Class` defines, itself or by a class of the same file."""
+    module, _, name = entry.partition(":")
+    tree = ast.parse(path_of(module).read_text("utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        if node := classes.get(waiting.pop()):
+            found |= {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+            waiting += [base.id for base in node.bases if isinstance(base, ast.Name)]
+    return found & {"generate", "infer", "energy", "sample"}
+
+
+def measurable(entry: str) -> set[str]:
+    """Metrics that the maps of a model class give."""
+    has = maps(entry)
+    return {
+        *(GENERATION_METRICS if has & {"generate", "sample"} else ()),
+        *(("rmse", "mse") if has >= {"generate", "infer"} else ()),
+        *(("auroc", "auprc", "auprc_leaky") if "energy" in has else ()),
+    }

@@ -2,12 +2,14 @@
 
 `workflow/config/local` is read where it exists, and git ignores it; so is the folder that `--overlay DIR` names. Either
 may hold datasets.yaml, models.yaml, presets.yaml, and Python files below tables/, figures/ and claims/. A name that
-stands elsewhere already is an error. Jobs find the folder by an environment variable.
+stands elsewhere already is an error. Python files right in it can be imported, as the entry of a system for instance.
+Jobs find the folder by an environment variable.
 """
 
 import importlib
 import os
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +36,15 @@ def folders() -> list[Path]:
             if path.name not in FILES:
                 raise ValueError(f"expected {', '.join(FILES)} in {folder}, found {path.name}")
     return found
+
+
+def importable() -> None:
+    """Let Python find modules of overlays, behind all others: here, and in processes that start from here."""
+    found = [str(folder) for folder in folders()]
+    known = [os.path.abspath(one) for one in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.path.extend(one for one in found if one not in sys.path)
+    if found:
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys((*known, *found)))
 
 
 def extended(kind: str, committed: tuple[str, ...]) -> tuple[str, ...]:

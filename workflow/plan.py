@@ -13,7 +13,17 @@ from typing import Any
 
 from dtri.experiment import N_SNAPSHOTS, TrainSpec, canonical_json, check_sampler, text_hash
 from dtri.metrics import imagenet_lite
-from dtri.report.cells import LABEL_FREE, Cell, FigureInput, Missing, Product, Table, stand_in, with_label_free
+from dtri.report.cells import (
+    LABEL_FREE,
+    Cell,
+    FigureInput,
+    Missing,
+    Product,
+    Table,
+    stand_in,
+    with_label_free,
+    with_systems,
+)
 from dtri.report.claims import Book, Claim, book
 from workflow import configuration, overlay
 from workflow.configuration import (
@@ -325,11 +335,15 @@ def data_code(data: Dataset) -> str:
 
 @cache
 def table(name: str) -> Table:
-    """ValueError where the file of an overlay holds another."""
+    """As its file has it, with a line for each system whose entry names it.
+
+    ValueError where the file of an overlay holds another table, or two systems have one label.
+    """
     found = importlib.import_module(f"workflow.tables.{name}").TABLE
     if found.name != name:
         raise ValueError(f"expected the table {name!r} in tables/{name}.py, found {found.name!r}")
-    return found
+    own = [(key, one.label, configuration.measurable(one.entry)) for key, one in models().items() if name in one.tables]
+    return with_systems(found, own)
 
 
 def preset_table(preset: Preset, name: str) -> Table:
@@ -660,6 +674,10 @@ def check_configuration() -> None:
     first = next(iter(presets()))
     trainable = [name for name, data in datasets().items() if not data.any_shape and not data.test_only]
     for name, entry in models().items():
+        with configuration.at("models.yaml", name, "tables"):
+            for shown in entry.tables:
+                check_known("table", shown, TABLES)
+                table(shown)
         plain = next((one for one in trainable if one not in entry.datasets), trainable[0])
         for family in ("", *entry.datasets):
             on, keys = family or plain, (name, "datasets", family) if family else (name,)

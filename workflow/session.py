@@ -68,6 +68,7 @@ def configure(config: dict[str, Any]) -> None:
         ) from error
     if _settings.overlay:
         overlay.use(_settings.overlay)
+    overlay.importable()
     if own := os.environ.get("PYTHONPATH"):  # whole paths, since the server that forks jobs works in another folder
         os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, own.split(os.pathsep)))
 

@@ -1,11 +1,9 @@
 """What words of a command line mean: a folder below results/ stands for all that can be made in it."""
 
-import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 from workflow import checks, configuration, plan
-from workflow.fingerprint import path_of
 
 
 def expand(word: str) -> list[str]:
@@ -48,7 +46,7 @@ def metrics(run: plan.Run) -> list[str]:
 def possible(run: plan.Run) -> Iterator[str]:
     """Names of the records that the maps of a run's system give, on the sets that tables use."""
     preset, data = configuration.preset(run.preset), plan.dataset(run.dataset)
-    has = maps(configuration.model(run.model).entry)
+    has = configuration.maps(configuration.model(run.model).entry)
     if has & {"generate", "sample"} and (preset.extractor != "domain" or data.classes_of):
         yield from (f"{metric}_{preset.extractor}" for metric in configuration.GENERATION_METRICS)
     if has >= {"generate", "infer"}:
@@ -59,17 +57,3 @@ def possible(run: plan.Run) -> Iterator[str]:
         others = dict.fromkeys(cell.against for name in plan.TABLES for cell in plan.table(name).cells if cell.against)
         against = (plan.measured_on(preset, other, data) for other in others)
         yield from (f"auroc_{other}" for other in dict.fromkeys(against) if other not in (None, run.dataset))
-
-
-def maps(entry: str) -> set[str]:
-    """Names of the maps that a model class `module:Class` defines, itself or by a class of the same file."""
-    module, _, name = entry.partition(":")
-    tree = ast.parse(path_of(module).read_text("utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        if node := classes.get(waiting.pop()):
-            found |= {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
-            waiting += [base.id for base in node.bases if isinstance(base, ast.Name)]
-    return found & {"generate", "infer", "energy", "sample"}

@@ -3,8 +3,9 @@
 This module needs the standard library only: the plan reads table and figure files while Snakemake parses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from dtri.report.records import Record
@@ -217,6 +218,45 @@ def with_label_free(table: Table) -> Table:
     cells = (replace(cell, **ours) for cell in systems.values())
     headings = (*table.headings, ("", LABEL_FREE, LABEL_FREE_HEADING))
     return replace(table, cells=(*table.cells, *cells), headings=headings)
+
+
+def with_systems(table: Table, systems: Sequence[tuple[str, str, Container[str]]]) -> Table:
+    """`table` with a line for each further system in every block of a metric that it has; no paper prints its cells.
+
+    Args:
+        table: as a paper prints it.
+        systems: key, label and metrics of each.
+
+    Raises:
+        ValueError: a label that another system of the table has.
+    """
+    blocks: dict[tuple[str, str], list[Cell]] = {}
+    for cell in table.cells:
+        blocks.setdefault((cell.paper, cell.metric), []).append(cell)
+    further = []
+    for model, label, metrics in systems:
+        for (_, metric), cells in blocks.items():
+            if metric in metrics:
+                further += _line(cells, model, label)
+    return replace(table, cells=(*table.cells, *further))
+
+
+def _line(cells: Sequence[Cell], model: str, label: str) -> list[Cell]:
+    """Cells of a further system in a block: wherever all systems of the block have one."""
+    places: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        places.setdefault((cell.dataset, cell.against, cell.score), []).append(cell)
+    in_rows = any(one.column == other.column for some in places.values() for one, other in pairwise(some))
+    if label in {cell.row if in_rows else cell.column for cell in cells}:
+        raise ValueError(f"expected a label that no other system has, found {label!r} of {model}")
+    of_score = {score: {cell.model for cell in cells if cell.score == score} for _, _, score in places}
+    blank = {"published": None, "published_std": None, "published_text": "", "bold": False, "incomparable": ""}
+    blank |= {"model": model, "note": NOT_IN_PAPER, "row" if in_rows else "column": label}
+    return [
+        replace(some[0], **blank)
+        for (_, _, score), some in places.items()
+        if of_score[score] == {cell.model for cell in cells}
+    ]
 
 
 def printed(text: str) -> tuple[float | None, float | None]:

@@ -3,16 +3,18 @@
     dtri new baseline my_vae
 
 Writes baselines/my_vae.py and an entry at the end of workflow/config/models.yaml, and prints the commands that follow.
+With --overlay DIR it writes DIR/my_vae.py and DIR/models.yaml, and the checkout stays as it is.
 """
 
 import argparse
 import keyword
+import os
 import re
 import sys
 from pathlib import Path
 
 from dtri.files import write_text
-from workflow import configuration
+from workflow import configuration, overlay
 from workflow.commands.cli import run
 from workflow.fingerprint import ROOT
 
@@ -73,7 +75,7 @@ class {name}(Model):
 ENTRY = """
 {name}:
   label: {label}
-  entry: baselines.{name}:{class_name}
+  entry: {module}:{class_name}
   steps: 100000
   batch_size: 100
 """
@@ -81,9 +83,9 @@ NEXT = """\
 wrote {file}: edit its docstring, Hparams, maps and step
 wrote the entry {name} in {entries}
 
-one number of it:        dtri run results/demo/digits/{name}/seed0/metrics/fid_domain.json
-contract tests of it:    python -m pytest tests/test_contract.py -k {name}
-everything measured:     dtri measured --preset demo"""
+one number of it:        dtri run results/demo/digits/{name}/seed0/metrics/fid_domain.json{option}
+contract tests of it:    {variable}python -m pytest tests/test_contract.py -k {name}
+everything measured:     dtri measured --preset demo{option}"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -94,15 +96,20 @@ def main(argv: list[str] | None = None) -> int:
     name = arguments.name
 
     check_name(name)
-    file, entries = ROOT / "baselines" / f"{name}.py", configuration.CONFIG / "models.yaml"
+    given = os.environ.get(overlay.VARIABLE)
+    folder, entries = (Path(given), Path(given)) if given else (ROOT / "baselines", configuration.CONFIG)
+    file, entries = folder / f"{name}.py", entries / "models.yaml"
     if file.exists():
         raise FileExistsError(f"expected no file {shown(file)}, found one")
     label = name.replace("_", " ")
     class_name = "".join(part.capitalize() for part in name.split("_"))
     write_text(file, MODEL.format(label=label, name=class_name))
     with entries.open("a", encoding="utf-8") as text:
-        text.write(ENTRY.format(name=name, label=label, class_name=class_name))
-    print(NEXT.format(file=shown(file), entries=shown(entries), name=name))
+        module = name if given else f"baselines.{name}"
+        text.write(ENTRY.format(name=name, label=label, module=module, class_name=class_name))
+    told = {"option": f" --overlay {shown(folder)}", "variable": f"{overlay.VARIABLE}={shown(folder)} "}
+    told = told if given else dict.fromkeys(told, "")
+    print(NEXT.format(file=shown(file), entries=shown(entries), name=name, **told))
     return 0
 
 
@@ -115,7 +122,11 @@ def check_name(name: str) -> None:
 
 
 def shown(path: Path) -> Path:
-    return path.relative_to(ROOT)
+    """Below the folder of the command where it lies there, else below the checkout, else whole."""
+    for folder in (Path.cwd(), ROOT):
+        if path.is_relative_to(folder):
+            return path.relative_to(folder)
+    return path
 
 
 if __name__ == "__main__":
