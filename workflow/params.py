@@ -260,7 +260,9 @@ def claim_spec(wildcards: Any) -> str:
 
 
 def claim_code(wildcards: Any) -> str:
-    return plan.code("claims")
+    """Of the claims and of the tables that print their numbers, those of overlays too."""
+    named = (("claims", plan.CLAIMS), ("tables", plan.TABLES))
+    return plan.code("claims", *(f"workflow.{kind}.{name}" for kind, names in named for name in names))
 
 
 def claim_labels(wildcards: Any) -> dict[str, str]:

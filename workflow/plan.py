@@ -619,8 +619,14 @@ def variants(system: str) -> list[str]:
 
 
 def claims() -> list[Claim]:
-    """What the papers claim, and every order that they print."""
+    """What the papers claim, every order that they print, and what overlays add."""
     return [claim for name in CLAIMS for claim in importlib.import_module(f"workflow.claims.{name}").CLAIMS]
+
+
+def own_claims() -> list[Claim]:
+    """Those of overlays alone."""
+    names = [name for name in CLAIMS if name not in ("paper_a", "paper_b", "printed")]
+    return [claim for name in names for claim in importlib.import_module(f"workflow.claims.{name}").CLAIMS]
 
 
 @cache

@@ -88,9 +88,11 @@ def summary(judged: Judged) -> str:
 
 
 def sections(judged: Judged) -> list[Section]:
-    papers = [(paper, [one for one in judged.claims if one.claim.paper == paper]) for paper in ("A", "B")]
+    papers = {one.claim.paper: [] for one in judged.claims}
+    for one in judged.claims:
+        papers[one.claim.paper].append(one)
     return [
-        *(_claims(f"Claims of paper {paper}", some, judged.known) for paper, some in papers if some),
+        *(_claims(f"Claims of paper {paper}", some, judged.known) for paper, some in papers.items()),
         _agreement(judged),
         _orders(judged.orders, judged.known),
         _variation(judged),

@@ -25,10 +25,10 @@ FORMATS = ("csv", "md", "tex", "html")
 
 
 def judged(preset: Preset) -> Judged:
-    """Both papers' claims and their printed orders, by the records that this checkout would make."""
+    """Both papers' claims, those of overlays, and printed orders, by the records that this checkout would make."""
     known, found = plan.claim_book(), measurements(preset)
     return Judged(
-        claims=tuple(judge(claim, known, found) for claim in (*paper_a.CLAIMS, *paper_b.CLAIMS)),
+        claims=tuple(judge(claim, known, found) for claim in (*paper_a.CLAIMS, *paper_b.CLAIMS, *plan.own_claims())),
         orders=tuple(judge(claim, known, found) for claim in printed.CLAIMS),
         known=known,
         found=found,
