@@ -1,8 +1,10 @@
-"""The recipe of a baseline, from nothing to one number, in a copy of this checkout: as a newcomer follows it."""
+"""Methods, data and presets of one's own, from nothing to numbers, in a copy of this checkout: as newcomers do it."""
 
+import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,69 @@ def test_from_nothing_to_one_number(copy: Path) -> None:
 
     table = python(copy, "workflow.cli", *row.split()[1:])
     assert any("digits" in line and NAME in line and "fid_domain" in line for line in table.splitlines())
+
+
+MODELS = """
+own_sweep:
+  variants_of: own_method
+  hparams: {decoder_variance: [0.01, 0.1]}
+"""
+PRESETS = """
+own:
+  label: own preset
+  seeds: [0, 1]
+  width: 0.125
+  max_steps: {default: 4, holdout: 4}
+  max_samples: 20
+  extractor: domain
+"""
+
+
+@pytest.mark.slow
+def test_ones_own_beside_a_committed_checkout(copy: Path, tmp_path: Path) -> None:
+    """A method in a package of one's own, a sweep, a preset and all numbers; the checkout stays as it is."""
+    files = {path: path.read_bytes() for path in copy.rglob("*") if path.suffix in (".py", ".yaml", ".smk")}
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "presets.yaml").write_text(PRESETS)
+    dtri = partial(python, copy, "workflow.cli")
+    printed = dtri("new", "baseline", "own_method", "--overlay", str(own))
+    assert f"--overlay {own}" in printed
+    entries = (own / "models.yaml").read_text()
+    (own / "models.yaml").write_text(entries.rstrip() + "\n  tables: [table2]\n" + MODELS)
+    package = own / "own_package"
+    package.mkdir()
+    (own / "own_method.py").rename(package / "method.py")
+    (package / "scale.py").write_text("FACTOR = 2\n")
+    text = (package / "method.py").read_text().replace("rec + 2 *", "rec + FACTOR *")
+    (package / "method.py").write_text(
+        text.replace("from torch import", "from own_package.scale import FACTOR\nfrom torch import")
+    )
+    (own / "models.yaml").write_text(
+        (own / "models.yaml").read_text().replace("own_method:OwnMethod", "own_package.method:OwnMethod")
+    )
+    git = ["git", "-c", "user.name=own", "-c", "user.email=own@example.org"]
+    for words in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "mine"]):
+        subprocess.run([*git, *words], cwd=own, check=True)
+
+    names = ["own_method-decoder_variance=0.01", "own_method-decoder_variance=0.1"]
+    wanted = [f"results/own/digits/{name}/seed{seed}/metrics/rmse.json" for name in names for seed in (0, 1)]
+    overlaid = ("--overlay", str(own))
+    dtri("run", *wanted, "--cores", "2", *overlaid)
+    made = json.loads((copy / wanted[0]).read_text())
+    assert made["provenance"]["own"]["own_package"]["dirty"] is False
+    assert "4 done" in dtri("status", "own", *overlaid)
+
+    compared = dtri("compare", "own_sweep", "--preset", "own", "--metric", "rmse", *overlaid)
+    assert all(name in compared for name in names)
+    dtri("run", "results/own/all.csv", *overlaid)
+    listed = (copy / "results/own/all.csv").read_text()
+    assert all(f"digits,{name},rmse" in listed for name in names)
+    assert "own method" in dtri("table", "table2", "--preset", "own", "--partial", *overlaid)
+
+    (package / "scale.py").write_text("FACTOR = 3\n")
+    assert "changed" in dtri("plan", wanted[0], *overlaid), "what the package imports is in the hash of code"
+    assert {path: path.read_bytes() for path in files if path.exists()} == files
 
 
 @pytest.mark.parametrize("name", ["My", "2nd", "a-b", "class", "../vae", ""])
