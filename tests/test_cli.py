@@ -241,7 +241,7 @@ def test_installed_in_place_without_a_network(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, checkout)
     for room in ("dtri", "workflow/commands"):
         shutil.copytree(ROOT / room, checkout / room, ignore=shutil.ignore_patterns("__pycache__", "*.csv"))
-    for name in ("__init__.py", "cli.py"):
+    for name in ("__init__.py", "cli.py", "overlay.py"):
         shutil.copy(ROOT / "workflow" / name, checkout / "workflow")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     (site,) = venv.glob("lib/*/site-packages")
