@@ -64,7 +64,7 @@ def test_a_name_that_is_taken_is_refused(kind: str, name: str, own: Path) -> Non
         ),
         (
             {"models": overlays.MODELS.replace("baselines.vae", "no.such.package")},
-            r"^own/models.yaml, line 3: own_vae.entry: expected a model entry 'module:Class' of these sources, found 'no",
+            r"^own/models.yaml, line 3: own_vae.entry: expected a model entry 'module:Class' of these sources",
         ),
         (
             {"datasets": overlays.DATASETS.replace("test: test}", "test: test}, cut: 3")},
