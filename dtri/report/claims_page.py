@@ -25,8 +25,8 @@ RULES = (
     "number alone. Intervals are Welch's (two systems) or Student's (one); seeds are not paired.",
     "Each verdict is taken by itself: of 100 true orders about 2 would be called fails. A claim of k parts that needs "
     "all holds by 95 % intervals and fails by one of 1 - 0.05 / k; one that needs fewer parts takes that for both.",
-    "would decide: seeds beside those there, if means and spreads stay as seen; half of such repetitions would still "
-    "be undecided. Hours are those of the records, training and measurement.",
+    "More seeds would decide a claim if means and spreads stay as seen; half of such repetitions would still be "
+    "undecided. Hours are those of the records, training and measurement.",
     "Verdicts are about the test images and the extractor used: their sampling error is common to all seeds.",
 )
 COLUMNS = (
@@ -100,6 +100,13 @@ def sections(judged: Judged) -> list[Section]:
 
 
 def _claims(heading: str, judgements: Sequence[Judgement], known: Book) -> Section:
+    """Reasons and scales, which many claims share, are numbered notes behind the table."""
+    numbers: dict[str, int] = {}
+
+    def noted(one: Judgement) -> str:
+        remarks = [text for text in (one.reason, *one.scales) if text]
+        return " ".join(f"[{numbers.setdefault(text, len(numbers) + 1)}]" for text in remarks)
+
     rows = tuple(
         (
             f"{one.claim.statement}\n{one.claim.place}",
@@ -107,11 +114,12 @@ def _claims(heading: str, judgements: Sequence[Judgement], known: Book) -> Secti
             "\n".join(part(effect.condition, known) for effect in one.effects),
             "\n".join(_number(effect.printed) for effect in one.effects),
             "\n".join(_measured(effect) for effect in one.effects),
-            "\n".join(filter(None, (one.reason, _deciding(one, known), *one.scales))),
+            "\n".join(filter(None, (_deciding(one, known), noted(one)))),
         )
         for one in judgements
     )
-    return Section(heading, ("claim", "verdict", "range claimed", "printed", "measured", "remarks"), rows)
+    columns = ("claim", "verdict", "range claimed", "printed", "measured", "remarks")
+    return Section(heading, columns, rows, tuple(f"[{number}] {text}" for text, number in numbers.items()))
 
 
 def verdict_in_words(judgement: Judgement) -> str:
@@ -145,14 +153,24 @@ def _number(value: float | None) -> str:
 
 
 def _deciding(judgement: Judgement, known: Book) -> str:
-    """As "would decide: 2 more seeds of Ours, 4 of VAE, 1.5 h"."""
+    """As "2 more seeds of each would decide it, 1.5 h", or "2 of Ours, 4 of VAE" where numbers differ."""
     if judgement.verdict != "undecided":
         return ""
     if judgement.more is None:
         return f"no number of seeds up to {MOST_SEEDS} would decide it"
-    counts = ", ".join(f"{n} of {known[one].system}" for one, n in judgement.more)
+    seeds: dict[str, int] = {}
+    for one, n in judgement.more:
+        seeds[known[one].system] = max(n, seeds.get(known[one].system, 0))
+    if not seeds:
+        return ""
+    each = len(seeds) > 1 and len(set(seeds.values())) == 1
+    counts = (
+        f"{next(iter(seeds.values()))} more seeds of each"
+        if each
+        else ("more seeds, " + ", ".join(f"{n} of {system}" for system, n in seeds.items()) + ",")
+    )
     hours = "" if judgement.hours is None else f", {judgement.hours:.2g} h"
-    return f"would decide: seeds beside those there, {counts}{hours}" if counts else ""
+    return f"{counts} would decide it{hours}"
 
 
 def ranked(judged: Judged, table: Table, paper: str, metric: str) -> list[tuple[str, RankedRow]]:
