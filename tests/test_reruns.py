@@ -531,7 +531,7 @@ def test_the_report_opens_in_a_browser_without_network(copy: Path) -> None:
     assert "Start with <strong>Overview</strong>" in shown
     (copy / "report.html").unlink()
     shutil.rmtree(copy / "browser")
-    for label in (plan.table("table1").title, "status of every cell, cost, findings"):
+    for label in (plan.table("table1").title, "every cell, claims, figures, cost, findings"):
         assert label in shown
 
 

@@ -296,10 +296,6 @@ def overview_sources(wildcards: Any) -> list[str]:
     return plan.sources_of(overview_records(wildcards))
 
 
-def overview_figures(wildcards: Any) -> list[str]:
-    return [f"results/{wildcards.preset}/figures/{name}.png" for name in plan.FIGURES]
-
-
 def overview_absent(wildcards: Any) -> str:
     """The pages of trained runs belong to the products behind the landing page."""
     runs = (run for run in plan.runs(preset(wildcards.preset)) if _is_trained(run.folder))

@@ -142,7 +142,7 @@ def overview(
     Args:
         tables: with their tidy frames.
         claims: judged; those of an abstract are shown, the others counted.
-        figures: address and title of those that exist.
+        figures: address and title of each; a picture that is not there yet shows as its title.
         pages: (dataset, system) -> address of the page of a run.
         label: the preset in words.
         caveat: what the preset's numbers cannot tell, "" for nothing.

@@ -36,10 +36,9 @@ def _judged(path: Path, made: Any) -> Judged:
     return Judged(made, *status.judged(path))
 
 
-def figures(folder: Path) -> list[tuple[str, str]]:
-    """(address, title) of the figures that exist in the folder of a preset."""
-    there = [name for name in plan.FIGURES if (folder / f"figures/{name}.png").exists()]
-    return [(f"figures/{name}.png", plan.figure_title(name)) for name in there]
+def figures() -> list[tuple[str, str]]:
+    """(address, title) of every figure of a preset: the page links them, and may be written before they are drawn."""
+    return [(f"figures/{name}.png", plan.figure_title(name)) for name in plan.FIGURES]
 
 
 def write_runs(folder: Path, known: list[Run], label: str) -> None:
@@ -67,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     page = overview(
         [(table, status.frame(preset, table)) for table in tables],
         judged(preset).claims,
-        figures(folder),
+        figures(),
         {one.system: f"runs/{one.name}.html" for one in reversed(known)},
         preset.label,
         preset.caveat,

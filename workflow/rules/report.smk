@@ -35,7 +35,6 @@ rule overview:
     input:
         params.overview_records,
         sources=ancient(params.overview_sources),
-        figures=ancient(params.overview_figures),  # linked, not read: another drawing leaves the page as it is
     output:
         runs="results/{preset}/runs/index.html",
         html=report(
