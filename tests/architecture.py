@@ -31,6 +31,7 @@ REPORTERS = (
     "overview",
     "verify",
     "accept",
+    "export",
     "report",
 )
 READERS = (*REPORTERS, "growth_memory", "run", "new")

@@ -32,6 +32,7 @@ COMMANDS = {  # name -> (module:function of workflow.commands, what it does)
     "fetch": ("run:fetch", "check the raw files of datasets, and download missing ones"),
     "prepare": ("run:prepare", "turn raw files into prepared datasets"),
     "verify": ("verify:main", "hash products again, and compare their making with this checkout"),
+    "export": ("export:main", "pack a preset's products as a Workflow Run RO-Crate"),
     "accept": ("accept:main", "accept results after a harmless change, with the reason"),
 }
 STARTING = ("run", "plan", "report", "fetch", "prepare", "accept")  # they start Snakemake

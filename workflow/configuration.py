@@ -67,6 +67,8 @@ class GenerationProtocol(Comparison):
 
 class DatasetConfig(Strict):
     label: Label
+    terms: Annotated[str, AfterValidator(lambda text: text and _label(text))] = ""
+    share_images: bool = False
     module: str = ""
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
     any_shape: bool = False
@@ -86,6 +88,8 @@ class DatasetConfig(Strict):
             raise ValueError("expected module")
         if self.test_only and self.image_shape is None:
             raise ValueError("expected test_only beside image_shape alone")
+        if self.share_images and not self.terms:
+            raise ValueError("expected the terms that allow share_images")
         return self
 
 

@@ -101,6 +101,14 @@ class Dataset:
         return self.config.variant_of or self.family
 
     @property
+    def terms(self) -> tuple[str, bool]:
+        """(under which terms the images are used, whether these let them be passed on): of the entry, or its source."""
+        if self.config.holdout_of and not self.config.terms:
+            return dataset(self.config.holdout_of).terms
+        entry = self.config if self.config.terms else datasets()[self.base]
+        return entry.terms, entry.share_images
+
+    @property
     def classes_of(self) -> str:
         """The dataset whose labels train the domain extractor; "" where there are none."""
         if self.config.holdout_of:
