@@ -32,6 +32,7 @@ REPORTERS = (
     "verify",
     "accept",
     "export",
+    "tensorboard",
     "report",
 )
 READERS = (*REPORTERS, "growth_memory", "run", "new")

@@ -278,6 +278,14 @@ CASES: dict[str, Case] = {
         lambda r, o: ["verify", str(r / "nowhere")],
         ("expected a folder of products", "nowhere"),
     ),
+    "an export that is no zip": (
+        lambda r, o: ["export", "demo", "--out", str(o / "crate.tar")],
+        ("expected a .zip file for --out", "crate.tar"),
+    ),
+    "event files of a folder without runs": (
+        lambda r, o: ["tensorboard", str(r / "nowhere"), "--out", str(o / "board")],
+        ("expected a preset, or a folder with train.csv in it", "nowhere"),
+    ),
     "a map that the model lacks": (lambda r, o: reconstruct(r, o, "dcgan"), ("map 'infer'", "DCGAN")),
     "no straight lines without latents": (
         lambda r, o: interpolate(r, o, "igebm"),

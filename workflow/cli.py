@@ -28,6 +28,7 @@ COMMANDS = {  # name -> (module:function of workflow.commands, what it does)
     "sample": ("sample:main", "draw samples from trained weights"),
     "reconstruct": ("pairs:main", "show images beside their reconstructions by trained weights"),
     "score": ("score:main", "score the images of a dataset by trained weights, larger = stranger"),
+    "tensorboard": ("tensorboard:main", "write losses and pictures of runs for TensorBoard"),
     "new": ("new:main", "begin a baseline of your own: its file and its entry"),
     "fetch": ("run:fetch", "check the raw files of datasets, and download missing ones"),
     "prepare": ("run:prepare", "turn raw files into prepared datasets"),
