@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import shutil
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from dtri.report import style
 from dtri.report.cells import FigureInput
 from tests.test_verify import FOLDER, RMSE, flip, results
 from workflow import configuration, plan
-from workflow.commands import export
+from workflow.commands import export, figure
 from workflow.commands.cli import run
 
 __all__ = ["results"]  # the fixture: a dataset, a run with two records, a table
@@ -19,13 +21,19 @@ FIGURES = Path("results/demo/figures")
 METADATA = "ro-crate-metadata.json"
 
 
-@pytest.fixture(autouse=True)
-def figures(results: Path) -> None:
-    pytest.importorskip("rocrate", reason="needs the optional package rocrate (pip install '.[export]')")
-    FIGURES.mkdir()
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two figures as this checkout draws them where no run of theirs is there."""
+    folder, preset = tmp_path_factory.mktemp("figures"), configuration.preset("demo")
     for name in ("samples", "reconstructions"):
-        for ending in plan.FIGURE_FORMATS:
-            (FIGURES / f"{name}.{ending}").write_text(f"{name} as {ending}")
+        style.save(style.nothing(), folder / name, figure.origin(name, preset, []))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def packed(results: Path, pictures: Path) -> None:
+    pytest.importorskip("rocrate", reason="needs the optional package rocrate (pip install '.[export]')")
+    shutil.copytree(pictures, FIGURES)
 
 
 def exported(*options: str) -> tuple[set[str], dict[str, dict]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from dtri.files import digest
 from dtri.report import grids, style
 from dtri.report.cells import FigureInput, Missing, Product, first_seeds
 from dtri.report.records import Record
@@ -285,8 +286,9 @@ def test_noise_still_fits_the_size_limit(tmp_path: Path):
     figure = style.figure(8, 8)
     noise = np.random.default_rng(0).integers(0, 256, (64, 3, 64, 64), dtype=np.uint8)
     grids.show(figure.subplots(), noise, 8)
-    _, png = style.save(figure, tmp_path / "noise")
+    pdf, png = style.save(figure, tmp_path / "noise", {"code": "hash"})
     assert png.stat().st_size < 500_000
+    assert style.origin_of(png) == {"code": "hash", "pdf": digest(pdf, "sha256")}
 
 
 def test_grid_keeps_pixels_and_order():

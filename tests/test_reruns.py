@@ -229,9 +229,13 @@ def test_nothing_runs_again_for_comments_docstrings_and_times(copy: Path) -> Non
 
 
 def test_nothing_runs_again_where_only_the_products_came_along(copy: Path) -> None:
+    """Which `explain` tells: Snakemake would not see other code."""
     (copy / ".snakemake").rename(copy / "kept")
     try:
         assert jobs_after(copy) == []
+        text = call(copy, sys.executable, "-m", "workflow.commands.explain", "results/demo/table2.csv")
+        assert re.match(r"\d+ products came without Snakemake's notes of their making \(results/", text)
+        assert text.endswith("\nnothing would run\n")
     finally:
         shutil.rmtree(copy / ".snakemake", ignore_errors=True)
         (copy / "kept").rename(copy / ".snakemake")

@@ -11,11 +11,12 @@ import pytest
 
 from dtri.data import saving
 from dtri.files import digest
+from dtri.report import style
 from dtri.report.records import Record
 from dtri.sealed import read_sealed, write_sealed
 from tests.toys import noise_images
 from workflow import configuration, plan, reasons, status
-from workflow.commands import accept, explain, table, verify
+from workflow.commands import accept, explain, figure, table, verify
 from workflow.commands.cli import run
 from workflow.params import published_table_absent
 
@@ -402,7 +403,7 @@ def test_a_folder_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: expected a folder of products, found none at results/nothing\n"
 
 
-@pytest.mark.parametrize("name", ["table2.md", "claims.html", "figures/samples.png"])
+@pytest.mark.parametrize("name", ["table2.md", "claims.html", "figures/samples.pdf"])
 def test_a_published_copy_is_compared_with_its_original(name: str) -> None:
     copy, original = Path("results", name), Path("results/paper", name)
     for path in (copy, original):
@@ -420,3 +421,63 @@ def test_a_published_copy_is_compared_with_its_original(name: str) -> None:
     assert found() == ("stale", copy)
     original.unlink()
     assert found() == ("missing", original)
+
+
+# Figures
+
+
+FIGURE = Path("results/demo/figures/training_curves.png")
+
+
+@pytest.fixture
+def drawn(results: Path) -> dict:
+    """A figure that shows nothing, and says that it was drawn from the losses of the run."""
+    preset = configuration.preset("demo")
+    (product,) = (one for one in plan.figure_products(preset, FIGURE.stem) if one.path == FOLDER / "train.csv")
+    origin = figure.origin(FIGURE.stem, preset, [product])
+    style.save(style.nothing(), FIGURE.with_suffix(""), origin)
+    return origin
+
+
+def of_figure() -> dict[str, tuple[str, str]]:
+    """{name: (status, why)} of the figure's two files."""
+    return {one.path.name: (one.status, one.why) for one in verify.drawn(FIGURE) if one.path.parent == FIGURE.parent}
+
+
+def test_a_figure_is_what_it_was_drawn_from(drawn: dict, capsys: pytest.CaptureFixture[str]) -> None:
+    assert of_figure() == {"training_curves.png": ("ok", ""), "training_curves.pdf": ("ok", "")}
+    listed = verified(capsys, "results/demo", "--all")[1]
+    assert f"ok        {FIGURE}" in listed
+    (FOLDER / "train.csv").write_text("other losses")
+    assert of_figure()["training_curves.png"] == ("stale", "other products")
+
+
+def test_a_figure_of_other_code_or_labels_is_stale(drawn: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figure, "origin", lambda *_: drawn | {"code": "0" * 16, "labels": ["another"]})
+    assert of_figure()["training_curves.png"] == ("stale", "other code, other labels")
+
+
+def test_a_figure_that_says_nothing_is_stale(results: Path) -> None:
+    style.save(style.nothing(), FIGURE.with_suffix(""))
+    assert of_figure() == {"training_curves.png": ("stale", "drawn by an earlier version")}
+
+
+@pytest.mark.parametrize("ending", [".png", ".pdf"])
+def test_a_changed_figure_is_found(ending: str, drawn: dict) -> None:
+    flip(FIGURE.with_suffix(ending))
+    assert of_figure()[f"training_curves{ending}"][0] == "changed"
+
+
+# Products that came along
+
+
+def test_where_nothing_can_be_checked_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("results/demo/logs").mkdir()
+    Path("results/demo/logs/table2.log").touch()
+    assert verified(capsys, "results/demo/logs") == (1, ["nothing was checked: no product here says how it was made"])
+
+
+def test_products_without_notes_of_snakemake_are_told() -> None:
+    """It would take them for current whatever their code was."""
+    (told,) = explain.without_notes([RMSE, FOLDER / "train.json"])
+    assert told.startswith(f"2 products came without Snakemake's notes of their making ({RMSE} and so on), ")

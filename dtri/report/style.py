@@ -3,18 +3,22 @@
 Matplotlib and seaborn are imported where they are used: figure files are read while Snakemake parses.
 """
 
+import hashlib
 import io
+import json
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtri.files import write_bytes
+from dtri.messages import AGAIN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PNG_LIMIT = 500_000  # bytes
+NOTE = "dtri"  # name of the text in a PNG that says what it was drawn from
 DPI, LEAST_DPI = 140, 110  # of a PNG; below the least, small letters suffer more than colours do
 ID_COLOUR, OTHER_COLOUR = "#2b6cb0", "#dd6b20"  # blue: in-distribution; orange: the other set
 SETTINGS = {
@@ -92,40 +96,62 @@ def panels(fig: "Figure", n: int, columns: int, **options: Any) -> "list[Axes]":
     return list(axes[:n])
 
 
-def save(fig: "Figure", stem: Path) -> tuple[Path, Path]:
-    """Write `stem`.pdf and `stem`.png atomically, without dates; the PNG stays below `PNG_LIMIT`."""
+def save(fig: "Figure", stem: Path, origin: dict[str, Any] | None = None) -> tuple[Path, Path]:
+    """Write `stem`.pdf and `stem`.png atomically, without dates; the PNG stays below `PNG_LIMIT`.
+
+    `origin` says what the figure was drawn from. The PNG keeps it as text, with the PDF's sha256: see `origin_of`.
+    """
     pdf, png = (Path(f"{stem}.{ending}") for ending in ("pdf", "png"))
     fig.draw_without_rendering()
     fig.set_layout_engine("none")  # the layout is settled; solving it again for every file takes seconds
-    write_bytes(pdf, _encoded(fig, "pdf", 150, {"CreationDate": None}))
-    write_bytes(png, _small_png(fig))
+    document = _encoded(fig, "pdf", 150, {"CreationDate": None})
+    write_bytes(pdf, document)
+    noted = {} if origin is None else {NOTE: json.dumps(origin | {"pdf": hashlib.sha256(document).hexdigest()})}
+    write_bytes(png, _small_png(fig, noted))
     return pdf, png
 
 
-def _small_png(fig: "Figure") -> bytes:
+def origin_of(png: Path) -> dict[str, Any]:
+    """What `save` noted in a PNG; {} where it noted nothing, ValueError where the file is damaged."""
+    from PIL import Image
+
+    try:
+        with Image.open(png) as picture:
+            picture.verify()  # the checksum of every chunk
+        with Image.open(png) as picture:
+            return json.loads(getattr(picture, "text", {}).get(NOTE, "{}"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"expected a figure in {png}, found this: {error}; {AGAIN}") from error
+
+
+def _small_png(fig: "Figure", text: dict[str, str]) -> bytes:
     """All colours where that fits at `LEAST_DPI` or more; else 256 colours, at the most dots that fit."""
-    picture = _encoded(fig, "png", DPI, {"Software": None})
+    metadata = {"Software": None, **text}
+    picture = _encoded(fig, "png", DPI, metadata)
     if len(picture) < PNG_LIMIT:
         return picture
     fewer = int(DPI * (0.9 * PNG_LIMIT / len(picture)) ** 0.5)  # bytes grow as the area
     if fewer >= LEAST_DPI:
-        picture = _encoded(fig, "png", fewer, {"Software": None})
+        picture = _encoded(fig, "png", fewer, metadata)
     for dpi in range(DPI, 20, -15):
         if len(picture) < PNG_LIMIT:
             break
-        picture = _palette_png(_encoded(fig, "png", dpi, {"Software": None}))
+        picture = _palette_png(_encoded(fig, "png", dpi, metadata), text)
     return picture
 
 
-def _palette_png(picture: bytes) -> bytes:
+def _palette_png(picture: bytes, text: dict[str, str]) -> bytes:
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(picture)).convert("RGB").quantize(256).save(buffer, "png", optimize=True)
+    buffer, kept = io.BytesIO(), PngInfo()
+    for name, value in text.items():
+        kept.add_text(name, value)
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(256).save(buffer, "png", optimize=True, pnginfo=kept)
     return buffer.getvalue()
 
 
-def _encoded(fig: "Figure", ending: str, dpi: int, metadata: dict[str, None]) -> bytes:
+def _encoded(fig: "Figure", ending: str, dpi: int, metadata: dict[str, str | None]) -> bytes:
     buffer = io.BytesIO()
     fig.savefig(buffer, format=ending, dpi=dpi, metadata=metadata)
     return buffer.getvalue()

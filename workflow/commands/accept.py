@@ -6,7 +6,8 @@ Of every product behind the targets that is there and would be made again, what 
 beside it: old and new hash, who, when, why. Tables and `verify` then show it as accepted, and Snakemake as up to date.
 It holds for exactly that pair: after the next change the product is stale again. What is accepted of a training holds
 for every record of its run, those to come too. What is missing, damaged or of another run cannot be accepted, nor can
-raw files that were replaced since they were fetched. Tables and overviews are rendered again, with what was accepted.
+raw files that were replaced since they were fetched. Tables and overviews are rendered again, with what was accepted,
+and figures are drawn again that other code drew, or from other products.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from types import SimpleNamespace
 
 from dtri.sealed import read_sealed, write_sealed
 from workflow import params, plan, session, status, targets
+from workflow.commands import verify
 from workflow.commands.cli import run
 from workflow.commands.explain import dry_run
 from workflow.fingerprint import ROOT
@@ -50,6 +52,10 @@ def snakemake(*arguments: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode:
         raise ValueError(f"expected Snakemake to accept the targets, found: {done.stdout + done.stderr}")
+
+
+def is_stale(figure: Path) -> bool:
+    return any(finding.status == "stale" for finding in verify.drawn(figure))
 
 
 def signer() -> str:
@@ -93,7 +99,9 @@ def main(argv: list[str] | None = None) -> int:
             accepted.add(path)
             print(f"accepted  {path}: {', '.join(map(str, new))}")
     snakemake("--touch", *configured, "--", *arguments.targets)
-    snakemake("--forcerun", "table", "overview", *configured, "--", *arguments.targets)  # to show what was accepted
+    figures = [str(path) for path in products if verify.is_figure(path) and is_stale(path)]
+    shown = ("table", "overview", *figures)  # they show what was accepted
+    snakemake("--forcerun", *shown, *configured, "--", *arguments.targets)
     print(f"{len(accepted)} products accepted")
     return 0
 

@@ -12,6 +12,7 @@ import argparse
 import re
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -116,6 +117,18 @@ def kept(targets: list[str], jobs: list[Job], *options: str) -> list[Path]:
     return [path for path in products if path.suffix == ".json" and str(path) not in planned and path.exists()]
 
 
+def without_notes(paths: list[Path]) -> Iterator[str]:
+    """Of how many products Snakemake has no note in .snakemake/metadata, as where results/ alone was copied."""
+    notes = Path(".snakemake", "metadata")
+    found = [path for path in paths if not (notes / urlsafe_b64encode(str(path).encode()).decode()).exists()]
+    if found:
+        yield (
+            f"{len(found)} products came without Snakemake's notes of their making ({found[0]} and so on), so it takes "
+            "them for current. What they say themselves is compared here, of figures and tables by dtri verify; "
+            "copy .snakemake/metadata too (docs/sharing.md)"
+        )
+
+
 def unknown_to_snakemake(paths: list[Path]) -> Iterator[str]:
     """What is wrong with products that Snakemake takes for current.
 
@@ -126,7 +139,7 @@ def unknown_to_snakemake(paths: list[Path]) -> Iterator[str]:
         yield (
             f"{len(stale)} products are stale, and Snakemake does not know: {stale[0]} "
             f"({status.unaccepted(stale[0])[0]}) and so on; delete them to make them anew, or accept them "
-            "(workflow.commands.accept)"
+            "(dtri accept)"
         )
     for path in paths:
         if path.name == "train.json" and (gone := status.lost(path)):
@@ -161,7 +174,8 @@ def main(argv: list[str] | None = None) -> int:
 
     configured = ("--config", f"downloads={arguments.downloads}")
     jobs = dry_run(arguments.targets, *configured)
-    unknown = list(unknown_to_snakemake(kept(arguments.targets, jobs, *configured)))
+    current = kept(arguments.targets, jobs, *configured)
+    unknown = [*without_notes(current), *unknown_to_snakemake(current)]
     print(*unknown, sep="\n", end="\n" if unknown else "")
     if not jobs:
         print(f"nothing would run{'' if unknown else ': everything is up to date'}")

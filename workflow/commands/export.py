@@ -35,7 +35,7 @@ PROFILE_VERSION = "0.6"
 LICENCE = "https://spdx.org/licenses/MIT"
 ABOUT = ("LICENSE", "CITATION.cff")
 READ = ("requirements.lock", *(f"workflow/config/{name}.yaml" for name in ("datasets", "models", "presets")))
-OF_PRESET = ("table*.*", "claims.*", "all.csv")
+OF_PRESET = ("claims", "all", *plan.TABLES)
 OF_RUN = ("train.json", "train.csv", "accepted.json", "landscape.csv", "metrics/*.json")
 OF_DATA = ("meta.json", "fetch.json", "classifier.json", "accepted.json")
 WEIGHTS = ("*/*/seed*/model.safetensors", "*/*/seed*/snapshots/*.safetensors")
@@ -102,7 +102,7 @@ def products(preset: configuration.Preset, names: list[str], figures: list[str],
     top = Path("results", preset.name)
     of_data = [*OF_DATA, *["classifier.safetensors"] * with_weights]
     found = [
-        *(path for pattern in OF_PRESET for path in sorted(top.glob(pattern)) if path.suffix in FORMATS),
+        *(top / f"{name}{ending}" for name in OF_PRESET for ending in FORMATS),
         *(top / "figures" / f"{name}.{ending}" for name in figures for ending in plan.FIGURE_FORMATS),
         *(path for pattern in OF_RUN for path in sorted(top.glob(f"*/*/seed*/{pattern}"))),
         *(Path(plan.dataset(name).folder, file) for name in names for file in of_data),

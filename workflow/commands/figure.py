@@ -10,8 +10,9 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dtri.files import digest
 from dtri.report import for_paper, style
 from dtri.report.cells import Missing, Product
 from workflow import configuration, plan
@@ -42,6 +43,15 @@ def compose(name: str, products: Sequence[Product], missing: Sequence[Missing], 
     return style.frame(fig, f"{module.TITLE} ({module.PAPER})", label, module.CAPTION)
 
 
+def origin(name: str, preset: configuration.Preset, products: Sequence[Product]) -> dict[str, Any]:
+    """What decides how a figure looks: its code, its labels, and the sha256 of every product that it draws."""
+    return {
+        "code": plan.code("figure", f"workflow.figures.{name}"),
+        "labels": [preset.label, *(product.model_label for product in products)],
+        "products": {str(product.path): digest(product.path, "sha256") for product in products},
+    }
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figure", help=f"one of {', '.join(plan.FIGURES)}")
@@ -61,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         for_paper.save(fig, arguments.out)
     else:
         fig = compose(arguments.figure, products, missing, preset.label)
-        style.save(fig, arguments.out / arguments.figure)
+        style.save(fig, arguments.out / arguments.figure, origin(arguments.figure, preset, products))
     return 0
 
 

@@ -5,7 +5,8 @@
 
 Every file that another one vouches for is hashed again: prepared arrays (meta.json), raw files that are still in the
 drop folder (fetch.json), weights and curves of training runs (train.json), classifiers. Records and summaries carry a
-seal of their own. Tables are rendered again from the records. Exit code 1 unless all is ok:
+seal of their own. Tables are rendered again from the records. A figure notes what it was drawn from, which is compared.
+Exit code 1 unless all is ok, and where there was nothing to check:
 
     ok        as it was made, by this checkout's code, data and configuration
     accepted  unchanged, and what this checkout would make otherwise was accepted (dtri accept)
@@ -14,8 +15,8 @@ seal of their own. Tables are rendered again from the records. Exit code 1 unles
     stale     unchanged, but this checkout would make another
 
 Whatever is changed, missing or stale: delete it, and the command that made it makes it anew. Weights that a training
-kept before its end are made anew with its train.json. Whether figures, grids, interpolations, pages and scores are
-stale is not judged here, since they do not say how they were made: Snakemake knows.
+kept before its end are made anew with its train.json. Whether grids, interpolations, pages and scores are stale is not
+judged here, since they do not say how they were made: Snakemake knows.
 """
 
 import argparse
@@ -30,9 +31,11 @@ from typing import Any
 from dtri.data import rawfiles, store
 from dtri.files import digest
 from dtri.messages import reason
+from dtri.report import style
 from dtri.report.records import Record
 from dtri.sealed import read_sealed
 from workflow import configuration, plan, status
+from workflow.commands import figure
 from workflow.commands.cli import run
 
 TROUBLE = ("changed", "missing", "stale")
@@ -78,14 +81,16 @@ def _findings(folder: Path, downloads: Path) -> Iterator[Finding]:
         if known and path.suffix == ".csv" and path.stem in plan.TABLES:
             yield _table(path)
     for path in files:
-        if (
-            path.suffix == ".png"
-            and path.parent.name == "figures"
-            and path.parent.parent.name in configuration.presets()
-            and path.stem in plan.FIGURES
-        ):
-            products = plan.figure_products(configuration.preset(path.parent.parent.name), path.stem)
-            yield from _sources(path, [str(product.path) for product in products])
+        if is_figure(path):
+            yield from drawn(path)
+
+
+def is_figure(path: Path) -> bool:
+    """Whether a path is that of the PNG of a preset's figure."""
+    match path.parts[-4:]:
+        case ("results", name, "figures", _):
+            return name in configuration.presets() and path.suffix == ".png" and path.stem in plan.FIGURES
+    return False
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -198,6 +203,23 @@ def _copy(path: Path, results: Path) -> Iterator[Finding]:
         yield Finding("ok", path)
 
 
+def drawn(path: Path) -> Iterator[Finding]:
+    """A figure's PNG, which notes what it was drawn from, and its PDF."""
+    preset = configuration.preset(path.parent.parent.name)
+    products = plan.figure_products(preset, path.stem)
+    yield from _sources(path, [str(product.path) for product in products])
+    try:
+        made = style.origin_of(path)
+    except ValueError as error:
+        yield Finding("changed", path, str(error))
+        return
+    now = figure.origin(path.stem, preset, [product for product in products if product.path.exists()])
+    differing = [f"other {name}" for name in now if made.get(name) != now[name]]
+    yield Finding("stale" if differing else "ok", path, ", ".join(differing) if made else "drawn by an earlier version")
+    if made:
+        yield _hashed(path.with_suffix(".pdf"), made["pdf"])
+
+
 def _table(path: Path) -> Finding:
     """Rendered again from the records, those of this directory's results."""
     from dtri.report.render import render
@@ -235,6 +257,9 @@ def main(argv: list[str] | None = None) -> int:
             expected = plan.expected_products(preset)
             n_absent = sum(not Path(path).exists() for path in expected)
             print(f"{name}: {n_absent} of the {len(expected)} products that the plan expects are not there")
+    if not counts:
+        print("nothing was checked: no product here says how it was made")
+        return 1
     shown = ("ok", *["accepted"] * bool(counts["accepted"]), *TROUBLE)
     print(", ".join(f"{counts[status]} {status}" for status in shown))
     return int(any(counts[status] for status in TROUBLE))
