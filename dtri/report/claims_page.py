@@ -153,7 +153,7 @@ def _number(value: float | None) -> str:
 
 
 def _deciding(judgement: Judgement, known: Book) -> str:
-    """As "2 more seeds of each would decide it, 1.5 h", or "2 of Ours, 4 of VAE" where numbers differ."""
+    """As "2 more seeds of each would decide it, 1.5 h", or "2 more seeds of Ours, 4 of VAE" where numbers differ."""
     if judgement.verdict != "undecided":
         return ""
     if judgement.more is None:
@@ -163,12 +163,12 @@ def _deciding(judgement: Judgement, known: Book) -> str:
         seeds[known[one].system] = max(n, seeds.get(known[one].system, 0))
     if not seeds:
         return ""
-    each = len(seeds) > 1 and len(set(seeds.values())) == 1
-    counts = (
-        f"{next(iter(seeds.values()))} more seeds of each"
-        if each
-        else ("more seeds, " + ", ".join(f"{n} of {system}" for system, n in seeds.items()) + ",")
-    )
+    first, *others = seeds.items()
+    counts = f"{first[1]} more seed{'s' * (first[1] > 1)} of "
+    if others and len(set(seeds.values())) == 1:
+        counts += "each"
+    else:
+        counts += ", ".join([first[0], *(f"{n} of {system}" for system, n in others)])
     hours = "" if judgement.hours is None else f", {judgement.hours:.2g} h"
     return f"{counts} would decide it{hours}"
 
