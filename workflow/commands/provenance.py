@@ -50,7 +50,10 @@ def own_packages() -> dict[str, Path]:
     """Loaded packages from outside this checkout, Python's library and site-packages, with their folders."""
     ours, found = (ROOT, Path(sysconfig.get_path("stdlib")).resolve()), {}
     for name, module in sorted(sys.modules.items()):
-        path = Path(getattr(module, "__file__", None) or "builtin").resolve()
+        stated = Path(getattr(module, "__file__", None) or "builtin")
+        path = stated.resolve()
+        if not stated.is_absolute():  # builtin, or made in memory, as torch.ops is
+            continue
         if path.suffix == ".py" and name != "__main__" and not any(folder in path.parents for folder in ours):
             if not {"site-packages", "dist-packages"}.isdisjoint(path.parts):
                 continue
