@@ -167,7 +167,7 @@ def test_what_no_hash_counts_is_told_numbers_and_makes_none() -> None:
 def test_what_no_hash_counts_returns_words() -> None:
     """Words, paths and devices, but for an exit code, free memory, and how often a run was started."""
     words = {"None", "str", "Iterator[None]", "dict[str, str]", "dict[str, Any]", "str | None"}
-    words |= {"Path", "torch.device", "Iterator[torch.device]", "Iterator[list[torch.device]]"}
+    words |= {"Path", "dict[str, Path]", "torch.device", "Iterator[torch.device]", "Iterator[list[torch.device]]"}
     others = {}
     for module in UNHASHED:
         for name, node in definitions(path_of(module).read_text("utf-8")).items():
