@@ -41,7 +41,8 @@ from workflow.configuration import (
 from workflow.fingerprint import fingerprint
 
 TABLES = overlay.extended("tables", ("table1", "table2", "table3", "table4"))
-CLAIMS = overlay.extended("claims", ("paper_a", "paper_b", "printed"))
+OF_PAPERS = ("paper_a", "paper_b", "printed")
+CLAIMS = overlay.extended("claims", OF_PAPERS)
 CLAIM_FORMATS = ("csv", "md", "tex", "html", "png", "pdf")
 TABLE_FORMATS, FIGURE_FORMATS = ("csv", "md", "tex", "html"), ("png", "pdf")
 LANDSCAPE = ("disconnectivity", "landscape_sensitivity")
@@ -633,7 +634,7 @@ def claims() -> list[Claim]:
 
 def own_claims() -> list[Claim]:
     """Those of overlays alone."""
-    names = [name for name in CLAIMS if name not in ("paper_a", "paper_b", "printed")]
+    names = [name for name in CLAIMS if name not in OF_PAPERS]
     return [claim for name in names for claim in importlib.import_module(f"workflow.claims.{name}").CLAIMS]
 
 

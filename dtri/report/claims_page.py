@@ -12,7 +12,7 @@ from dtri.report.agreement import LOWEST, Correlation, RankedRow, coefficient_of
 from dtri.report.cells import PAPER_NAMES, Cell, Table
 from dtri.report.claims import LEVELS, Book, Condition, quantity
 from dtri.report.latex import escape_latex
-from dtri.report.layout import METRICS
+from dtri.report.layout import METRICS, Footnotes
 from dtri.report.markdown import escape_markdown
 from dtri.report.verdicts import FEWEST_SEEDS, MOST_SEEDS, VERDICTS, Effect, Judgement, Measurements
 from dtri.report.webpage import fill
@@ -101,11 +101,10 @@ def sections(judged: Judged) -> list[Section]:
 
 def _claims(heading: str, judgements: Sequence[Judgement], known: Book) -> Section:
     """Reasons and scales, which many claims share, are numbered notes behind the table."""
-    numbers: dict[str, int] = {}
+    notes = Footnotes(lambda k: f"[{k + 1}]")
 
     def noted(one: Judgement) -> str:
-        remarks = [text for text in (one.reason, *one.scales) if text]
-        return " ".join(f"[{numbers.setdefault(text, len(numbers) + 1)}]" for text in remarks)
+        return " ".join(notes.mark(text) for text in (one.reason, *one.scales) if text)
 
     rows = tuple(
         (
@@ -119,7 +118,7 @@ def _claims(heading: str, judgements: Sequence[Judgement], known: Book) -> Secti
         for one in judgements
     )
     columns = ("claim", "verdict", "range claimed", "printed", "measured", "remarks")
-    return Section(heading, columns, rows, tuple(f"[{number}] {text}" for text, number in numbers.items()))
+    return Section(heading, columns, rows, tuple(map(" ".join, notes.items())))
 
 
 def verdict_in_words(judgement: Judgement) -> str:

@@ -160,8 +160,7 @@ def described(preset: configuration.Preset, files: list[Path], names: list[str],
         entity = context(crate, profile, "CreativeWork", name=name, version=PROFILE_VERSION)
         crate.root_dataset.append_to("conformsTo", entity)
     made = provenance()
-    commit = f"{made['commit']}{' and uncommitted changes' if made['dirty'] else ''}" if made["commit"] else "unknown"
-    snakefile = {"name": "dtri", "version": commit, "sha256": digest(ROOT / "Snakefile", "sha256")}
+    snakefile = {"name": "dtri", "version": commit(made), "sha256": digest(ROOT / "Snakefile", "sha256")}
     version = versions("snakemake")["snakemake"]
     workflow = crate.add_workflow(
         ROOT / "Snakefile", "Snakefile", main=True, lang="snakemake", lang_version=version, properties=snakefile
@@ -200,13 +199,16 @@ def described_data(crate: "ROCrate", data: plan.Dataset) -> "ContextEntity":
     return context(crate, f"#data-{data.name}", "CreativeWork", name=label, alternateName=data.name, license=licence)
 
 
+def commit(made: dict[str, Any]) -> str:
+    return f"{made.get('commit') or 'unknown'}{' and uncommitted changes' if made.get('dirty') else ''}"
+
+
 def origins(files: list[Path]) -> str:
     """The commands that make such products, and the commits that these were made at."""
     found = set()
     for path in files:
         if path.name == "train.json" or path.parent.name == "metrics":
-            made = json.loads(path.read_text("utf-8")).get("provenance", {})
-            found.add(f"{made.get('commit') or 'unknown'}{' and uncommitted changes' if made.get('dirty') else ''}")
+            found.add(commit(json.loads(path.read_text("utf-8")).get("provenance", {})))
     return f"Made by Snakemake (dtri run) at these commits of the code: {', '.join(sorted(found))}."
 
 
