@@ -47,6 +47,7 @@ def _gpu(name: str, bandwidth: float, **peaks: float) -> Card:
 
 # A core with AVX-512: peaks are measured, the rest is fitted to results/reference/bench/systems-cpu.csv (two threads).
 CPU = Card("CPU core", {"fp32": 2.5e11, "tf32": 2.5e11, "bf16": 5e11}, 6.5e9, 1e-5, 0.8, 1.0)
+WITHOUT_AVX512 = 2.0  # times as long on other cores: their vectors are half as long
 CARDS = (  # the first name that is part of a device's name counts, so more telling names come first
     _gpu("H200", 4.8e12, fp32=67, tf32=495, bf16=989),
     _gpu("H100", 3.35e12, fp32=67, tf32=495, bf16=989),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dtri.costs import CPU
+from dtri.costs import CPU, WITHOUT_AVX512
 from dtri.experiment import TrainSpec
 from workflow import costs, counted, plan
 from workflow.costs import Speed
@@ -64,14 +64,20 @@ def test_after_a_demo_a_triangle_is_within_a_factor_of_two_of_the_bench():
     assert 609 / 2 < found.hours[0][1] < 609 * 2
 
 
-def test_nothing_measured_is_a_guess_for_each_class_of_cards():
+def test_nothing_measured_is_a_guess_for_each_class_of_cards(monkeypatch):
     for measured in ([], [Speed(SPEC, 100.0, "cpu (a)")]):
         found = costs.estimate(WIDE, True, measured)
         assert found.kind == "guess"
         assert [name for name, _ in found.hours] == ["H100", "A100", "RTX 4090"]
         assert all(hours > 0 for _, hours in found.hours)
         assert found.source.startswith("guess: H100 ")
-    assert costs.estimate(SPEC, False, []).source.startswith("guess for cores with AVX-512")
+    hours = []
+    for vectors, words in ((True, "guess for cores with AVX-512"), (False, "guess for cores without AVX-512")):
+        monkeypatch.setattr(costs, "has_avx512", lambda vectors=vectors: vectors)
+        guess = costs.estimate(SPEC, False, [])
+        assert guess.source.startswith(words)
+        hours.append(guess.hours[0][1])
+    assert hours[1] == WITHOUT_AVX512 * hours[0]
 
 
 def test_a_configuration_that_was_not_counted_is_counted():

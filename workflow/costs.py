@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
-from dtri.costs import CARDS, CPU, Work, card_of
+from dtri.costs import CARDS, CPU, WITHOUT_AVX512, Work, card_of
 from dtri.experiment import TrainSpec
 from dtri.sealed import read_sealed
 from workflow import counted, plan
@@ -86,13 +87,21 @@ def estimate(spec: TrainSpec, on_gpu: bool, measured: list[Speed]) -> Estimate:
         told = f"estimate: counted work, by {sizes} on {_devices(chosen)}"
         return Estimate((("", hours),), unit, "estimate", told)
     if not on_gpu:
-        hours = spec.steps * CPU.seconds(needed, spec.precision, spec.threads) / 3600
-        return Estimate((("", hours),), unit, "guess", "guess for cores with AVX-512: counted work, nothing measured")
+        cores, factor = ("cores with AVX-512", 1.0) if has_avx512() else ("cores without AVX-512", WITHOUT_AVX512)
+        hours = factor * spec.steps * CPU.seconds(needed, spec.precision, spec.threads) / 3600
+        return Estimate((("", hours),), unit, "guess", f"guess for {cores}: counted work, nothing measured")
     by_card = tuple(
         (card.name, spec.steps * card.seconds(needed, spec.precision) / 3600) for card in CARDS if card.name in SHOWN
     )
     cards = ", ".join(f"{name} {_rounded(hours)} h" for name, hours in by_card)
     return Estimate(by_card, unit, "guess", f"guess: {cards}; counted work, nothing measured on a GPU")
+
+
+@cache
+def has_avx512() -> bool:
+    """Whether this machine's cores have it; where Linux does not say, yes."""
+    path = Path("/proc/cpuinfo")
+    return not path.exists() or "avx512f" in path.read_text("utf-8", "replace")
 
 
 def _seconds(speed: Speed) -> float:
