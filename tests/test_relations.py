@@ -115,7 +115,7 @@ def test_samples_are_compared_as_published(dataset: str) -> None:
 def test_presets_shorten_to_what_they_say() -> None:
     """Widths multiply, steps and samples are capped, seeds are counted."""
     widths = {name: configuration.preset(name).width for name in ("demo", "lite", "lite_jpeg", "paper")}
-    assert widths == {"demo": 0.125, "lite": 0.125, "lite_jpeg": 0.25, "paper": 1.0}
+    assert widths == {"demo": 0.125, "lite": 0.125, "lite_jpeg": 0.125, "paper": 1.0}
     for model, steps in (("joint_vae_ebm", 500), ("meg", 852), ("bigan", 1_000)):
         assert trained(model, "mnist_holdout4", "lite")["steps"] == steps
     assert trained("divergence_triangle", "imagenet32")["width"] == 2.0
