@@ -216,13 +216,13 @@ def test_the_lite_network_knows_what_a_photograph_shows(lite, name, label):
 def test_lite_features_come_at_any_size_and_tile_grey(lite, side):
     grey = np.random.default_rng(side).integers(0, 256, (5, 1, side, side), dtype=np.uint8)
     found = lite.features(grey, batch_size=2)
-    assert {name: value.shape for name, value in found.items()} == {"block10": (5, 112), "logits": (5, 1000)}
+    assert {name: value.shape for name, value in found.items()} == {"block8": (5, 112), "logits": (5, 1000)}
     colour = lite.features(np.repeat(grey, 3, axis=1), batch_size=2)
-    assert torch.equal(found["block10"], colour["block10"])
-    torch.testing.assert_close(lite.features(grey, batch_size=5)["block10"], found["block10"], rtol=1e-4, atol=1e-4)
+    assert torch.equal(found["block8"], colour["block8"])
+    torch.testing.assert_close(lite.features(grey, batch_size=5)["block8"], found["block8"], rtol=1e-4, atol=1e-4)
 
 
-def test_the_lite_features_are_those_of_the_last_block_at_a_sixteenth_of_the_side(lite):
+def test_the_lite_features_are_those_of_the_first_block_of_112_channels_at_a_sixteenth_of_the_side(lite):
     maps, net = [], lite.network.network
     handles = [block.register_forward_hook(lambda _, __, out: maps.append(out)) for block in net._blocks]
     images = noise(2, seed=0, channels=3)
@@ -232,8 +232,8 @@ def test_the_lite_features_are_those_of_the_last_block_at_a_sixteenth_of_the_sid
     for handle in handles:
         handle.remove()
     wide = [k for k, out in enumerate(maps[:16]) if out.shape[2:] == (2, 2)]
-    assert wide[-1] == 10
-    torch.testing.assert_close(found["block10"], maps[10].mean((2, 3)), rtol=1e-4, atol=1e-4)
+    assert min(k for k in wide if maps[k].shape[1] == 112) == 8
+    torch.testing.assert_close(found["block8"], maps[8].mean((2, 3)), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found["logits"], logits, rtol=1e-4, atol=1e-3)
 
 
@@ -303,7 +303,7 @@ def test_forged_lite_weights_run_no_code(lite, tmp_path):
 
     torch.save({"_fc.bias": Evil()}, tmp_path / "forged.pth")
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        features.ImagenetLiteExtractor("forged", ["block10"], str(tmp_path / "forged.pth"))
+        features.ImagenetLiteExtractor("forged", ["block8"], str(tmp_path / "forged.pth"))
     assert not (tmp_path / "ran").exists()
 
 

@@ -59,10 +59,10 @@ class DomainExtractor(FeatureExtractorBase):
 class ImagenetLiteExtractor(FeatureExtractorBase):
     """EfficientNet-Lite0 with torch-fidelity's interface, for uint8 images [B, 3, H, W] of any size, not resized.
 
-    `block0` to `block15` are the outputs of the blocks, averaged over places. `block10` [B, 112] is the last block at a
-    sixteenth of the image's side. There are also `head` [B, 1280] and `logits` [B, 1000]. efficientnet-lite-pytorch has
-    the network's code; its loader unpickles, so it is not used. Pixels are scaled as in training, (x - 127) / 128
-    (tensorflow/tpu, efficientnet/lite).
+    `block0` to `block15` are the outputs of the blocks, averaged over places. `block8` [B, 112] is the first of three
+    blocks with 112 channels, at a sixteenth of the image's side. There are also `head` [B, 1280] and `logits`
+    [B, 1000]. efficientnet-lite-pytorch has the network's code; its loader unpickles, so it is not used. Pixels are
+    scaled as in training, (x - 127) / 128 (tensorflow/tpu, efficientnet/lite).
     """
 
     def __init__(self, name: str, features_list: list[str], feature_extractor_weights_path: str, **_: object):
@@ -80,7 +80,7 @@ class ImagenetLiteExtractor(FeatureExtractorBase):
 
     @staticmethod
     def get_default_feature_layer_for_metric(metric: str) -> str:
-        return "logits" if metric == "isc" else "block10"
+        return "logits" if metric == "isc" else "block8"
 
     @staticmethod
     def can_be_compiled() -> bool:
@@ -168,7 +168,7 @@ def extractor(name: str, weights: Path | None = None) -> Extractor:
     Opens no socket. FileNotFoundError for missing weights; ValueError for weights that are not the expected ones.
     """
     if name == "imagenet_lite":
-        network = ImagenetLiteExtractor("dtri-imagenet-lite", ["block10", "logits"], str(imagenet_lite.weights()))
+        network = ImagenetLiteExtractor("dtri-imagenet-lite", ["block8", "logits"], str(imagenet_lite.weights()))
         return Extractor(name, imagenet_lite.HASH, network)
     if weights is None:
         raise ValueError(f"expected a file of weights for the extractor {name}, found none")
