@@ -185,7 +185,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return training.prepare_digits(tmp_path_factory.mktemp("data"))
 
 
-VAE = {"model": "vae", "entry": "baselines.vae:VAE", "steps": 400}
+VAE = {"model": "vae", "entry": "baselines.vae:VAE", "steps": 100}
 
 
 def test_the_command_stops_continues_and_writes_once(data: Path, tmp_path: Path, capsys) -> None:

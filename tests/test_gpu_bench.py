@@ -24,7 +24,7 @@ TRIANGLE = gpu.TRIANGLE
 def quick(tmp_path_factory) -> tuple[dict, str]:
     """(gpu.json, gpu.md) of a quick run on the CPU, in a process of its own."""
     folder = tmp_path_factory.mktemp("bench")
-    command = [sys.executable, "-m", "bench.gpu", "--quick", "--device", "cpu", "--threads", "1", "--minutes", "1.5"]
+    command = [sys.executable, "-m", "bench.gpu", "--quick", "--device", "cpu", "--threads", "1", "--minutes", "0.5"]
     done = subprocess.run([*command, "--out", str(folder)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads((folder / "gpu.json").read_text("utf-8")), (folder / "gpu.md").read_text("utf-8")

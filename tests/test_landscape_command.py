@@ -28,21 +28,21 @@ from workflow.commands.measuring import Measurement
 
 SHAPE = (1, 28, 28)
 SETTINGS = Settings(
-    from_samples=6,
-    from_images=5,
-    from_reconstructions=4,
+    from_samples=4,
+    from_images=3,
+    from_reconstructions=3,
     gradient_samples=4,
     smallest_radius=0.02,
     descent_tolerance=0.03,
-    descent_steps=60,
+    descent_steps=25,
     descents=2,
     check_rounds=3,
-    check_points=8,
+    check_points=4,
     same_energy=0.05,
-    walk_steps=30,
+    walk_steps=15,
     patience=10,
     trials=1,
-    calibration_pairs=6,
+    calibration_pairs=3,
     min_members=1,
     alpha_factors=(1.0,),
     thresholds=(0.4,),  # the threshold of the map itself
@@ -143,9 +143,9 @@ def test_what_it_writes(made: Path) -> None:
     with np.load(made / "landscape.npz") as arrays:
         data = dict(arrays)
     counts = json.loads(str(data["found"]))
-    assert counts["starts"] == 15
+    assert counts["starts"] == 10
     assert data["members"].sum() + counts["minima_not_drawn"] == counts["minima"] == len(data["labels"])
-    assert data["starts"].sum() + counts["not_converged"] == 15  # every basin is kept here
+    assert data["starts"].sum() + counts["not_converged"] == 10  # every basin is kept here
     assert data["images"].shape[1:] == (landscape.SHOWN, *SHAPE)
     lowest = data["energies"][:, 0]
     assert np.all(data["heights"] >= np.maximum.outer(lowest, lowest))
@@ -253,14 +253,14 @@ def test_starts_carry_the_labels_of_their_images(space: str, room: Path) -> None
     dataset, labeller = store.load(room / "spots"), classifier.load(room / "classifier.safetensors")
     settings = Settings(**{**asdict(SETTINGS), "space": space, "from_images": 25})
     points, labels = landscape.starts(model, dataset, settings, 3, labeller)
-    assert len(points) == len(labels) == 35
+    assert len(points) == len(labels) == 32
     if space == "image":
         train = dataset.images("train")
-        shown = ((points[6:31] + 1) * 127.5).round().numpy().astype(np.uint8)
+        shown = ((points[4:29] + 1) * 127.5).round().numpy().astype(np.uint8)
         places = [int(np.flatnonzero((train == image).all((1, 2, 3)))[0]) for image in shown]
-        assert labels[6:31].tolist() == dataset.labels("train")[places].tolist()
+        assert labels[4:29].tolist() == dataset.labels("train")[places].tolist()
         above = (points[:, 0, :14].mean((1, 2)) < points[:, 0, 14:].mean((1, 2))).long()
-        assert labels[6:31].tolist() == above[6:31].tolist()
+        assert labels[4:29].tolist() == above[4:29].tolist()
 
 
 def test_a_model_without_an_energy_is_refused(room: Path, tmp_path: Path) -> None:
