@@ -2,8 +2,8 @@
 
 After a job Snakemake compares times. Where an input is newer than the outputs, which Snakemake has just touched, it
 calls the job failed. It then removes the outputs, and hours of training with them. Such an input has a time in the
-future. It was written on a machine whose clock is ahead, unpacked from an archive, or made before the clock was set
-back. Content decides here what runs again (profiles/README.md), so the input is given the time of the outputs instead.
+future: its machine's clock was ahead, it came out of an archive, or the clock was set back later. Content decides here
+what runs again (profiles/README.md), so the input is given the time of the outputs instead.
 """
 
 import os

@@ -195,7 +195,7 @@ def training(runs: Iterable[tuple[plan.Run, bool]]) -> Iterator[str]:
 
 
 def total(costs: list[Estimate]) -> str:
-    """The sum of hours by unit, for each card where some are guessed, and how many runs are of each kind."""
+    """Hours added up by unit, for each card where some are guessed, and how many runs are of each kind."""
     texts = []
     for unit in sorted({cost.unit for cost in costs}):
         same = [cost for cost in costs if cost.unit == unit]

@@ -10,8 +10,8 @@ The client hands over arguments, environment, folder and standard streams. It fo
 ends. Whoever kills the client kills the child; when the server dies, so do its children.
 
 The client runs the command itself where there is no server: by hand, under Slurm, on a system other than Linux, or
-where none could be started. It also does so where the server dies before it has answered, since every command can be
-killed and given again.
+where none could be started. It also does so where the server dies before an answer. That is safe, since every command
+can be killed and given again.
 """
 
 import contextlib
