@@ -1,7 +1,7 @@
 """Claims of paper A (Han et al., CVPR 2020), written before any run of three seeds.
 
-Where a sentence names no number, what decides it is chosen here: *greatly* is at most half of the other's FID,
-*competitive* is better than most of the systems listed, *as good* is within the table's tolerance.
+Where a sentence names no number, what decides it is chosen here. *Greatly* is at most half of the other's FID.
+*Competitive* is better than most of the systems listed. *As good* is within the table's tolerance.
 """
 
 from dtri.report.claims import Claim, Condition, Quantity

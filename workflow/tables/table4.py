@@ -1,8 +1,8 @@
 """Table 4: anomaly detection on MNIST. AUPRC of paper A Table 4, one digit held out as the anomaly.
 
 Tolerance, written before any run: the larger of 0.05 and twice the printed spread. The printed spread is over the last
-ten epochs of presumably one run, so it understates the difference between two runs; 0.05 is of the order of the
-largest printed spread.
+ten epochs of presumably one run. So it understates the difference between two runs. 0.05 is of the order of the largest
+printed spread.
 """
 
 from dtri.report.cells import Cell, ReferenceColumn, Table, blank_note, printed
