@@ -86,7 +86,7 @@ def render(judged: Judged, fmt: str) -> str:
 
 
 def summary(judged: Judged) -> str:
-    """As "63 claims: 3 holds, 1 fails, 2 undecided, 57 not measured"."""
+    """Counts of claims by verdict, as "63 claims: 3 holds, 1 fails, 2 undecided, 57 not measured"."""
     counts = Counter(one.verdict for one in judged.claims)
     return f"{len(judged.claims)} claims: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
 
@@ -133,7 +133,7 @@ def verdict_in_words(judgement: Judgement) -> str:
 
 
 def part(condition: Condition, known: Book) -> str:
-    """As "FID, CelebA: Ours better than 0.5 × VAE"."""
+    """The condition in words, as "FID, CelebA: Ours better than 0.5 × VAE"."""
     first = known[condition.quantity]
     place = ", ".join(PAPER_NAMES.get(name, name) for name in (first.cell.dataset, first.cell.against) if name)
     start = f"{METRICS.get(first.cell.metric, first.cell.metric)}, {place}: {first.system}"
@@ -157,7 +157,7 @@ def _number(value: float | None) -> str:
 
 
 def _deciding(judgement: Judgement, known: Book) -> str:
-    """As "2 more seeds of each would decide it, 1.5 h"; "" where the claim is not undecided.
+    """The further seeds and their cost, as "2 more seeds of each would decide it, 1.5 h"; "" unless undecided.
 
     Where the numbers differ, each system has one: "2 more seeds of Ours, 4 of VAE".
     """

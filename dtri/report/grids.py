@@ -41,7 +41,13 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def heading(product: Product, images: np.ndarray, what: str = "") -> str:
-    """Title of a panel: the system, and `what` of it is shown; below, the dataset, image size and seed."""
+    """Title of a panel: the system and `what`; below, the dataset, image size and seed.
+
+    Args:
+        product: that the panel shows.
+        images: of the panel, [N, C, H, W].
+        what: text behind the system's name, such as ", between prior samples".
+    """
     size = "x".join(str(side) for side in images.shape[-2:])
     return f"{product.model_label}{what}\n{product.place}, {size}, seed {product.seed}"
 

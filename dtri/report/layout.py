@@ -91,7 +91,7 @@ class RenderedCell:
 
     @property
     def measured(self) -> str:
-        """As "30.12 ± 0.45 (3)", in brackets where it is not comparable, "" where nothing was measured."""
+        """Mean, spread and seeds, as "30.12 ± 0.45 (3)", in brackets where not comparable; "" where not measured."""
         text = f"{self.value} ({self.n_seeds})" if self.value else ""
         return text if self.comparable or not text else f"[{text}]"
 
@@ -195,7 +195,7 @@ def _above(shared: Sequence[str]) -> list[str]:
 
 
 def _places(pairs: Sequence[tuple[Cell, dict[str, Any]]]) -> list[str]:
-    """As "Measured on digits in place of CIFAR-10, CelebA", a sentence per dataset; [] without stand-ins."""
+    """Stand-ins, as "Measured on digits in place of CIFAR-10, CelebA", a sentence per dataset really used."""
     found: dict[str, dict[str, None]] = {}
     for cell, row in pairs:
         for paper, really in ((cell.dataset, "measured_on"), (cell.against, "measured_against")):
@@ -279,7 +279,7 @@ def _rendered(
 
 
 def _value(row: dict[str, Any], metric: str) -> str:
-    """As "30.12 ± 0.45", without ± for one seed, "" where nothing was measured."""
+    """Mean and spread, as "30.12 ± 0.45", without ± for one seed; "" where nothing was measured."""
     if pd.isna(row["mean"]):
         return ""
     half = (row["seed_high"] - row["seed_low"]) / 2
@@ -331,7 +331,7 @@ def _general(row: dict[str, Any]) -> str:
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """As "44 printed numbers: 3 reproduced, 41 not run; 5 others: 5 measured; 2.5 h of training on cpu (...)"."""
+    """Counts and cost, as "44 printed numbers: 41 not run; 5 others: 5 measured; 2.5 h of training on cpu (...)"."""
     parts = [counted(rows, word, published) for word, published in (("printed numbers", True), ("others", False))]
     return "; ".join(filter(None, (*parts, cost(rows))))
 
@@ -342,14 +342,20 @@ def outcomes(rows: list[dict[str, Any]], published: bool) -> Counter[str]:
 
 
 def counted(rows: list[dict[str, Any]], word: str, published: bool) -> str:
-    """As "44 printed numbers: 3 reproduced, 41 not run", with `word` for the name; "" where there are none."""
+    """Counts of outcomes, as "44 printed numbers: 3 reproduced, 41 not run"; "" where there are no rows.
+
+    Args:
+        rows: of the tidy frame.
+        word: name of what is counted.
+        published: whether rows with a printed number are counted, or the others.
+    """
     found = outcomes(rows, published)
     counts = [f"{found[outcome]} {text}" for outcome, text in OUTCOMES.items() if found[outcome]]
     return f"{found.total()} {word}: {', '.join(counts)}" if counts else ""
 
 
 def cost(rows: list[dict[str, Any]]) -> str:
-    """As "0.31 h of training on cpu (...)"; a training that several rows show counts once."""
+    """Hours of training, as "0.31 h of training on cpu (...)"; a training that several rows show counts once."""
     known = {(row["measured_on"], row["model"]): row for row in rows if not pd.isna(row["train_seconds"])}
     hours = sum(row["train_seconds"] for row in known.values()) / 3600
     devices = dict.fromkeys(row["train_device"] for row in known.values())

@@ -223,7 +223,13 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[CellResult], see
 
 
 def verdict(cell: Cell, average: float | None, comparable: bool) -> str:
-    """One of reproduced, better, worse, not comparable; "" where nothing is published or nothing measured."""
+    """One of reproduced, better, worse, not comparable; "" where nothing is published or nothing measured.
+
+    Args:
+        cell: with the printed number, its direction and tolerance.
+        average: mean over seeds; None where nothing was measured.
+        comparable: whether the mean may be set beside the printed number.
+    """
     if cell.published is None or average is None:
         return ""
     if not comparable:
