@@ -299,6 +299,7 @@ def presets() -> dict[str, Preset]:
 
 
 def check_known(kind: str, name: str, names: Iterable[str]) -> None:
+    """ValueError, listing `names`, where `name` is none of them; `kind` says in words what they name."""
     if name not in names:
         raise ValueError(f"unknown {kind} {name!r} (known: {', '.join(names)})")
 

@@ -302,7 +302,7 @@ def overview_sources(wildcards: Any) -> list[str]:
 
 
 def overview_absent(wildcards: Any) -> str:
-    """As `_absent`; pages of trained runs count among the products behind the landing page."""
+    """Deleted products behind the landing page, as `_absent`; pages of trained runs are among them."""
     runs = (run for run in plan.runs(preset(wildcards.preset)) if _is_trained(run.folder))
     pages = [plan.run_page(run) for run in runs]
     return _absent(f"results/{wildcards.preset}/overview.html", overview_records(wildcards), pages)

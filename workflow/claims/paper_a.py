@@ -20,10 +20,12 @@ LOOK = "a matter of looking at a figure; no number is given"
 
 
 def of(metric: str, dataset: str, model: str = OURS, against: str = "", score: str = "", above: str = "") -> Quantity:
+    """A quantity of paper A; arguments as in `Quantity`."""
     return Quantity("A", metric, dataset, model, against, score, above)
 
 
 def better(metric: str, dataset: str, than: str, model: str = OURS, **limits: float) -> Condition:
+    """The condition that `model` is better than the system `than`; `limits` are fields of `Condition`."""
     return Condition(of(metric, dataset, model), of(metric, dataset, than), **limits)
 
 

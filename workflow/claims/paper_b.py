@@ -31,6 +31,7 @@ LOOK = "a matter of looking at a figure; no number is given"
 
 
 def better(metric: str, dataset: str, than: str) -> Condition:
+    """The condition that the divergence triangle is better than the system `than`."""
     return Condition(Quantity("B", metric, dataset, OURS), Quantity("B", metric, dataset, than))
 
 

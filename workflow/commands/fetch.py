@@ -59,6 +59,11 @@ def main(argv: list[str] | None = None) -> int:
 def download_missing(raw: Path, module: ModuleType, offline: bool) -> None:
     """Download the files that are missing; a file that is there is left alone, right or wrong.
 
+    Args:
+        raw: the drop folder.
+        module: of the dataset; it lists the files, and their addresses in `urls` where there are any.
+        offline: whether downloads are refused.
+
     Raises:
         FileNotFoundError: a file cannot be had; the message says what was tried, and which others are missing.
     """

@@ -140,6 +140,13 @@ def starts(
     Samples come first, then images, then reconstructions. A sample has the label that the classifier gives it. Images
     and reconstructions have the dataset's label.
 
+    Args:
+        model: with `generate` and `infer`.
+        dataset: with training images and labels.
+        settings: how many starts of each kind, and whether points are latents or images.
+        seed: of the latents and of the choice of images.
+        classifier: labels the samples.
+
     Raises:
         NonFinite: a start is not finite.
     """

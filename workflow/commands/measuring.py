@@ -48,6 +48,11 @@ class Measurement:
     ) -> None:
         """Write the record of one measurement; it has no value where the run or the measurement diverged.
 
+        Args:
+            path: of the record.
+            metric, value, n_samples, n_reference, protocol, extractor, extra: as in `Record`. `extra` is dropped for a
+                run whose training diverged.
+
         Raises:
             ValueError: `value` is not finite, though nothing diverged.
         """

@@ -247,7 +247,7 @@ def _speeds() -> list[costs.Speed]:
 
 
 def duration(seconds: float) -> str:
-    """In the two largest units: "2 h 10 min"; "40 s" below two minutes."""
+    """A duration in its two largest units, as "2 h 10 min"; "40 s" below two minutes."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

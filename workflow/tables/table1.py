@@ -96,6 +96,7 @@ BOLD = {
 
 
 def cell(paper: str, metric: str, dataset: str, model: str, row: str, column: str, text: str) -> Cell:
+    """A cell of the paper's table; `text` is its printed number, "-" for a dash, "" for no such cell."""
     value, _ = printed(text)
     key = (paper, metric, dataset, model)
     return Cell(

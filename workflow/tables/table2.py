@@ -55,6 +55,7 @@ BOLD = {
 
 
 def cell(paper: str, metric: str, dataset: str, model: str, row: str, column: str, text: str) -> Cell:
+    """A cell of the paper's table; `text` is its printed number, "-" for a dash, "" for no such cell."""
     key = (paper, dataset, model)
     return Cell(
         paper=paper,

@@ -35,6 +35,7 @@ INCOMPARABLE = {  # system, or system and set -> why
 
 
 def cell(model: str, row: str, against: str, column: str, text: str, score: str = "") -> Cell:
+    """A cell of the paper's table; `text` is its printed number, "-" for a dash, "" for no such cell."""
     return Cell(
         paper="A",
         metric="auroc",
