@@ -1,7 +1,7 @@
-"""What would be refused after a job has started, refused while planning: options of datasets, settings of systems.
+"""Checks while planning of what would otherwise fail after a job has started: options of datasets, settings of systems.
 
-Every check is of values alone: no raw file is read and torch is not imported. `plan.check_configuration` says what is
-wrong with one entry by itself; here entries meet each other, and the modules that they name.
+Every check uses values alone: it reads no raw file and does not import torch. `plan.check_configuration` checks each
+entry by itself. The checks here compare entries with each other, and with the modules that they name.
 """
 
 import ast
@@ -21,7 +21,7 @@ from workflow.fingerprint import closure, imported_names, path_of
 SMALLEST_SIDE = 28  # of images for a domain classifier: dtri.metrics.classifier.SMALLEST_SIDE
 NETWORKS = "dtri.networks.convolutional"
 ANY_SHAPE = (3, 32, 32)  # at which options of a set of any shape are checked, before a system asks for its own
-# What a hyperparameter of that name has to be, in every system: (lowest, highest, whether the highest is allowed).
+# The range of a hyperparameter of that name, in every system: (lowest, highest, whether the highest is allowed).
 RANGES = {
     **dict.fromkeys(("beta1", "beta2", "ema_decay", "dropout"), (0, 1, False)),
     **dict.fromkeys(("reinit", "gamma"), (0, 1, True)),
@@ -29,7 +29,11 @@ RANGES = {
 
 
 def check_configuration() -> None:
-    """ValueError naming file, line and key of the first entry that cannot work, of all that any preset asks for."""
+    """Check every dataset and system, and every run that a preset asks for.
+
+    Raises:
+        ValueError: an entry cannot work; the message names file, line and key of the first.
+    """
     plan.check_configuration()
     for name, entry in configuration.datasets().items():
         if entry.holdout_of:
@@ -51,7 +55,11 @@ def check_configuration() -> None:
 
 
 def check_target(target: str) -> None:
-    """The same of a path below results/ that no table may ask for. Other words pass."""
+    """Check what a path below results/ asks for, which no table may need; other words pass.
+
+    Raises:
+        ValueError: it cannot be made; the message names what is known, or file, line and key of the entry.
+    """
     plan.check_target(target)
     match target.split("/"):
         case ("results", "data", name, _, *_):
@@ -88,9 +96,10 @@ def check_dataset(name: str) -> None:
 
 
 def contents(name: str, image_shape: tuple[int, int, int]) -> Contents | None:
-    """What the module of a configured dataset says of it at that shape; None where it has no `check`.
+    """What a dataset's module says of the dataset at that shape; None where the module has no `check`.
 
-    ValueError naming the entry and its option, where it cannot be.
+    Raises:
+        ValueError: the module cannot make the dataset; the message names the entry and its option.
     """
     entry = configuration.datasets()[name]
     check = getattr(importlib.import_module(entry.module), "check", None)
@@ -99,7 +108,7 @@ def contents(name: str, image_shape: tuple[int, int, int]) -> Contents | None:
 
 
 def _check_holdout(name: str, entry: configuration.DatasetConfig) -> None:
-    """A hold-out is made of its source alone: what else is set would be ignored."""
+    """A hold-out is made of its source alone, so any other setting would be ignored."""
     for key in ("module", "options", "classes", "variant_of", "test_only"):
         if getattr(entry, key):
             with _located("datasets.yaml", name, {(name,): {key: None}}):
@@ -122,7 +131,7 @@ def _check_model_class(name: str, entry: str) -> None:
 
 
 def _check_stand_ins(name: str) -> None:
-    """What stands in for a set that systems are trained on has to have training images."""
+    """A stand-in for a dataset that systems are trained on has to have training images."""
     for paper, ours in configuration.preset(name).stand_ins.items():
         if paper in configuration.datasets() and ours is not None:
             replaced, entry = configuration.datasets()[paper], configuration.datasets()[ours]
@@ -146,7 +155,7 @@ def _check_contents(name: str, image_shape: tuple[int, int, int]) -> None:
 
 
 def _check_extractor(name: str) -> None:
-    """Where the dataset has labels, a domain classifier has to be able to learn them."""
+    """Where a dataset has labels, its images have to be large enough for the domain classifier."""
     source = plan.dataset(name).classes_of
     if not source:
         return  # the table says so in the cell
@@ -186,7 +195,10 @@ def _check_side(spec: TrainSpec) -> None:
 
 @cache
 def network_sides(module: str) -> tuple[int, ...]:
-    """Sides of images that a system's shared networks are designed for, from their text; () where it uses none."""
+    """Image sides that a system's shared networks are designed for; () where it uses none of them.
+
+    They are read from the source of the networks, which is not imported.
+    """
     tree = ast.parse(path_of(NETWORKS).read_text("utf-8"))
     sized, before = {"image_side"}, set()
     while sized != before:
@@ -218,7 +230,7 @@ def _check_range(name: str, value: Any) -> None:
 
 
 def _check_relations(spec: TrainSpec, h: dict[str, Any]) -> None:
-    """Between hyperparameters, and with the batch size and the image shape."""
+    """Check hyperparameters against each other, the batch size and the image shape."""
     if "buffer_size" in h and h["buffer_size"] < spec.batch_size:
         raise ValueError(
             f"expected hyperparameter 'buffer_size' of at least the batch size {spec.batch_size}, found "
@@ -233,7 +245,7 @@ def _check_relations(spec: TrainSpec, h: dict[str, Any]) -> None:
 
 
 def _check_growth(spec: TrainSpec, start_side: int, batch_sizes: list[int]) -> None:
-    """Of a system that grows by doubling its side, with a batch size for each level."""
+    """Check a system that grows by doubling its side and has a batch size for each level."""
     sides = [spec.image_shape[1]]
     while sides[0] % 2 == 0 and sides[0] // 2 >= 4:
         sides.insert(0, sides[0] // 2)
@@ -257,9 +269,10 @@ def _check_growth(spec: TrainSpec, start_side: int, batch_sizes: list[int]) -> N
 
 @contextmanager
 def _located(file: str, name: str, places: dict[tuple[str, ...], dict[str, Any]]) -> Iterator[None]:
-    """Name file, line and key in front of what is said of the entry `name`.
+    """Put file, line and key in front of a message about the entry `name`.
 
-    The key is that of the first setting that the message names, of those that lie at `places`; else the entry's own.
+    The key is the first of the settings at `places` that the message names, or whose value it quotes. Else it is the
+    entry itself.
     """
     try:
         yield

@@ -78,7 +78,10 @@ def completion(shell: str) -> str:
 
 
 def overlaid(words: list[str]) -> list[str]:
-    """The words without `--overlay DIR`, which is put to use: it has to be before a command is imported."""
+    """Put `--overlay DIR` to use, and return the other words.
+
+    The overlay has to be known before a command is imported.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--overlay", metavar="DIR")
     given, rest = parser.parse_known_args(words)
@@ -108,7 +111,7 @@ def dispatch(words: list[str]) -> int:
 
 
 def keep_cache() -> None:
-    """Snakemake wants to write a cache at home, which a container's user may not: it lies in this directory then."""
+    """Keep Snakemake's cache in this directory where none can be written at home, as a container's user may not."""
     try:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         Path(home, "snakemake").mkdir(parents=True, exist_ok=True)

@@ -33,9 +33,9 @@ from workflow.fingerprint import closure, imports, path_of
 CONFIG = Path(__file__).parent / "config"
 GENERATION_METRICS = ("fid", "is", "kid", "prc")
 FEWEST_IMAGES = 10  # for sample quality: dtri.metrics.generation.IS_SPLITS
-RESERVED = ("data", "figures", "reference", "logs")  # folders below results/
+RESERVED = ("data", "figures", "reference", "logs")  # folders below results/, so no names of entries
 VARIANT = "[a-z0-9_]+(-[A-Za-z0-9_]+=[A-Za-z0-9_.+-]+)+"  # name of a system that a sweep makes
-COUNTS = ("n", "limit", "n_source", "holdout")  # options of dataset modules
+COUNTS = ("n", "limit", "n_source", "holdout")  # options of dataset modules that are whole numbers from 1 on
 
 
 class Strict(BaseModel):
@@ -52,7 +52,7 @@ Label = Annotated[str, AfterValidator(_label)]
 
 
 class Comparison(Strict):
-    """How many samples against which images of the dataset: the first `n_reference` of a split, or all."""
+    """How many samples are compared with which images of the dataset: the first `n_reference` of a split, or all."""
 
     n_samples: int = Field(ge=FEWEST_IMAGES)
     reference: Literal["train", "test"] = "train"
@@ -60,12 +60,14 @@ class Comparison(Strict):
 
 
 class GenerationProtocol(Comparison):
-    """The comparison behind the tables' numbers, and others of the same samples that are reported beside it."""
+    """The comparison behind the tables' numbers; `also` are others of the same samples, reported beside it."""
 
     also: tuple[Comparison, ...] = ()
 
 
 class DatasetConfig(Strict):
+    """An entry of datasets.yaml; workflow/config/README.md explains its keys."""
+
     label: Label
     terms: Annotated[str, AfterValidator(lambda text: text and _label(text))] = ""
     share_images: bool = False
@@ -94,6 +96,8 @@ class DatasetConfig(Strict):
 
 
 class ModelOverride(Strict):
+    """What models.yaml sets for a system on one dataset."""
+
     steps: PositiveInt | None = None
     batch_size: PositiveInt | None = None
     processes: PositiveInt | None = None
@@ -103,6 +107,8 @@ class ModelOverride(Strict):
 
 
 class ModelConfig(Strict):
+    """A system of models.yaml; workflow/config/README.md explains its keys."""
+
     label: Label
     entry: str
     steps: PositiveInt
@@ -116,7 +122,7 @@ class ModelConfig(Strict):
 
 
 class Sweep(Strict):
-    """A configured system once for each value of hyperparameters, or for each combination of the values of several."""
+    """A configured system, once for each combination of values of one or several hyperparameters."""
 
     variants_of: str
     hparams: dict[str, Any] = Field(min_length=1)
@@ -124,7 +130,11 @@ class Sweep(Strict):
 
     @property
     def variants(self) -> dict[str, dict[str, Any]]:
-        """Hyperparameters by the name of the variant, such as `vae-lr=0.0003`; ValueError for a value twice."""
+        """Hyperparameters by the name of the variant, such as `vae-lr=0.0003`.
+
+        Raises:
+            ValueError: a value stands twice or cannot be part of a name, or a hyperparameter has no value.
+        """
         choices = [value if isinstance(value, list) else [value] for value in self.hparams.values()]
         found: dict[str, dict[str, Any]] = {}
         for values in product(*choices):
@@ -139,12 +149,16 @@ class Sweep(Strict):
 
 
 def _shown(value: Any) -> str:
-    """A value in the name of a folder; a list as 8x4x2."""
+    """A value as part of a variant's name; a list as 8x4x2."""
     return "x".join(map(_shown, value)) if isinstance(value, list) else json.dumps(value).strip('"')
 
 
 class MaxSteps(Strict):
-    """Upper limits of training iterations: on hold-outs, of a share of each schedule; elsewhere by system."""
+    """Upper limits of training iterations.
+
+    On a hold-out a run takes `holdout_share` of its schedule, and at most `holdout` iterations. On other datasets the
+    limit is the system's in `models`, else `default`.
+    """
 
     default: PositiveInt
     holdout: PositiveInt
@@ -152,13 +166,21 @@ class MaxSteps(Strict):
     models: dict[str, PositiveInt] = Field(default_factory=dict)
 
     def of(self, model: str, steps: int, holdout: bool) -> int:
-        """Of a variant as of the system that it varies."""
+        """The iterations of a run; a sweep's variant has the limit of the system that it varies.
+
+        Args:
+            model: name of the system or variant.
+            steps: iterations of its schedule.
+            holdout: whether the dataset is a hold-out.
+        """
         if holdout:
             return min(max(1, round(self.holdout_share * steps)), self.holdout)
         return min(steps, self.models.get(model.partition("-")[0], self.default))
 
 
 class PresetConfig(Strict):
+    """An entry of presets.yaml; workflow/config/README.md explains its keys."""
+
     label: Label
     caveat: Annotated[str, AfterValidator(lambda text: text and _label(text))] = ""
     seeds: tuple[int, ...] = Field(min_length=1)
@@ -187,14 +209,14 @@ class Preset(PresetConfig):
 
 
 def _sources(file: str) -> list[settings_file.SettingsFile]:
-    """The committed file of that name and those of overlays."""
+    """The committed file of that name, then the overlays' files."""
     beside = [folder / file for folder in overlay.folders() if (folder / file).exists()]
     own = [settings_file.read(path, f"{path.parent.name}/{file}") for path in beside]
     return [settings_file.read(CONFIG / file), *own]
 
 
 def where(file: str, name: str, *keys: str | int) -> str:
-    """File, line and key of an entry, for a message: of the one of the files of that name that has it."""
+    """File, line and key of an entry, for a message; of files of the same name, the one that has the entry."""
     sources = _sources(file)
     if re.fullmatch(VARIANT, name):
         name = next((key for key, names in sweeps().items() if name in names), name)
@@ -202,7 +224,7 @@ def where(file: str, name: str, *keys: str | int) -> str:
 
 
 def _load(file: str, kind: type[Strict]) -> dict[str, Any]:
-    """Entries by name; ValueError naming file, line and key of the first that is impossible."""
+    """Entries by name; ValueError, naming file, line and key, for the first entry that is impossible."""
     overlay.importable()  # entries may name modules that lie there
     sources = _sources(file)
     if not sources[0].entries:
@@ -239,7 +261,7 @@ def datasets() -> dict[str, DatasetConfig]:
 
 @cache
 def models() -> dict[str, ModelConfig]:
-    """Systems by name, those of sweeps behind the others."""
+    """Systems by name; variants of sweeps follow the others."""
     loaded = _load("models.yaml", ModelConfig)
     found = {name: entry for name, entry in loaded.items() if isinstance(entry, ModelConfig)}
     systems = dict(found)
@@ -255,7 +277,7 @@ def models() -> dict[str, ModelConfig]:
 
 
 def _variant(system: ModelConfig, hparams: dict[str, Any], tables: tuple[str, ...]) -> ModelConfig:
-    """A system with other hyperparameters, on every dataset, and a line in other tables."""
+    """A system with other hyperparameters on every dataset, and with a line in other tables."""
     label = ", ".join([system.label, *(f"{key}={_shown(value)}" for key, value in hparams.items())])
     on = {
         name: override.model_copy(update={"hparams": {**override.hparams, **hparams}})
@@ -277,6 +299,7 @@ def presets() -> dict[str, Preset]:
 
 
 def check_known(kind: str, name: str, names: Iterable[str]) -> None:
+    """ValueError, listing `names`, where `name` is none of them; `kind` says in words what they name."""
     if name not in names:
         raise ValueError(f"unknown {kind} {name!r} (known: {', '.join(names)})")
 
@@ -301,7 +324,7 @@ def check_entries() -> None:
 
 @contextmanager
 def at(file: str, *keys: str) -> Iterator[None]:
-    """Name file, line and key in front of what is said of an entry."""
+    """Put file, line and key in front of a message about an entry."""
     try:
         yield
     except ValueError as error:
@@ -342,9 +365,13 @@ def _check_dataset(name: str, data: DatasetConfig) -> None:
 
 @cache
 def known_options(module: str) -> tuple[str, ...] | None:
-    """Options that a dataset module takes: what it hands to `check_options`, or what that does to which it leaves all.
+    """Options that a dataset module takes; None where its text does not list them.
 
-    None where neither is written out; ValueError where there is no such module.
+    They are what the module passes to `checks.check_options`. Where its `prepare` ends in a call of another module,
+    they are the other module's options.
+
+    Raises:
+        ValueError: there is no such module.
     """
     path = path_of(module)
     if path is None:
@@ -362,7 +389,7 @@ def known_options(module: str) -> tuple[str, ...] | None:
 
 
 def _written_out(value: ast.expr, tree: ast.Module) -> tuple[str, ...] | None:
-    """A tuple, or the one that a module gives a name to; None where it is computed."""
+    """A tuple in the source, or the tuple that a name stands for; None where it is computed."""
     if isinstance(value, ast.Name):
         for node in tree.body:
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
@@ -408,7 +435,7 @@ def _check_preset(name: str, chosen: PresetConfig) -> None:
 
 
 def maps(entry: str) -> set[str]:
-    """Names of the maps that a model class `module:Class` defines, itself or by a class of the same file."""
+    """Names of the maps that a model class `module:Class` defines, itself or in a base class of the same file."""
     module, _, name = entry.partition(":")
     tree = ast.parse(path_of(module).read_text("utf-8"))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
@@ -422,7 +449,7 @@ def maps(entry: str) -> set[str]:
 
 
 def measurable(entry: str) -> set[str]:
-    """Metrics that the maps of a model class give."""
+    """Metrics that the maps of a model class make possible."""
     has = maps(entry)
     return {
         *(GENERATION_METRICS if has & {"generate", "sample"} else ()),

@@ -1,4 +1,4 @@
-"""What a person sees while Snakemake works: one line for each job, with how many are done and about how long is left.
+"""What a person sees while Snakemake works: a line for each job, how many are done, and about how long is left.
 
 A dry run shows jobs in full, with files and reasons: `explain` reads that. Errors and failed logs stay as they are.
 """
@@ -10,14 +10,14 @@ from typing import Any
 from snakemake.logging import DefaultFilter, DefaultFormatter, get_event
 from snakemake_interface_logger_plugins.common import LogEvent
 
-CHATTER = ("Select jobs to execute", "Execute ", "Removing temporary output")  # beginnings of Snakemake's lines
+CHATTER = ("Select jobs to execute", "Execute ", "Removing temporary output")  # beginnings of lines not shown
 
 _job_in_full = DefaultFormatter.format_job_info
 _shown = DefaultFilter.filter
 
 
 class Progress:
-    """Of the jobs of one start; the time left is by the pace since then, as if jobs were alike."""
+    """Counts the jobs of one start; the time left follows from the pace since then, as if jobs were alike."""
 
     def __init__(self, total: int):
         self.done, self.total, self.began = 0, total, time.monotonic()

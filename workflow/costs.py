@@ -1,7 +1,8 @@
 """What jobs cost: hours of training by runs on disk and by counted operations, seconds of measuring by records.
 
-An hour of training is `measured` (a run of the same system and size was), an `estimate` (runs on such a device, scaled
-by the work that was counted of both) or a `guess` (nothing was measured on such a device: dtri/costs.py).
+Hours of training are of three kinds. `measured`: a run of the same system and size is on disk. `estimate`: runs on the
+same kind of device are scaled by the counted work. `guess`: nothing was measured on such a device, so the cost model
+alone decides (dtri/costs.py).
 """
 
 import json
@@ -19,7 +20,7 @@ from dtri.experiment import TrainSpec
 from dtri.sealed import read_sealed
 from workflow import counted, plan
 
-RECORDS = {  # rule -> the records whose seconds are those of the whole job
+RECORDS = {  # rule -> the records whose seconds cover the whole job
     "generation": ("prc_inception", "prc_domain"),
     "reconstruct": ("mse",),
     "auroc": ("auroc_*",),
@@ -29,7 +30,7 @@ RECORDS = {  # rule -> the records whose seconds are those of the whole job
 
 @dataclass(frozen=True)
 class Speed:
-    """Images per second of one finished training run."""
+    """Images per second of one finished training run, of all its processes together."""
 
     spec: TrainSpec
     images_per_s: float
@@ -41,23 +42,26 @@ class Speed:
 
 
 def speeds(results: Path = Path("results")) -> list[Speed]:
-    """Of every training run on disk, whatever preset it belongs to; what is damaged stops no estimate."""
+    """The speed of every training run below `results`, of whatever preset; damaged runs are left out."""
     found = []
     for path in sorted(results.glob("*/*/*/seed*/train.json")):
-        with suppress(ValueError, LookupError, TypeError):  # also of hyperparameters that are no more
+        with suppress(ValueError, LookupError, TypeError):  # damaged, or with hyperparameters that no longer exist
             made = read_sealed(path, "a training summary")
             spec = TrainSpec.from_json(json.dumps(made["spec"]))
             found.append(Speed(spec, made["images_per_s"], made["device"]))
     return found
 
 
-SHOWN = ("H100", "A100", "RTX 4090")  # cards that are guessed for
+SHOWN = ("H100", "A100", "RTX 4090")  # cards for which hours are guessed
 KINDS = {"measured": "as measured", "estimate": "estimated", "guess": "guessed"}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Hours of one training run: by card where they are a guess for a GPU, else under the name "" alone."""
+    """Hours of one training run, of all its processes together, in `unit`.
+
+    `hours` has an entry per card where they are guessed for a GPU, else one entry under the name "".
+    """
 
     hours: tuple[tuple[str, float], ...]
     unit: str
@@ -66,9 +70,14 @@ class Estimate:
 
 
 def estimate(spec: TrainSpec, on_gpu: bool, measured: list[Speed]) -> Estimate:
-    """From runs of the same class and size; else by counted work from runs on such a device; else from the cost model.
+    """Hours of a training run: as measured, else estimated by counted work, else guessed by the cost model.
 
-    Never from the images alone: an image costs a narrow network a hundredth of what it costs a wide one.
+    Images alone are never scaled: an image costs a narrow network a hundredth of what it costs a wide one.
+
+    Args:
+        spec: of the run.
+        on_gpu: whether it computes on a GPU.
+        measured: speeds of runs on disk.
     """
     unit = "GPU-hours" if on_gpu else "CPU hours"
     same_device = [speed for speed in measured if speed.on_gpu == on_gpu]
@@ -99,18 +108,21 @@ def estimate(spec: TrainSpec, on_gpu: bool, measured: list[Speed]) -> Estimate:
 
 @cache
 def has_avx512() -> bool:
-    """Whether this machine's cores have it; where Linux does not say, yes."""
+    """Whether this machine's cores have AVX-512; True where there is no /proc/cpuinfo."""
     path = Path("/proc/cpuinfo")
     return not path.exists() or "avx512f" in path.read_text("utf-8", "replace")
 
 
 def _seconds(speed: Speed) -> float:
-    """Of an iteration, as measured; of all devices together."""
+    """Measured device-seconds of an iteration, summed over the run's devices."""
     return speed.spec.processes * speed.spec.batch_size / speed.images_per_s
 
 
 def _modelled(spec: TrainSpec, device: str, work: Work | None = None) -> float:
-    """Seconds of an iteration by the cost model; that of an A100 for a card that it does not know."""
+    """Seconds of an iteration by the cost model.
+
+    An A100 stands for a device that the model does not know, or does not know at this precision.
+    """
     card = card_of(device)
     if card is None or spec.precision not in card.peaks:
         card = next(card for card in CARDS if card.name == "A100")
@@ -118,7 +130,7 @@ def _modelled(spec: TrainSpec, device: str, work: Work | None = None) -> float:
 
 
 def _work(spec: TrainSpec) -> Work:
-    """As committed; counted now for a configuration that is not."""
+    """The work of an iteration: as committed, or counted now for a configuration that is not committed."""
     if (found := counted.work(spec)) is None:
         from dtri import counting  # PyTorch takes seconds to import
 
@@ -146,7 +158,7 @@ def _size_text(spec: TrainSpec) -> str:
 
 
 def measured_seconds(rule: str, results: Path = Path("results")) -> list[float]:
-    """What the jobs of a measuring rule took, by the last record that each wrote, whatever run it is of."""
+    """Seconds of a measuring rule's jobs, of all runs, by the last record that each job wrote."""
     paths = (path for pattern in RECORDS[rule] for path in results.glob(f"*/*/*/seed*/metrics/{pattern}.json"))
     found = []
     for path in sorted(paths):
@@ -156,9 +168,9 @@ def measured_seconds(rule: str, results: Path = Path("results")) -> list[float]:
 
 
 def training(runs: Iterable[tuple[plan.Run, bool]]) -> Iterator[str]:
-    """Lines of text about runs, each with whether it computes on a GPU; those that cost the same share one.
+    """Lines of text about the cost of runs, each given with whether it computes on a GPU.
 
-    Then a line for each table that shows some of them, and one for all.
+    Runs that cost the same share a line. A line for each table that shows some of them follows, and one for all.
     """
     measured = speeds()
     costs = {run: estimate(plan.train_spec(run), on_gpu, measured) for run, on_gpu in runs}
@@ -183,7 +195,7 @@ def training(runs: Iterable[tuple[plan.Run, bool]]) -> Iterator[str]:
 
 
 def total(costs: list[Estimate]) -> str:
-    """Their hours added up by unit, for each card where some are guessed, and how many are of which kind."""
+    """Hours added up by unit, for each card where some are guessed, and how many runs are of each kind."""
     texts = []
     for unit in sorted({cost.unit for cost in costs}):
         same = [cost for cost in costs if cost.unit == unit]
@@ -198,7 +210,10 @@ def total(costs: list[Estimate]) -> str:
 
 
 def measuring(rules: Iterable[str]) -> Iterator[str]:
-    """One line per measuring rule among the rules of jobs; drawing samples and scoring have no record of their own."""
+    """One line per measuring rule among the rules of jobs.
+
+    Drawing samples and scoring are left out, since they write no record.
+    """
     counts = Counter(rules)
     for rule in RECORDS:
         n = counts[rule]

@@ -16,7 +16,7 @@ FILE = Path(__file__).with_suffix(".json")
 
 @dataclass(frozen=True)
 class Planned:
-    """The runs of a preset's dataset and system: `seeds` of them, and which tables show them."""
+    """The runs of a preset on one dataset by one system: the number of `seeds`, and the tables that show them."""
 
     preset: str
     spec: TrainSpec
@@ -25,14 +25,14 @@ class Planned:
 
 
 def key(spec: TrainSpec) -> str:
-    """What the work of an iteration depends on: on the length of a run only where a system grows."""
+    """What the work of an iteration depends on; the length of a run counts only for a system that grows."""
     grows = "batch_sizes" in hparam_defaults(spec.entry)
     values = [spec.entry, spec.image_shape, spec.hparams, spec.batch_size, *([spec.steps] if grows else [])]
     return canonical_json(values)
 
 
 def work(spec: TrainSpec) -> Work | None:
-    """Of an iteration; None where it was not counted, as of a configuration that is not committed."""
+    """The counted work of an iteration; None where it was not counted, as for an uncommitted configuration."""
     found = _read()["work"].get(key(spec))
     return None if found is None else Work(*found)
 
@@ -52,7 +52,7 @@ def _read() -> dict:
 
 
 def text(rows: list[Planned], works: dict[str, Work]) -> str:
-    """Of the file: a line for each entry, so that changes can be read."""
+    """The text of the file, one line per entry, so that changes can be read."""
     planned = ",\n".join(canonical_json(asdict(row)) for row in rows)
     counted = ",\n".join(f"{canonical_json(name)}: {canonical_json(list(one))}" for name, one in sorted(works.items()))
     return f'{{"planned": [\n{planned}\n],\n"work": {{\n{counted}\n}}}}\n'

@@ -4,10 +4,10 @@
 
 The same function computes imports for the rebuild graph and for tests/test_architecture.py.
 
-Code of one's own outside this checkout counts too. Sources that lie outside site-packages count like ours, and so do
-the packages around them. Of an installed package name and version count, and all of ours that it imports; of another
-library that own code imports name and version count, unless requirements.lock has it. What cannot be followed is
-refused: names that are computed, and modules that are no Python source.
+A user's own code outside this checkout counts too. Its sources outside site-packages count like ours, and so do the
+packages around them. A user's package that is installed counts by name and version, with all of ours that it imports.
+Any other library that the user's code imports counts by name and version, unless requirements.lock has it. Imports that
+cannot be followed are refused: computed names, and modules that are not Python source.
 """
 
 import ast
@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_PARTY = ("dtri", "baselines", "workflow", "bench")
-# They talk to people or choose a device, and make no number of a product (docs/determinism.md): no hash counts them.
+# They talk to people or choose a device, and change no number of a product (docs/determinism.md): no hash counts them.
 UNHASHED = (
     "dtri.messages",
     "dtri.progress",
@@ -42,7 +42,7 @@ UNHASHED = (
 
 
 def path_of(module: str, root: Path = ROOT) -> Path | None:
-    """The file of a module or package of this checkout, or of one's own; None when there is none."""
+    """The file of a module or package of this checkout, or of the user's own; None where there is none."""
     return _here(module, root) or (_elsewhere(module) if root == ROOT else None)
 
 
@@ -53,9 +53,10 @@ def _here(module: str, root: Path) -> Path | None:
 
 @cache
 def _elsewhere(module: str) -> Path | None:
-    """The source of a module that lies outside this checkout and outside the standard library; None where none does.
+    """The source of a module outside this checkout and outside the standard library; None where there is none.
 
-    ValueError for one that is no Python source.
+    Raises:
+        ValueError: the module is not Python source.
     """
     if module.partition(".")[0] in sys.stdlib_module_names:
         return None
@@ -68,7 +69,10 @@ def _elsewhere(module: str) -> Path | None:
 
 
 def _spec(module: str) -> ModuleSpec | None:
-    """Where a module lies, found without running packages; of ours only what an overlay adds to their folders."""
+    """Where a module lies, found without running packages.
+
+    Of our packages it searches only the folders that an overlay adds to them.
+    """
     top, *rest = module.split(".")
     if top in FIRST_PARTY:
         package = sys.modules.get(module.rpartition(".")[0])
@@ -88,20 +92,20 @@ def _is_installed(path: Path) -> bool:
 
 
 def _is_library(top: str) -> bool:
-    """Whether a package that is not ours was installed; one that is installed in place is no library."""
+    """Whether a package that is not ours was installed; an editable installation is no library."""
     spec = None if top in FIRST_PARTY else _spec(top)
     folders = [] if spec is None else [spec.origin or "", *(spec.submodule_search_locations or [])]
     return any(_is_installed(Path(folder)) for folder in folders)
 
 
 def _is_own(module: str, root: Path) -> bool:
-    """Whether a module is neither a file of ours nor a library by version."""
+    """Whether a module is the user's own: neither a file of ours nor a library by version."""
     return "==" not in module and (module.partition(".")[0] not in FIRST_PARTY or _here(module, root) is None)
 
 
 @cache
 def _distribution(module: str) -> str:
-    """`name==version` of the installed package that a module belongs to; ValueError where none says that it does."""
+    """`name==version` of the installed package that has a module; ValueError where no package says so."""
     top = module.partition(".")[0]
     try:
         return f"{_canonical(top)}=={importlib.metadata.version(top)}"
@@ -114,7 +118,7 @@ def _distribution(module: str) -> str:
 
 @cache
 def _locked() -> frozenset[str]:
-    """Names of the libraries of requirements.lock, whose versions no hash counts: records name them."""
+    """Names of the libraries in requirements.lock; no hash counts their versions, which records name."""
     lock = ROOT / "requirements.lock"
     names = re.findall(r"^([A-Za-z0-9._-]+)==", lock.read_text("utf-8"), re.M) if lock.exists() else []
     return frozenset(map(_canonical, names))
@@ -150,10 +154,10 @@ def _read(module: str, root: Path) -> Source:
 
 @cache
 def _memory() -> dict[str, Source]:
-    """What was read before of sources, by their sha256; kept on the disk, since parsing all takes most of a second.
+    """Sources that were read before, by their sha256; kept on disk, since parsing all takes most of a second.
 
-    Of this file's own code and this Python alone: either may read otherwise. A memory that was damaged, or cannot be
-    read or written, is done without.
+    The file holds for this module's code and this Python alone, since others may read sources otherwise. Where it is
+    damaged, or cannot be read or written, sources are parsed again.
     """
     own = hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).hexdigest()[:16]
     path = ROOT / ".snakemake" / f"sources-{own}.json"
@@ -178,7 +182,7 @@ def _memory() -> dict[str, Source]:
 
 
 def _imported(text: str) -> Iterator[str]:
-    """Names that may be modules, of all imports in a source, also inside functions."""
+    """Names in all imports of a source, also inside functions; they may be modules."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -188,7 +192,7 @@ def _imported(text: str) -> Iterator[str]:
 
 
 def imported_names(module: str, root: Path = ROOT) -> list[str]:
-    """Names that `module` imports from modules, `package.module.name`; those of a relative import made absolute."""
+    """Names that `module` imports, as `package.module.name`; relative imports are made absolute."""
     names = [] if "==" in module else _read(module, root).names
     if not any(name.startswith(".") for name in names):
         return names
@@ -200,7 +204,8 @@ def imported_names(module: str, root: Path = ROOT) -> list[str]:
 def imports(module: str, root: Path = ROOT) -> frozenset[str]:
     """Modules that `module` imports and that a hash counts, anywhere in its file (also inside functions).
 
-    Of this checkout these are the first-party ones. Code of one's own counts its packages too, and libraries.
+    For a module of this checkout these are first-party modules. For the user's own code they are also the packages
+    around it, and libraries.
     """
     names = imported_names(module, root)
     if _is_own(module, root):
@@ -214,9 +219,10 @@ def imports(module: str, root: Path = ROOT) -> frozenset[str]:
 
 
 def _counted(name: str, importer: str, root: Path) -> str | None:
-    """What a hash counts of a name that the package `importer` imports; None of the standard library and the lock file.
+    """The module or library that a hash counts for a name that the package `importer` imports.
 
-    None too of what is not here: either its absence is caught, or the job fails.
+    None for the standard library and the lock file. None too for what is not here: either the code catches its absence,
+    or the job fails.
     """
     top = name.partition(".")[0]
     if top != importer and _is_library(top):
@@ -226,7 +232,7 @@ def _counted(name: str, importer: str, root: Path) -> str | None:
 
 
 def _check_written_out(module: str, root: Path) -> None:
-    """ValueError where a source of one's own imports or runs what no reader of its text can know."""
+    """ValueError where the user's own source imports or runs code that cannot be known from its text."""
     path = _file(module, root)
     for node in ast.walk(ast.parse("" if _is_installed(path) else path.read_text("utf-8"))):
         if isinstance(node, ast.Call):
@@ -240,7 +246,7 @@ def _check_written_out(module: str, root: Path) -> None:
 
 
 def closure(modules: Iterable[str], root: Path = ROOT) -> list[str]:
-    """All modules reached from `modules`, themselves included, sorted: ours, one's own, and `name==version`."""
+    """All modules reached from `modules`, themselves included, sorted: ours, the user's, and `name==version`."""
     reached: set[str] = set()
     waiting = list(modules)
     while waiting:
@@ -266,9 +272,9 @@ def _n_lines(module: str, root: Path) -> int:
 
 
 def normalised(text: str) -> str:
-    """Source text without comments, docstrings, blank lines and trailing blanks; inside strings all of these count.
+    """Source text without comments, docstrings, blank lines and trailing blanks; strings keep all of these.
 
-    Cut by position from the text itself: `ast.unparse` and `ast.dump` differ between Python versions, this does not.
+    The text is cut by position, since `ast.unparse` and `ast.dump` differ between Python versions.
     """
     source = text.split("\n")
     lines, inside = list(source), set()  # rows whose end lies inside a string
@@ -302,7 +308,7 @@ def _docstrings(tree: ast.Module) -> Iterator[ast.Constant]:
 
 
 def module_hash(module: str, root: Path = ROOT) -> str:
-    """16 hex digits of a module's normalised source; of installed code of one's own of its name and version."""
+    """16 hex digits of a module's normalised source; of a user's installed package, of its name and version."""
     if "==" in module:
         return hashlib.sha256(module.encode()).hexdigest()[:16]
     if _is_own(module, root) and _is_installed(_file(module, root)):
@@ -312,7 +318,7 @@ def module_hash(module: str, root: Path = ROOT) -> str:
 
 @cache
 def fingerprint(modules: tuple[str, ...], root: Path = ROOT) -> str:
-    """16 hex digits over (name, content) of every module reached but those that are UNHASHED."""
+    """16 hex digits over (name, content) of every module reached, without UNHASHED ones."""
     text = "\n".join(f"{module_hash(module, root)} {module}" for module in hashed(modules, root))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -2,13 +2,16 @@
 
     python -m workflow.forkserver train --spec ... --out ...    the same as python -m workflow.commands.train --spec ...
 
-Importing torch, its compiler (every torch optimiser does), scikit-learn or torchvision takes 2 to 8 seconds, and most
-jobs of a small run need less for their work. Where Snakemake runs on this machine it starts a server that imports the
-libraries of others, once and when a job first needs them; each child imports the code of this project anew. The client
-hands over arguments, environment, folder and standard streams, forwards signals and ends as the child ends. Whoever
-kills the client kills the child; when the server dies, so do its children. Without a server (by hand, under Slurm, on a
-system other than Linux, where none could be started) the client runs the command itself, and again where the server
-dies before it has answered: every command can be killed and given again.
+It takes 2 to 8 seconds to import torch, scikit-learn, torchvision, or the compiler that every torch optimiser imports.
+Most jobs of a small run need less for their work. Where Snakemake runs on this machine, it starts a server. The server
+imports the libraries of others once, when a job first needs them; each child imports the code of this project anew.
+
+The client hands over arguments, environment, folder and standard streams. It forwards signals and ends as the child
+ends. Whoever kills the client kills the child; when the server dies, so do its children.
+
+The client runs the command itself where there is no server: by hand, under Slurm, on a system other than Linux, or
+where none could be started. It also does so where the server dies before an answer. That is safe, since every command
+can be killed and given again.
 """
 
 import contextlib
@@ -130,7 +133,7 @@ def main(argv: list[str]) -> int:
 
 
 def _ask(command: str, arguments: list[str]) -> socket.socket | None:
-    """The connection to a server that was handed the command; None where there is none."""
+    """The connection to a server that has the command now; None where there is none."""
     path = os.environ.pop(VARIABLE, "")
     if not path or "SLURM_JOB_ID" in os.environ:  # a job of a cluster must be its own process, within its limits
         return None
@@ -185,7 +188,7 @@ class Server:
     def _accept(self) -> None:
         try:
             client, _ = self.listener.accept()
-        except OSError:  # no descriptors left: those who come later run by themselves
+        except OSError:  # no descriptors left: later clients run by themselves
             self.selector.unregister(self.listener)
             self.listener.close()
             return
@@ -220,12 +223,12 @@ class Server:
             if key.fd:
                 os.close(key.fd)
         ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != self.pid:  # it died before the line above
+        if os.getppid() != self.pid:  # the server died before the line above
             os._exit(1)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
-        for name in ("stdout", "stderr"):  # those of the server know another kind of file behind them
+        for name in ("stdout", "stderr"):  # the server's streams know another kind of file behind them
             old = getattr(sys, name)
             new = open(old.fileno(), "w", 1, encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115
             setattr(sys, name, new)
@@ -235,7 +238,7 @@ class Server:
         _run(request["command"], request["arguments"])
 
     def _heard(self, job: Job) -> None:
-        """A signal for the child, or the end of its client."""
+        """Pass a signal on to the child; at the end of the client, kill the child."""
         try:
             data = job.client.recv(1)
         except OSError:

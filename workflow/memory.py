@@ -2,10 +2,10 @@
 
 | job | images | MiB of images | peak | by the formula |
 |-|-|-:|-:|-:|
-| prepare, noise | 60,000 x 3x32x32 | 176 | 213 | 1,216 |
-| prepare, MNIST | 70,000 x 1x28x28 | 52 | 141 | 722 |
-| prepare, image files | 60,000 x 3x32x32 | 176 | 234 | 1,216 |
-| prepare, hold-out of | 60,000 x 3x32x32 | 176 | 1,353 | 2,272 |
+| prepare, noise | 60,000 x 3x32x32 | 176 | 213 | 1,215 |
+| prepare, MNIST | 70,000 x 1x28x28 | 52 | 141 | 721 |
+| prepare, image files | 60,000 x 3x32x32 | 176 | 234 | 1,215 |
+| prepare, hold-out of | 60,000 x 3x32x32 | 176 | 1,353 | 2,270 |
 """
 
 from pathlib import Path
@@ -14,13 +14,14 @@ from typing import Any
 from dtri.sealed import read_sealed
 from workflow import checks, plan
 
-MOST_IMAGES = 70_000  # of a published set that is held in memory whole: MNIST's and Fashion-MNIST's
+MOST_IMAGES = 70_000  # of a published set that is held whole in memory: MNIST's and Fashion-MNIST's
 
 
 def prepare(wildcards: Any) -> int:
-    """Libraries, and the images four times: as read, as stored, and what a reader or a padding needs beside them.
+    """MiB: 512 for libraries, and the images four times: as read, as stored, and twice for reading or padding.
 
-    A hold-out pools its source and takes three splits from it.
+    A hold-out pools its source and takes three splits from it, which is ten times the source's images. A dataset that
+    is streamed needs the libraries alone.
     """
     data = plan.dataset(wildcards.dataset)
     if data.config.holdout_of:
@@ -30,14 +31,15 @@ def prepare(wildcards: Any) -> int:
 
 
 def classifier(wildcards: Any) -> int:
-    """Libraries and a batch; the images three times: on the disk, which counts once it is read, copied, and checked."""
+    """MiB: 2,048 for libraries and a batch, and the images three times: mapped from disk, copied, and checked."""
     return 2048 + round(3 * images_mib(plan.dataset(wildcards.dataset)))
 
 
 def images_mib(data: plan.Dataset) -> float:
     """MiB of all images of a dataset.
 
-    Their number is that in meta.json, else what its module or its options say, else the largest published set's.
+    Their number comes from meta.json, else from the dataset's module or options. Else it is the largest published
+    set's.
     """
     channels, height, width = data.image_shape
     return _count(data) * channels * height * width / 2**20

@@ -1,9 +1,9 @@
-"""Configuration of one's own beside the committed one: systems, datasets, presets, tables, figures, claims.
+"""The user's own configuration beside the committed one: systems, datasets, presets, tables, figures, claims.
 
-`workflow/config/local` is read where it exists, and git ignores it; so is the folder that `--overlay DIR` names. Either
-may hold datasets.yaml, models.yaml, presets.yaml, and Python files below tables/, figures/ and claims/. A name that
-stands elsewhere already is an error. Python files right in it can be imported, as the entry of a system for instance.
-Jobs find the folder by an environment variable.
+`workflow/config/local` is read where it exists, and git ignores it. The folder that `--overlay DIR` names is read too.
+Either may hold datasets.yaml, models.yaml, presets.yaml, and Python files below tables/, figures/ and claims/. A name
+that exists elsewhere already is an error. Python files right in the folder can be imported, as the entry of a system
+for instance. Jobs find the folder by an environment variable.
 """
 
 import importlib
@@ -28,7 +28,7 @@ def use(folder: str) -> None:
 
 
 def folders() -> list[Path]:
-    """Those that there are; ValueError for a settings file that nothing would read."""
+    """The folders of overlays; ValueError for a settings file in them that nothing would read."""
     given = os.environ.get(VARIABLE)
     found = [*([LOCAL] if LOCAL.is_dir() else []), *([Path(given)] if given else [])]
     for folder in found:
@@ -39,7 +39,7 @@ def folders() -> list[Path]:
 
 
 def importable() -> None:
-    """Let Python find modules of overlays, behind all others: here, and in processes that start from here."""
+    """Let Python find modules of overlays, after all others: here, and in processes that start from here."""
     found = [str(folder) for folder in folders()]
     known = [os.path.abspath(one) for one in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     sys.path.extend(one for one in found if one not in sys.path)
@@ -48,9 +48,10 @@ def importable() -> None:
 
 
 def extended(kind: str, committed: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the modules of workflow.`kind`, those of overlays behind the committed ones, importable from now on.
+    """Names of the modules of workflow.`kind`, the committed ones first, then the overlays', importable from now on.
 
-    ValueError for a name that is taken, or no name of a module.
+    Raises:
+        ValueError: a name is taken, or is not the name of a module.
     """
     package, names = importlib.import_module(f"workflow.{kind}"), list(committed)
     for folder in (folder / kind for folder in folders() if (folder / kind).is_dir()):

@@ -1,7 +1,7 @@
 """Inputs, params and resources of the rules: functions of wildcards alone, so that Snakemake can compare their values.
 
-A param that only says where files lie takes `input` or `output` too: Snakemake then does not compare it, since it
-compares the files. What can change a number is in `spec` or `code`.
+A param that only says where files lie takes `input` or `output` too. Snakemake then does not compare the param, since
+it compares the files. What can change a number is in `spec` or `code`.
 """
 
 import importlib
@@ -42,12 +42,15 @@ def run_of(wildcards: Any) -> plan.Run:
 
 
 def folder(wildcards: Any, output: Any) -> str:
-    """Where a job's first product lies."""
+    """The folder of a job's first product."""
     return str(Path(output[0]).parent)
 
 
 def code_of(kind: str) -> Callable[[Any], str]:
-    """The param `code` of jobs of a kind on a run: fingerprint of the command, and of the model where one is built."""
+    """The param `code` of jobs of a kind on a run.
+
+    It is the fingerprint of the command, and of the model where one is built.
+    """
     return lambda wildcards: plan.model_code(kind, wildcards.model)
 
 
@@ -55,7 +58,7 @@ def code_of(kind: str) -> Callable[[Any], str]:
 
 
 def fetch_arguments(wildcards: Any) -> str:
-    """Of the dataset's module, raw files and options; those that it does not have are left out."""
+    """Arguments of the fetch command: the dataset's module and raw files, and the options that it has."""
     data = plan.dataset(wildcards.dataset)
     options = data.config.options
     arguments = [f'--module {data.config.module} --raw "$DTRI_DOWNLOADS/{data.base}"']
@@ -69,7 +72,7 @@ def fetch_arguments(wildcards: Any) -> str:
 
 
 def replaced_raw(wildcards: Any) -> str:
-    """Differs from what it was when raw files were replaced since they were fetched."""
+    """A text that changes when raw files are replaced after they were fetched."""
     data = plan.dataset(wildcards.dataset)
     return rawfiles.replaced(Path(data.folder) / "fetch.json", Path(session.settings().downloads) / data.base)
 
@@ -123,15 +126,15 @@ def threads(wildcards: Any) -> int:
 
 
 def device(wildcards: Any) -> str:
-    """What jobs of this preset compute on, unless --config says otherwise.
+    """The device of this preset's jobs, unless --config says otherwise.
 
-    A resource of the rules, no param: its change runs nothing again.
+    It is a resource of the rules and no param, so a change runs nothing again.
     """
     return preset(wildcards.preset).device
 
 
 def gpus(wildcards: Any) -> int:
-    """1 where jobs of this preset compute on a GPU: asked for, or "auto" and this machine has one."""
+    """1 where jobs of this preset compute on a GPU, else 0: asked for, or "auto" and this machine has a GPU."""
     wanted = session.settings().device or device(wildcards)
     if wanted == "auto":
         return int(any(Path("/dev").glob("nvidia[0-9]*")))  # a container may show any of a machine's GPUs
@@ -147,9 +150,11 @@ def train_gpus(wildcards: Any) -> int:
 
 
 def train_memory_mb(wildcards: Any) -> int:
-    """On the CPU: libraries 0.7 GB, measured; weights, optimisers and activations at most 1.1 GB, the largest of 19
-    pairs of a system and CIFAR-10 or CelebA at full width, counted on tensors without content; images held up to 4 GiB
-    (dtri/engine.py). The rest is for the context of a GPU, which was not measured.
+    """Memory of a training in MB, 10,000 per process.
+
+    On the CPU libraries take 0.7 GB, measured. Weights, optimisers and activations take at most 1.1 GB. That is the
+    largest of 19 pairs of system and dataset (CIFAR-10, CelebA) at full width, counted on meta tensors. Images are held
+    up to 4 GiB (dtri/batches.py). The rest is for the context of a GPU, which was not measured.
     """
     return 10_000 * plan.train_spec(run_of(wildcards)).processes
 
@@ -205,7 +210,7 @@ def generation_spec(wildcards: Any) -> str:
 
 
 def network(wildcards: Any, output: Any) -> str:
-    """The feature network's files; of the domain classifier with its summary."""
+    """Arguments that name the feature network's files; for the domain classifier also its summary."""
     if wildcards.extractor == "inception":
         return f'--weights "$DTRI_DOWNLOADS/{INCEPTION_WEIGHTS}"'
     if wildcards.extractor == "imagenet_lite":
@@ -260,7 +265,7 @@ def claim_spec(wildcards: Any) -> str:
 
 
 def claim_code(wildcards: Any) -> str:
-    """Of the claims and of the tables that print their numbers, those of overlays too."""
+    """Fingerprint over the claims and the tables that print their numbers, overlays included."""
     named = (("claims", plan.CLAIMS), ("tables", plan.TABLES))
     return plan.code("claims", *(f"workflow.{kind}.{name}" for kind, names in named for name in names))
 
@@ -270,9 +275,9 @@ def claim_labels(wildcards: Any) -> dict[str, str]:
 
 
 def measured_records(wildcards: Any) -> str:
-    """16 hex digits over the records that there are, and whether this checkout would make them.
+    """16 hex digits over the records there are, and over whether each is stale.
 
-    A param and no input: what is stale among them is made anew where it is asked for, and shown as stale here.
+    This is a param and no input: the job shows stale records as stale, and does not make them anew.
     """
     paths = status.records(Path("results", wildcards.preset))
     judged = (f"{path} {digest(path, 'sha256')} {status.judged(path)}" for path in paths)
@@ -284,7 +289,7 @@ def measured_code(wildcards: Any) -> str:
 
 
 def overview_records(wildcards: Any) -> list[str]:
-    """Records of all tables and claims, the summaries of all trainings, and what pages of runs show of them."""
+    """Records of all tables and claims, summaries of all trainings, and products that the pages of runs show."""
     chosen = preset(wildcards.preset)
     records = [path for name in plan.TABLES for path in plan.table_records(chosen, name)] + plan.claim_records(chosen)
     drawn = (product for name in plan.FIGURES for product in plan.figure_products(chosen, name))
@@ -297,7 +302,7 @@ def overview_sources(wildcards: Any) -> list[str]:
 
 
 def overview_absent(wildcards: Any) -> str:
-    """The pages of trained runs belong to the products behind the landing page."""
+    """Deleted products behind the landing page, as `_absent`; pages of trained runs are among them."""
     runs = (run for run in plan.runs(preset(wildcards.preset)) if _is_trained(run.folder))
     pages = [plan.run_page(run) for run in runs]
     return _absent(f"results/{wildcards.preset}/overview.html", overview_records(wildcards), pages)
@@ -362,10 +367,15 @@ def published_figure_absent(wildcards: Any) -> str:
 
 
 def _absent(made: str, inputs: list[str], sources: list[str] = ()) -> str:
-    """What was deleted of the products behind one that is there: "" in all other cases.
+    """Deleted products behind `made`, as one text; "" where `made` is not there, or nothing was deleted.
 
-    A param, since Snakemake makes an absent input anew only for a job that has another reason to run. What was never
-    made, of a new seed for instance, lies in the folder of a run without a summary.
+    This is a param, since an absent input alone is no reason for Snakemake to run a job. A product that was never made
+    is not counted, for instance of a new seed: its run's folder has no summary.
+
+    Args:
+        made: a product on disk.
+        inputs: products that it is made of.
+        sources: further products behind these.
     """
     if not Path(made).exists():
         return ""

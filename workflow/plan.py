@@ -1,6 +1,6 @@
 """Configuration -> typed experiments: which runs a table needs, where their products lie, what each job depends on.
 
-Read while Snakemake parses: no torch, no pandas.
+This module is read while Snakemake parses: it imports neither torch nor pandas.
 """
 
 import importlib
@@ -65,7 +65,7 @@ FIGURES = overlay.extended(
 )
 TEMPORARY = ("samples.npy", "samples_variants.npz")  # products that Snakemake removes once they are measured
 PICTURES = ("grid.npy", "reconstructions.npy")  # products that the page of a run shows
-UNPUBLISHED = {"domain": "a domain classifier", "imagenet_lite": "EfficientNet-Lite0"}  # feature networks of our own
+UNPUBLISHED = {"domain": "a domain classifier", "imagenet_lite": "EfficientNet-Lite0"}  # networks that no paper used
 INCEPTION_RECORD = "results/data/inception.json"
 
 
@@ -92,18 +92,18 @@ class Dataset:
 
     @property
     def files(self) -> list[str]:
-        """What preparing writes."""
+        """Files that preparing writes."""
         names = ["train.npy"] * self.trainable + ["test.npy"] + ["test_leaky.npy"] * (self.digit is not None)
         return [f"{self.folder}/{name}" for name in (*names, "index.npz", "meta.json")]
 
     @property
     def base(self) -> str:
-        """The entry that names the drop folder."""
+        """The entry of datasets.yaml that names the drop folder."""
         return self.config.variant_of or self.family
 
     @property
     def terms(self) -> tuple[str, bool]:
-        """(under which terms the images are used, whether these let them be passed on): of the entry, or its source."""
+        """(terms of use of the images, whether they let images be passed on), of the entry or of its source."""
         if self.config.holdout_of and not self.config.terms:
             return dataset(self.config.holdout_of).terms
         entry = self.config if self.config.terms else datasets()[self.base]
@@ -119,7 +119,7 @@ class Dataset:
 
 @cache
 def dataset(name: str) -> Dataset:
-    """ValueError naming the known datasets when there is no such one."""
+    """The dataset of that name; ValueError, naming the known datasets, where there is none."""
     known = datasets()
     if name in known and known[name].image_shape:
         return Dataset(name, name, known[name], known[name].image_shape)
@@ -137,9 +137,13 @@ def dataset(name: str) -> Dataset:
 
 
 def measured_on(preset: Preset, paper_dataset: str, like: Dataset | None = None) -> str | None:
-    """The dataset that stands for the paper's in this preset; None when the configuration has none.
+    """The dataset that stands for the paper's in this preset; None where the configuration has none.
 
-    `like` gives the image shape of sets that are made at any shape, and has to have that of test sets of one shape.
+    Args:
+        preset: whose stand-ins apply.
+        paper_dataset: key of the paper's dataset.
+        like: dataset whose image shape is needed. A dataset of any shape is made at it; a test set of another shape
+            does not count.
     """
     stand_ins = preset.stand_ins
     name = stand_ins.get(paper_dataset, paper_dataset)
@@ -179,12 +183,17 @@ class Run:
 
 
 def _overrides(entry: ModelConfig, data: Dataset) -> ModelOverride:
-    """What models.yaml says for the dataset, or else for the one that it is a variant of."""
+    """What models.yaml sets for a dataset, or else for the dataset that it is a variant of."""
     return entry.datasets.get(data.family) or entry.datasets.get(data.base) or ModelOverride()
 
 
 def train_spec(run: Run) -> TrainSpec:
-    """The run's specification: configuration of the model, overridden by dataset, capped by the preset."""
+    """The run's specification: configuration of the model, overridden by dataset, capped by the preset.
+
+    Raises:
+        ValueError: preset, system or dataset are unknown, the dataset has no training images, or a setting is
+            impossible.
+    """
     configuration.preset(run.preset), configuration.model(run.model)
     if not dataset(run.dataset).trainable:
         raise ValueError(f"dataset {run.dataset!r} is for out-of-distribution tests only, it has no training images")
@@ -221,12 +230,16 @@ def _spec(run: Run) -> TrainSpec:
 
 
 def _late_every(steps: int) -> int:
-    """Iterations per epoch of a hold-out, for averages over the last epochs: at full length 50 epochs of 500."""
+    """Iterations between the last snapshots of a hold-out run, for averages over the last epochs.
+
+    They are a fiftieth of the run, an epoch: 500 for 25,000 iterations. 0 for a run shorter than N_SNAPSHOTS
+    iterations.
+    """
     return max(1, steps // 50) if steps >= N_SNAPSHOTS else 0
 
 
 def sampler(run: Run) -> dict[str, Any]:
-    """How the system's Markov chains run at evaluation, where the configuration says so; no training reads it."""
+    """Arguments of the system's Markov chains at evaluation, where they are configured; no training reads them."""
     entry, data = configuration.model(run.model), dataset(run.dataset)
     arguments = {**entry.sampler, **_overrides(entry, data).sampler}
     try:
@@ -237,7 +250,10 @@ def sampler(run: Run) -> dict[str, Any]:
 
 
 def comparisons(run: Run) -> list[Comparison]:
-    """How the run's samples are compared with images, capped by the preset: the tables' way first, each once."""
+    """How the run's samples are compared with images, capped by the preset.
+
+    The tables' comparison comes first; equal ones appear once.
+    """
     protocol, cap = dataset(run.dataset).config.generation, configuration.preset(run.preset).max_samples
     wanted = [Comparison(**one.model_dump(exclude={"also"})) for one in (protocol, *protocol.also)]
     capped = (one.model_copy(update={"n_samples": min(one.n_samples, cap or one.n_samples)}) for one in wanted)
@@ -245,7 +261,7 @@ def comparisons(run: Run) -> list[Comparison]:
 
 
 def n_samples(run: Run) -> int:
-    """As many as the largest comparison needs."""
+    """The number of samples that the largest comparison needs."""
     return max(one.n_samples for one in comparisons(run))
 
 
@@ -274,7 +290,7 @@ COMMAND = {
     "figure": "workflow.commands.figure",
 }
 BUILDS_MODEL = ("train", "sample", "grid", "interpolate", "growth", "reconstruct", "score", "landscape")
-# The job whose products a measurement reads: a record names the code of both, so that a copied one can be judged.
+# The job whose products a measurement reads: a record names the code of both, so that a copied record can be judged.
 MEASURES = {"generation": "sample", "auroc": "score", "auprc": "score"}
 WRITERS = {  # metric -> the job that writes its record
     "rmse": "reconstruct",
@@ -293,7 +309,10 @@ def code(kind: str, *modules: str) -> str:
 
 
 def modules(kind: str, name: str) -> tuple[str, ...]:
-    """Modules that a job on a run of the system `name` reaches first: its command, and the model where one is built."""
+    """Modules that a job on a run of the system `name` reaches first.
+
+    They are its command, the command whose products it reads, and the model where one is built.
+    """
     entry = configuration.model(name).entry.partition(":")[0]
     if kind in MEASURES:
         return COMMAND[kind], COMMAND[MEASURES[kind]], entry
@@ -318,12 +337,12 @@ def _group_modules(run: Run) -> tuple[str, ...]:
 
 
 def measure_code(metric: str, name: str) -> str:
-    """Code of a measurement: that of the job that writes the record, and of the job before it."""
+    """Fingerprint of a measurement: of the job that writes the record, and of the job whose products it reads."""
     return model_code(_writer(metric), name)
 
 
 def measure_modules(metric: str, name: str) -> tuple[str, ...]:
-    """Modules that a measurement reaches first, of a system."""
+    """Modules that a measurement of the system `name` reaches first."""
     return modules(_writer(metric), name)
 
 
@@ -333,7 +352,7 @@ def _writer(metric: str) -> str:
 
 
 def data_code(data: Dataset) -> str:
-    """16 hex digits over what a dataset is made by: the code that fetches and prepares it, shape and options."""
+    """16 hex digits over how a dataset is made: the code that fetches and prepares it, its shape and options."""
     module = data.config.module
     made = [code("fetch", module), code("prepare", module)] if module else [code("prepare", "dtri.data.holdout")]
     return text_hash(*made, canonical_json([data.image_shape, data.config.options, data.digit]))[:16]
@@ -344,9 +363,10 @@ def data_code(data: Dataset) -> str:
 
 @cache
 def table(name: str) -> Table:
-    """As its file has it, with a line for each system whose entry names it.
+    """A table as its file has it, with a line for each system whose entry names it.
 
-    ValueError where the file of an overlay holds another table, or two systems have one label.
+    Raises:
+        ValueError: the file of an overlay holds another table, or two systems have one label.
     """
     found = importlib.import_module(f"workflow.tables.{name}").TABLE
     if found.name != name:
@@ -356,7 +376,7 @@ def table(name: str) -> Table:
 
 
 def preset_table(preset: Preset, name: str) -> Table:
-    """A table as the preset shows it: with FID by features that need no labels where it asks for that."""
+    """A table as the preset shows it: with FID by features that need no labels, where it asks for that."""
     return with_label_free(table(name)) if preset.label_free_extractor else table(name)
 
 
@@ -427,7 +447,7 @@ def own_network(preset: Preset, cell: Cell) -> str:
 
 
 def targets(preset: Preset, name: str) -> Iterator[Target]:
-    """Of every cell and seed of a preset's table, in the table's order."""
+    """The target of every cell and seed of a preset's table, in the table's order."""
     return (target(preset, cell, seed) for cell in preset_table(preset, name).cells for seed in preset.seeds)
 
 
@@ -437,18 +457,21 @@ def network_problem(path: str | Path) -> str:
 
 
 def table_records(preset: Preset, name: str) -> list[str]:
-    """Every record that a table asks for, each once, in the table's order; none whose feature network is not here."""
+    """Every record that a table asks for, each once, in the table's order.
+
+    Records whose feature network is not here are left out.
+    """
     return _obtainable(targets(preset, name))
 
 
 def _obtainable(asked: Iterable[Target]) -> list[str]:
-    """Records that can be made here, each once: none whose feature network is not here."""
+    """Records that can be made here, each once; the others' feature network is not here."""
     found = dict.fromkeys(str(one.path) for one in asked if one.path is not None)
     return [path for path in found if not network_problem(path)]
 
 
 def figure_products(preset: Preset, name: str) -> list[Product]:
-    """The products a figure draws, resolved: systems and datasets that do not exist are left out, doubles too.
+    """The products that a figure draws, resolved; inputs that the configuration lacks, and doubles, are left out.
 
     Pictures show the preset's first seed; curves and measurements all of them.
     """
@@ -462,7 +485,10 @@ def figure_products(preset: Preset, name: str) -> list[Product]:
 
 
 def _resolved(preset: Preset, want: FigureInput, seed: int) -> Product | None:
-    """Out-of-distribution sets are shown at the shape of the dataset that they are scored against."""
+    """The product of a figure's input; None where the configuration lacks it.
+
+    Out-of-distribution sets are shown at the shape of the dataset that they are scored against.
+    """
     scored = measured_on(preset, "cifar10")
     on = measured_on(preset, want.dataset, dataset(scored) if scored else None)
     if on is None or (want.model and want.model not in models()):
@@ -479,7 +505,7 @@ def _resolved(preset: Preset, want: FigureInput, seed: int) -> Product | None:
 
 
 def figure_missing(preset: Preset, name: str) -> list[Missing]:
-    """Wants of a figure that have no picture of their own, at this moment, in the figure's order."""
+    """Inputs of a figure that have no separate picture at this moment, and why, in the figure's order."""
     gaps, drawn = [], {}
     for want in figure_wants(name):
         product = _resolved(preset, want, preset.seeds[0])
@@ -498,7 +524,7 @@ def figure_missing(preset: Preset, name: str) -> list[Missing]:
     return gaps
 
 
-# What products were made of: inputs of the jobs of tables and figures too, so that what was deleted is made anew
+# What products were made of. Jobs of tables and figures have it as input too, so that a deleted product is made anew.
 
 
 def run_at(path: Path) -> Run | None:
@@ -510,11 +536,12 @@ def run_at(path: Path) -> Run | None:
 
 
 def extractor_files(dataset_name: str, extractor: str) -> list[str]:
-    """Files of the feature network: of `inception` its record alone, of `domain` weights and summary.
+    """Files of a feature network: the record of `inception`, weights and summary of `domain`.
 
-    None of `imagenet_lite`: a package has its weights.
+    `imagenet_lite` has none, since its weights come with a package.
 
-    ValueError where a dataset has no labels to train a domain extractor on.
+    Raises:
+        ValueError: a dataset has no labels to train a domain extractor on.
     """
     if extractor == "inception":
         return [INCEPTION_RECORD]
@@ -532,7 +559,7 @@ def classes_folder(dataset_name: str) -> str:
 
 
 def trained(run: Run) -> list[str]:
-    """Products of a training, and its data."""
+    """Products of a training, and the files of its dataset."""
     files = [f"{run.folder}/{name}" for name in ("model.safetensors", "train.csv", "train.json")]
     return [*files, *dataset(run.dataset).files]
 
@@ -591,7 +618,10 @@ def figure_sources(preset: Preset, name: str) -> list[str]:
 
 
 def expected_products(preset: Preset) -> list[str]:
-    """Everything that a preset's tables and figures are and are made of, but for temporary files."""
+    """Tables, figures, claims and pages of a preset, and all products behind them.
+
+    Temporary files are left out.
+    """
     of_tables = [path for name in TABLES for path in table_records(preset, name)] + claim_records(preset)
     of_figures = [
         path
@@ -614,7 +644,7 @@ def runs(preset: Preset) -> Iterator[Run]:
 
 
 def begun(preset: Preset) -> Iterator[Run]:
-    """Every run that has a folder, asked for by a table or not."""
+    """Every run that has a folder, whether a table asks for it or not."""
     for folder in sorted(Path("results", preset.name).glob("*/*/seed*")):
         *_, data, system, seed = folder.parts
         if system in models() and seed.removeprefix("seed").isdecimal():
@@ -633,20 +663,20 @@ def claims() -> list[Claim]:
 
 
 def own_claims() -> list[Claim]:
-    """Those of overlays alone."""
+    """Claims of overlays alone."""
     names = [name for name in CLAIMS if name not in OF_PAPERS]
     return [claim for name in names for claim in importlib.import_module(f"workflow.claims.{name}").CLAIMS]
 
 
 @cache
 def claim_book() -> Book:
-    """The cell of every quantity that a claim is about; ValueError naming the claim where there is none such."""
+    """The cell of every quantity that a claim is about; ValueError, naming the claim, where there is no such cell."""
     further = importlib.import_module("workflow.claims.paper_b").FURTHER
     return book(claims(), [table(name) for name in TABLES], further)
 
 
 def claim_cell(preset: Preset, cell: Cell) -> Cell:
-    """The cell that answers a claim: for a dataset without labels, FID by features that need none."""
+    """The cell that answers a claim; for a dataset without labels, FID by features that need none."""
     labelled = cell.metric != "fid" or target(preset, cell, preset.seeds[0]).path is not None
     if labelled or preset.label_free_extractor is None:
         return cell
@@ -654,7 +684,7 @@ def claim_cell(preset: Preset, cell: Cell) -> Cell:
 
 
 def claim_records(preset: Preset) -> list[str]:
-    """Every record that claims ask for, each once; none whose feature network is not here."""
+    """Every record that claims ask for, each once; records whose feature network is not here are left out."""
     cells = dict.fromkeys(claim_cell(preset, one.cell) for one in claim_book().values())
     return _obtainable(target(preset, cell, seed) for cell in cells for seed in preset.seeds)
 
@@ -669,21 +699,25 @@ def preset_products(preset: Preset) -> list[str]:
 
 
 def run_page(run: Run) -> str:
-    """The page of a run, which the job of the landing page writes; "." parts names, since none of them has any."""
+    """The page of a run, which the job of the landing page writes.
+
+    Dots separate the names. The name of a variant may have dots too; names of datasets and seeds have none.
+    """
     return f"results/{run.preset}/runs/{run.dataset}.{run.model}.seed{run.seed}.html"
 
 
 def originals(copy: str) -> list[str]:
-    """Files of preset paper that those of a table, figure or page of claims below results/ copy; no ending given."""
+    """Files of preset paper that a table, figure or page of claims below results/ copies; `copy` has no ending."""
     of_claims = CLAIM_FORMATS if copy == "results/claims" else TABLE_FORMATS
     formats = FIGURE_FORMATS if copy.startswith("results/figures/") else of_claims
     return [f"results/paper/{copy.removeprefix('results/')}.{ending}" for ending in formats]
 
 
 def check_configuration() -> None:
-    """ValueError naming file, line, key and what is known, when anything in the three files is unknown or impossible.
+    """Check the three settings files, before anything is trained, for all that needs no data and no built model.
 
-    Whatever can be known without data and without building a model is said here, before anything is trained.
+    Raises:
+        ValueError: an entry is unknown or impossible; the message names file, line, key and what is known.
     """
     configuration.check_entries()
     first = next(iter(presets()))
@@ -716,9 +750,12 @@ def _check_claims() -> None:
 
 
 def check_target(target: str) -> None:
-    """ValueError naming what is known, where a path below results/ has an unknown part or needs weights not here.
+    """Check the parts of a path below results/, of which Snakemake would only say that no rule makes it.
 
-    Other words pass. Snakemake itself would only say that no rule makes the path.
+    Other words pass.
+
+    Raises:
+        ValueError: a part is unknown, or the path needs weights that are not here; the message names what is known.
     """
     match Path(target).parts:
         case ("results", "data", name, _, *_):

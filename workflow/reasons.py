@@ -19,7 +19,7 @@ from workflow.fingerprint import FIRST_PARTY, ROOT, fingerprint, hashed, module_
 
 
 def details(path: Path) -> Iterator[str]:
-    """One line per difference of a product that nobody accepted; of a specification one per key."""
+    """One line per unaccepted difference of a product; of a specification, one line per key."""
     found = status.unaccepted(path)
     made = read_sealed(path, "a product") if found else {}
     for one in found:
@@ -51,7 +51,7 @@ def _flat(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _changed_modules(modules: tuple[str, ...], made: dict[str, Any]) -> str:
-    """Names of the modules that changed since the commit a record names, and how far that can be trusted."""
+    """Names of the modules that changed since the commit that a record names, and how sure that is."""
     commit, dirty = made["provenance"]["commit"], made["provenance"]["dirty"]
     then = _checkout(commit) if commit else None
     if then is None:
@@ -77,7 +77,7 @@ _folders: list[tempfile.TemporaryDirectory] = []  # removed when the process end
 
 @cache
 def _checkout(commit: str) -> Path | None:
-    """Our Python files at a commit, in a temporary folder; None when git does not know it."""
+    """Our Python files at a commit, in a temporary folder; None where git does not know the commit."""
     rooms = git(ROOT, "ls-tree", "--name-only", commit)
     if rooms is None:
         return None

@@ -26,7 +26,10 @@ class Settings(Strict):
     @field_validator("downloads")
     @classmethod
     def _home(cls, folder: str) -> str:
-        """No shell expands the `~` of `downloads=~/raw`, or a variable at the beginning in a profile."""
+        """Expand the `~` of `downloads=~/raw`, and a variable at the beginning, which may come from a profile.
+
+        No shell expands them.
+        """
         expanded = os.path.expanduser(os.path.expandvars(folder) if folder.startswith("$") else folder)
         if expanded.startswith(("~", "$")):
             what = "home of" if expanded.startswith("~") else "variable"
@@ -43,7 +46,7 @@ class Settings(Strict):
         return runs
 
 
-VARIABLES = {  # through which settings reach jobs, and which stand for those that are not given
+VARIABLES = {  # they carry settings to jobs, and stand for settings that are not given
     "downloads": "DTRI_DOWNLOADS",
     "offline": "DTRI_OFFLINE",
     "device": "DTRI_DEVICE",
@@ -54,7 +57,7 @@ _settings = Settings()
 
 
 def configure(config: dict[str, Any]) -> None:
-    """Take Snakemake's `--config`, and variables for what it lacks; ValueError for an unknown key or value."""
+    """Take Snakemake's `--config`, and variables for keys that it lacks; ValueError for an unknown key or value."""
     global _settings
     exported = {key: value for key, variable in VARIABLES.items() if (value := os.environ.get(variable))}
     try:
@@ -79,9 +82,9 @@ def settings() -> Settings:
 
 
 def shell_prefix(python: str) -> str:
-    """Shell text before every job: this interpreter and these sources first, wherever Snakemake was started from.
+    """Shell text before every job: this interpreter and these sources come first, wherever Snakemake was started from.
 
-    And the user's settings as variables. Braces are doubled, since Snakemake formats it.
+    It also sets the user's settings as variables. Braces are doubled, since Snakemake formats it.
     """
     sources = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     values = {
@@ -98,10 +101,10 @@ def shell_prefix(python: str) -> str:
 
 
 def ignore_sigusr1_under_slurm() -> None:
-    """In a job of Slurm, ignore SIGUSR1, and let the programs started here ignore it, but for those that handle it.
+    """In a job of Slurm, ignore SIGUSR1 here and in programs started from here, unless they handle it.
 
-    Slurm sends it to every process of a job whose time limit nears. Training saves its state and stops; were Snakemake
-    or a launcher to die of it, Slurm would take the job for finished and kill the training that saves.
+    Slurm sends it to every process of a job whose time limit nears. Training then saves its state and stops. If
+    Snakemake or a launcher died of the signal, Slurm would end the job and kill the training that saves.
     """
     if "SLURM_JOB_ID" in os.environ:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -111,7 +114,11 @@ _lock = None
 
 
 def lock_run() -> None:
-    """Hold a kernel lock on this directory while Snakemake works; no death leaves it stale. OSError when taken."""
+    """Hold a kernel lock on this directory while Snakemake works; it ends with the process, however that dies.
+
+    Raises:
+        OSError: another process holds the lock.
+    """
     global _lock
     path = Path(".snakemake/run.lock")
     path.parent.mkdir(exist_ok=True)

@@ -1,8 +1,9 @@
-"""A YAML file of settings, read so that nothing in it is taken for something else, and every key knows its line.
+"""A YAML file of settings: no value is taken for another type, and every key knows its line.
 
-Plain values are those of YAML 1.2's core schema, to which PyYAML (YAML 1.1) is held here: `1e-4` is a number, `010` is
-ten, `no` and `12:30` are text. A key that stands twice is an error. Not-a-number and infinity are text, and so are
-refused wherever a number is expected; whole numbers of over thirty digits too. A tag may only say what the text is.
+Plain values are read by the core schema of YAML 1.2, to which PyYAML (YAML 1.1) is held here: `1e-4` is a number, `010`
+is ten, `no` and `12:30` are text. A key that stands twice is an error. Not-a-number and infinity are text, and so are
+whole numbers of over thirty digits. They are refused wherever a number is expected. A tag must be text, or the type
+that the value has without it.
 """
 
 import re
@@ -21,7 +22,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _TAG = "tag:yaml.org,2002:"
-_PATTERNS: dict[str, re.Pattern[str]] = {}  # of what plain text is, by tag
+_PATTERNS: dict[str, re.Pattern[str]] = {}  # tag -> pattern of the plain values that have it
 for tag, pattern, first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -44,16 +45,22 @@ class SettingsFile:
     lines: dict[Keys, int]
 
     def where(self, *keys: str | int) -> str:
-        """File, line and key of an entry, for a message; the line is that of the innermost entry that is there."""
+        """File, line and key of an entry, for a message; the line is the innermost known entry's."""
         known = next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in self.lines), None)
         line = f", line {self.lines[known]}" if known else ""
         return f"{self.name}{line}: {'.'.join(map(str, keys))}"
 
 
 def read(path: Path, name: str = "") -> SettingsFile:
-    """ValueError naming file, line and key, where the text is no mapping of names; OSError where there is none.
+    """The settings of a file.
 
-    `name` stands for the file in messages; by default the file's own.
+    Args:
+        path: of the file.
+        name: stands for the file in messages; "": the file's name.
+
+    Raises:
+        ValueError: the text is no mapping of names; the message names file, line and key.
+        OSError: there is no such file.
     """
     name = name or path.name
     content = path.read_bytes()
@@ -86,7 +93,11 @@ def _hint(problem: str) -> str:
 
 
 def _check(node: yaml.Node | None, name: str, above: tuple[yaml.Node, ...]) -> None:
-    """ValueError for a key that stands twice or is no text, an entry that contains itself, a value unlike its tag."""
+    """Check a node and all below it.
+
+    Raises:
+        ValueError: a key stands twice or is no text, an entry contains itself, or a value does not fit its tag.
+    """
     if node is not None and not _fits(node):
         line, tag = node.start_mark.line + 1, node.tag.replace(_TAG, "!!")
         raise ValueError(f"{name}, line {line}: expected no tag or one that fits, found {tag}")
@@ -110,14 +121,14 @@ def _check(node: yaml.Node | None, name: str, above: tuple[yaml.Node, ...]) -> N
 
 
 def _fits(node: yaml.Node) -> bool:
-    """Whether the tag of a value is text, or what the value would be without it."""
+    """Whether the tag of a value is text, or the type that the value has without it."""
     if isinstance(node, yaml.ScalarNode):
         return node.tag == f"{_TAG}str" or bool((found := _PATTERNS.get(node.tag)) and found.match(node.value))
     return node.tag == _TAG + ("map" if isinstance(node, yaml.MappingNode) else "seq")
 
 
 def _lines(node: yaml.Node | None, keys: Keys) -> Iterator[tuple[Keys, int]]:
-    """Of every entry below a node whose merges were carried out: the line where it is written."""
+    """The line where every entry below a node is written; the node's merges were carried out."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield (*keys, key.value), key.start_mark.line + 1

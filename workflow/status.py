@@ -1,7 +1,7 @@
 """Stale or not, and why: the one comparison of a product on disk with what this checkout would make.
 
-Tables (`frame`), `verify`, `explain` and `accept` ask here and nowhere else. Compared are specification, code, sampler,
-comparisons, settings of the landscape, feature network and data.
+Every command that judges a product asks here. Compared are specification, code, sampler, comparisons, settings of the
+landscape, feature network and data.
 """
 
 import re
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def frame(preset: Preset, table: Table) -> "pd.DataFrame":
     """The tidy rows of a table, from the records on disk as this checkout judges them."""
-    from dtri.report.tidy import tidy  # imports pandas, which takes a second: here for those who render
+    from dtri.report.tidy import tidy  # imports pandas, which takes a second: only for rendering
 
     return tidy(table, preset.name, preset.seeds, partial(lookup, preset))
 
@@ -61,13 +61,16 @@ def _seen_in_training(name: str, metric: str) -> str:
 
 
 def records(folder: Path) -> list[Path]:
-    """Every record of a preset's folder, of a table's cell or not."""
+    """Every record in a preset's folder, whether a table has a cell for it or not."""
     return sorted(folder.glob("*/*/seed*/metrics/*.json"))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What a product was made by, `old`, and what this checkout would make it by, `new`: hashes, or short texts."""
+    """A difference between what a product was made by, `old`, and what this checkout would make it by, `new`.
+
+    Both are hashes or short texts. `new` is "" where this checkout could not make the product, which `what` explains.
+    """
 
     what: str
     old: str
@@ -78,9 +81,11 @@ class Difference:
 
 
 def differences(path: Path) -> list[Difference]:
-    """Of a meta.json, classifier.json, train.json or record; none where it is current, or of a kind that says nothing.
+    """Differences of a meta.json, classifier.json, train.json or record; [] where it is current, and for other files.
 
-    ValueError where it is damaged, OSError where it is not there.
+    Raises:
+        ValueError: the file is damaged.
+        OSError: there is no such file.
     """
     with _complete(path):
         match path.name, path.parent.name:
@@ -97,7 +102,7 @@ def differences(path: Path) -> list[Difference]:
 
 @contextmanager
 def _complete(path: Path) -> Iterator[None]:
-    """Name the file that lacks an entry, as one of another version may that has no seal."""
+    """Name the file that lacks an entry, as a file of another version without a seal may."""
     try:
         yield
     except (LookupError, TypeError, AttributeError) as error:
@@ -109,12 +114,12 @@ def _meta(path: Path) -> dict[str, Any]:
 
 
 def _pairs(*compared: tuple[str, str | None, str | None]) -> list[Difference]:
-    """Of (what, old, new); nothing is said where either is unknown."""
+    """Differences from (what, old, new); none where old or new is unknown."""
     return [Difference(what, old, new) for what, old, new in compared if None not in (old, new) and old != new]
 
 
 def _of_data(path: Path) -> list[Difference]:
-    """Of a dataset, or of the one that it holds a class out of."""
+    """Differences of a dataset, and for a hold-out also of its source."""
     try:
         data = plan.dataset(path.parent.name)
     except ValueError as error:
@@ -127,7 +132,7 @@ def _of_data(path: Path) -> list[Difference]:
 
 
 def _changed_data(used: dict[str, str | None]) -> list[Difference]:
-    """How the datasets, by name and data hash, are prepared otherwise here; one that is not here passes."""
+    """Differences of datasets, given by name and data hash; a dataset that is not here has none."""
     found = []
     for name, content in used.items():
         path = Path(plan.dataset(name).folder) / "meta.json"
@@ -159,7 +164,7 @@ def _of_training(summary: dict[str, Any]) -> list[Difference]:
 
 
 def _of_record(record: Record, path: Path) -> list[Difference]:
-    """A record in the folder of a run has to be of that run; copies lie elsewhere."""
+    """Differences of a record; a record in the folder of a run has to be that run's. Copies lie elsewhere."""
     planned = _planned_run(vars(record))
     run = plan.run_at(path) or planned
     if isinstance(run, str):
@@ -180,7 +185,7 @@ def _of_record(record: Record, path: Path) -> list[Difference]:
 
 
 def _of_protocol(record: Record, run: plan.Run, metric: str, path: Path) -> list[Difference]:
-    """How a finished measurement was taken, and by which network."""
+    """Differences in how a finished measurement was taken, and by which network."""
     found = []
     if metric in GENERATION_METRICS:
         ways = [one.model_dump() for one in plan.comparisons(run)]
@@ -204,13 +209,13 @@ def _of_protocol(record: Record, run: plan.Run, metric: str, path: Path) -> list
 
 
 def _extractor(run: plan.Run, path: Path) -> Path:
-    """The summary of the feature network that a record names; landscapes are always coloured by the domain's."""
+    """The summary of the feature network that a record names; a landscape's is the domain classifier's."""
     extractor = "inception" if path.stem.endswith("_inception") else "domain"
     return Path(plan.extractor_files(run.dataset, extractor)[-1])
 
 
 def _planned_run(made: dict[str, Any]) -> plan.Run | str:
-    """The run that a summary or record names, or why the configuration has none such."""
+    """The run that a summary or record names, or why the configuration has no such run."""
     planned = plan.Run(made["preset"], made["dataset"], made["model"], made["seed"])
     try:
         plan.train_spec(planned)
@@ -231,7 +236,8 @@ def acceptances(path: Path) -> tuple[Path, str]:
 def acceptance(path: Path, difference: Difference) -> dict[str, str] | None:
     """Who accepted exactly this difference of a product, when and why; None where nobody did.
 
-    A record copies what made the training from train.json: what was accepted there is accepted here.
+    A record copies from train.json what made the training. So what was accepted of train.json is accepted of the
+    record.
     """
     noted, product = acceptances(path)
     if not noted.exists():
@@ -244,12 +250,12 @@ def acceptance(path: Path, difference: Difference) -> dict[str, str] | None:
 
 
 def unaccepted(path: Path) -> list[Difference]:
-    """Differences that make a product stale: those that nobody accepted."""
+    """Differences that nobody accepted; they make a product stale."""
     return [one for one in differences(path) if acceptance(path, one) is None]
 
 
 def lost(path: Path) -> list[Path]:
-    """Weights that a training kept before its end, for which its train.json vouches, and that are not there.
+    """Weights that a training kept before its end, that its train.json lists, and that are not there.
 
     Snakemake does not know them. Jobs that read them fail and say so; they are made anew with train.json.
     """

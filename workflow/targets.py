@@ -7,9 +7,12 @@ from workflow import checks, configuration, plan
 
 
 def expand(word: str) -> list[str]:
-    """The files that a word asks for: of a folder of a preset, a dataset, a system, a sweep or a run; else the word.
+    """The files that a word asks for: all that can be made in a folder, else the word itself.
 
-    ValueError naming what is known, where a part of a path below results/ is unknown.
+    The folder is a preset's, a dataset's, a system's, a sweep's or a run's.
+
+    Raises:
+        ValueError: a part of a path below results/ is unknown; the message names what is known.
     """
     checks.check_target(word)
     match Path(word).parts:
@@ -31,12 +34,12 @@ def expand(word: str) -> list[str]:
 
 
 def is_folder(system: str) -> bool:
-    """Whether a word is a system or a sweep, or no file; a dot may be of a number in a system's name."""
+    """Whether a word is a system or a sweep, and no file; a number in a system's name may have a dot."""
     return system in configuration.models() or not Path(system).suffix
 
 
 def metrics(run: plan.Run) -> list[str]:
-    """The records of a run: what tables ask for, and what the maps of its system give, on the sets that tables use."""
+    """The records of a run: what tables ask for, and what the maps of its system make possible (`possible`)."""
     asked = (path for name in plan.TABLES for path in plan.table_records(configuration.preset(run.preset), name))
     names = [path for path in asked if path.startswith(f"{run.folder}/")]
     names += [f"{run.folder}/metrics/{name}.json" for name in possible(run)]

@@ -17,7 +17,10 @@ Measure = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray]
 
 @dataclass(frozen=True)
 class Correlation:
-    """A rank correlation with the bounds of its bootstrap interval over seeds; None where a system has one seed."""
+    """A rank correlation and the bounds of its 95 % bootstrap interval over seeds.
+
+    Both bounds are None where a system has one seed.
+    """
 
     value: float
     low: float | None
@@ -26,31 +29,36 @@ class Correlation:
 
 @dataclass(frozen=True)
 class RankedRow:
-    """Systems that may be ranked against each other: the printed number of each, and its values, one per seed."""
+    """Systems that may be ranked against each other: the printed number of each, and its values per seed."""
 
     printed: tuple[float, ...]
     values: tuple[tuple[float, ...], ...]
 
 
 def kendall(rows: Sequence[RankedRow]) -> Correlation | None:
-    """Kendall's tau-b over all pairs within the rows; None where no pair is ordered in both.
+    """Kendall's tau-b over all pairs within the rows.
 
-    Source: Kendall (1945); of one row it is scipy.stats.kendalltau. Pairs across rows are left out, since numbers of
-    two datasets are not ranked against each other.
+    None where the printed numbers order no pair, or the means over seeds order none. Pairs across rows are left out,
+    since numbers of two datasets are not ranked against each other. For one row it equals scipy.stats.kendalltau.
+
+    Source: Kendall (1945).
     """
     return _correlation(rows, _tau)
 
 
 def spearman(rows: Sequence[RankedRow]) -> Correlation | None:
-    """Pearson's correlation of the ranks within the rows, each row's about its mean; of one row Spearman's rho."""
+    """Pearson's correlation of the ranks, each taken within its row and about the row's mean.
+
+    For one row it is Spearman's rho. None where the printed numbers are all equal, or the means over seeds are.
+    """
     return _correlation(rows, _rho)
 
 
 def _correlation(rows: Sequence[RankedRow], measure: Measure) -> Correlation | None:
-    """Bootstrap over seeds: seeds of each system are drawn anew with replacement.
+    """The correlation `measure` with its bootstrap interval over seeds; None where it is not defined.
 
-    Deviations from the mean are stretched by sqrt(n / (n - 1)), or the spread of a mean of three seeds would come out
-    a fifth too small.
+    Each draw takes as many seeds of a system as it has, with replacement. Deviations from the mean are stretched by
+    sqrt(n / (n - 1)). Otherwise the spread of a mean of three seeds would come out almost a fifth too small.
     """
     printed = [np.array([row.printed]) for row in rows]
     value = measure(printed, [np.array([[mean(values) for values in row.values]]) for row in rows])[0]
@@ -65,30 +73,33 @@ def _correlation(rows: Sequence[RankedRow], measure: Measure) -> Correlation | N
 
 
 def _drawn(values: Sequence[float], draw: np.random.RandomState) -> np.ndarray:
-    """[DRAWS] means of as many values, drawn with replacement."""
+    """[DRAWS] means of as many values, drawn with replacement, with the deviations stretched."""
     n, centre = len(values), mean(values)
     means = np.array(values)[draw.randint(n, size=(DRAWS, n))].mean(1)
     return centre + sqrt(n / (n - 1)) * (means - centre)
 
 
 def _tau(printed: Sequence[np.ndarray], means: Sequence[np.ndarray]) -> np.ndarray:
-    """printed: per row [1, systems], means: [draws, systems] -> [draws], NaN where nothing is ordered."""
+    """tau-b of every draw, [draws]; NaN where the printed numbers or the means order no pair.
+
+    Each row of `printed` is [1, systems], each row of `means` [draws, systems].
+    """
     return _cosine(*(np.concatenate([_signs(x) for x in part], 1) for part in (printed, means)))
 
 
 def _rho(printed: Sequence[np.ndarray], means: Sequence[np.ndarray]) -> np.ndarray:
-    """Shapes as of `_tau`."""
+    """Pearson's correlation of ranks for every draw; shapes as in `_tau`."""
     return _cosine(*(np.concatenate([_ranks(x) for x in part], 1) for part in (printed, means)))
 
 
 def _signs(x: np.ndarray) -> np.ndarray:
-    """[draws, systems] -> [draws, pairs]: which of each pair is larger."""
+    """[draws, systems] -> [draws, pairs]: 1 where the first of a pair is larger, -1 where it is smaller, else 0."""
     first, second = np.triu_indices(x.shape[1], 1)
     return np.sign(x[:, first] - x[:, second])
 
 
 def _ranks(x: np.ndarray) -> np.ndarray:
-    """[draws, systems] -> ranks about their mean."""
+    """[draws, systems] -> ranks in each draw, less their mean."""
     return rankdata(x, axis=1) - (x.shape[1] + 1) / 2
 
 
@@ -100,8 +111,10 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def coefficient_of_variation(values: Sequence[float], lowest: float = 0.0) -> float:
     """CV* in per cent: the coefficient of variation of few repetitions of one measurement, 0 where all agree.
 
-    CV* = (1 + 1 / 4n) * 100 s* / m, with m the mean above `lowest`, and s* = s / c4(n) the standard deviation without
-    bias, c4(n) = sqrt(2 / (n - 1)) * Gamma(n / 2) / Gamma((n - 1) / 2).
+        CV*   = (1 + 1 / 4n) * 100 s* / m
+        m     = mean of the n values, less `lowest`
+        s*    = s / c4(n), the standard deviation without bias
+        c4(n) = sqrt(2 / (n - 1)) * Gamma(n / 2) / Gamma((n - 1) / 2)
 
     Args:
         values: the original number and its repetitions, two at least.

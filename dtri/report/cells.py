@@ -18,7 +18,7 @@ class Cell:
     Attributes:
         paper: "A" or "B"; "" for a number that neither paper prints.
         metric: name of a record, such as "fid", "rmse", "auroc", "auprc".
-        dataset, model: keys of the configuration. One that does not exist there renders as missing.
+        dataset, model: keys of the configuration. A key that does not exist there renders as missing.
         row, column: place in the rendered layout, in the paper's own words.
         published: None where the paper prints "-" or has no such cell.
         direction: which values are better, "lower" or "higher".
@@ -26,8 +26,8 @@ class Cell:
         published_std: printed spread.
         note: what is known of the printed number, or why there is none.
         against: second dataset of an AUROC.
-        score: a further number of the same record, of its extra["scores"] or extra itself, that is shown in place of
-            the record's value, such as "recall" beside precision. "": the record's value.
+        score: name of another number in the record, shown in place of its value, such as "recall" beside precision. It
+            stands in extra["scores"], or in extra itself. "": the record's value.
         published_text: the number digit by digit ("0.5" is not "0.500"), "-" for a dash, "" for no such cell.
         bold: as printed, never recomputed.
         incomparable: why no measurement of ours may be set beside the printed number. "": nothing speaks against it.
@@ -56,10 +56,10 @@ class ReferenceColumn:
     """Reference levels beside the cells of one metric, for example the chance level of an AUPRC.
 
     Attributes:
-        metric: whose cells they stand beside.
+        metric: of the cells that they stand beside.
         heading: of the column.
-        measure: column of the tidy frame that holds the level of the data really measured on.
-        values: (row, text) of the paper's data.
+        measure: column of the tidy frame that holds the level on the data really measured on.
+        values: (row, level as text) on the paper's data.
     """
 
     metric: str
@@ -91,8 +91,9 @@ class CellResult:
         record: None where nothing was measured.
         stale: why this checkout would make another record. Empty: the record is current.
         measured_on: dataset really used, which differs from the cell's for a stand-in.
-        expected: False where the system or dataset does not exist in the configuration.
-        comparable: False for presets other than paper, for stand-ins and for domain features.
+        expected: False where no such number can be made here: a system, dataset, label, network or score does not
+            exist.
+        comparable: False for presets other than paper, stand-ins, other feature networks and other protocols.
         reason: why not comparable, or why not expected. A "; " parts two reasons.
         accepted: differences from this checkout that somebody accepted, with who, when and why.
         seen_in_training: how many test images are training images too, in words. "": none.
@@ -184,7 +185,7 @@ PAPER_NAMES = {
 
 
 def stand_in(dataset: str, measured_on: str) -> str:
-    """The paper's name of `dataset`; with the set really used in front where that is another one."""
+    """The paper's name of `dataset`; where another dataset was used, that one's name stands in front."""
     name = PAPER_NAMES.get(dataset, dataset)
     return name if measured_on in ("", dataset) else f"{measured_on} (for {name})"
 
@@ -206,7 +207,10 @@ LABEL_FREE_HEADING = "In neither paper: FID (ImageNet lite), by features of Effi
 
 
 def with_label_free(table: Table) -> Table:
-    """`table` and, behind its blocks, one with the systems and datasets of its FID by features that need no labels."""
+    """`table` with a further block behind its own: FID by features that need no labels.
+
+    The block has every system and dataset that has an FID in the table.
+    """
     systems: dict[tuple[str, str], Cell] = {}
     for cell in table.cells:
         if cell.metric == "fid":
@@ -221,7 +225,9 @@ def with_label_free(table: Table) -> Table:
 
 
 def with_systems(table: Table, systems: Sequence[tuple[str, str, Container[str]]]) -> Table:
-    """`table` with a line for each further system in every block of a metric that it has; no paper prints its cells.
+    """`table` with a line for each further system, in every block whose metric the system has.
+
+    No paper prints these cells.
 
     Args:
         table: as a paper prints it.
@@ -242,7 +248,7 @@ def with_systems(table: Table, systems: Sequence[tuple[str, str, Container[str]]
 
 
 def _line(cells: Sequence[Cell], model: str, label: str) -> list[Cell]:
-    """Cells of a further system in a block: wherever all systems of the block have one."""
+    """Cells of a further system in a block, one wherever all systems of the block have a cell."""
     places: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in cells:
         places.setdefault((cell.dataset, cell.against, cell.score), []).append(cell)

@@ -1,4 +1,4 @@
-"""What the papers claim, as data: quantities, where a claim puts them, and what they have to be for it to hold.
+"""What the papers claim, as data: quantities, the ranges claimed of them, and how many have to hold.
 
 Standard library only: the plan reads the claims while Snakemake parses.
 """
@@ -11,14 +11,15 @@ from math import inf
 from dtri.report.cells import Cell, Table
 
 KINDS = ("order", "best", "level", "improvement", "existence", "words")
-LEVELS = {"chance": "chance", "purity.chance_high": "95 % of permutations"}  # of a record, as `Quantity.above`
+LEVELS = {"chance": "chance", "purity.chance_high": "95 % of permutations"}  # `Quantity.above` -> its level in words
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What one seed measures: a cell, by what identifies it, or its excess over a level that its record holds.
+    """What one seed measures: the number of a cell, or its excess over a level that the record holds.
 
-    `above` is a key of LEVELS: "chance" of an AUPRC, or "purity.chance_high", the 95 % quantile over permuted labels.
+    The fields from `paper` to `score` identify the cell. `above` is a key of LEVELS: "chance" of an AUPRC, or
+    "purity.chance_high", the 95 % quantile over permuted labels. "": no level.
     """
 
     paper: str
@@ -34,8 +35,8 @@ class Quantity:
 class Condition:
     """A claimed range of an effect: low < effect < high.
 
-    The effect is the quantity alone, or what it is better by than `factor` times another: positive as claimed, whether
-    high or low numbers are good.
+    Without `than` the effect is the quantity itself. Else it says how much better the quantity is than `factor` times
+    `than`. It is positive where the quantity is better, whether high or low numbers are good.
     """
 
     quantity: Quantity
@@ -51,7 +52,7 @@ class Claim:
 
     `place` is table, figure or section. `kind` is one of KINDS. At least `needs` of the conditions have to hold; None:
     all. `unmeasured` says why a claim without conditions is not measured. `meaningless` says why a printed order
-    decides nothing about two systems; it is shown and not counted.
+    decides nothing about two systems; such an order is shown and not counted.
     """
 
     id: str
@@ -70,16 +71,17 @@ class Claim:
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        """Each once."""
+        """The quantities of all conditions, each once."""
         both = (one for c in self.conditions for one in (c.quantity, c.than) if one is not None)
         return tuple(dict.fromkeys(both))
 
 
 @dataclass(frozen=True)
 class Published:
-    """A cell as a claim sees it: `value` is the printed number, less the level for an excess; None where not printed.
+    """A cell as a claim sees it.
 
-    `table` is the name of its table, "" for a cell that stands in none; `system` the system's name as printed.
+    `value` is the printed number, less the level for an excess; None where it is not printed. `table` is the name of
+    the cell's table, "" for none. `system` is the system's name as printed.
     """
 
     cell: Cell
@@ -104,8 +106,8 @@ def book(claims: Iterable[Claim], tables: Sequence[Table], further: Sequence[Cel
         further: cells that stand in no table.
 
     Raises:
-        ValueError: naming the claim, where an id stands twice, a kind is unknown, a cell does not exist, or nothing
-            says how the claim is decided.
+        ValueError: an id stands twice, a kind or a cell is unknown, or a claim has no rule that decides it. The message
+            names the claim.
     """
     cells = {quantity(cell): (cell, table) for table in tables for cell in table.cells}
     cells |= {quantity(cell): (cell, None) for cell in further}
@@ -142,14 +144,17 @@ def _published(claim: Claim, wanted: Quantity, cells: dict[Quantity, tuple[Cell,
 
 
 def _system(cell: Cell, cells: Iterable[Cell]) -> str:
-    """The heading that tells a cell from those of other systems on the same data: of its row, or of its column."""
+    """The heading of the row where another system on the same data shares the cell's column, else of the column."""
     place = (cell.paper, cell.metric, cell.dataset, cell.against)
     same = [one for one in cells if (one.paper, one.metric, one.dataset, one.against) == place and one != cell]
     return cell.row if any(one.column == cell.column for one in same) else cell.column
 
 
 def _unknown(wanted: Quantity, cells: Iterable[Quantity]) -> str:
-    """The first part of a quantity that no cell has together with the parts before it, and what is known there."""
+    """Which part of a quantity is unknown, and what is known there.
+
+    It is the first part that no cell has together with the parts before it.
+    """
     known = list(cells)
     for part in ("paper", "metric", "dataset", "model", "against", "score"):
         names = sorted({getattr(one, part) for one in known})
@@ -177,9 +182,13 @@ def printed_effect(condition: Condition, known: Book) -> float | None:
 def printed_orders(table: Table, mixed: Callable[[Cell], str]) -> list[Claim]:
     """Every pair of printed numbers of one metric and dataset, as a claim that the better system is better.
 
-    Equal numbers claim no order. A pair that decides nothing says why: `mixed` gives of a cell the reason why it may
-    not be ranked against its neighbours, "" for none; and a difference has to exceed both printed spreads together
-    (without a printed spread: half a unit of the last digit).
+    Equal numbers claim no order. A claim is `meaningless` where a cell may not be ranked. It is so too where the
+    difference is at most the sum of both printed spreads. Without a printed spread half a unit of the last digit
+    counts.
+
+    Args:
+        table: whose printed numbers are paired.
+        mixed: cell -> why it may not be ranked against its neighbours, "" for no reason.
     """
     rows: dict[tuple[str, ...], list[Cell]] = {}
     for cell in table.cells:

@@ -48,7 +48,10 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Section:
-    """A table of texts; lines of a cell are parted by a line break. A column "verdict" has its colour in html."""
+    """A table of texts; a line break parts the lines of a cell.
+
+    A column "verdict" is coloured in html.
+    """
 
     heading: str
     columns: tuple[str, ...]
@@ -60,7 +63,8 @@ class Section:
 class Judged:
     """What is rendered: claims and printed orders with their verdicts, and the numbers behind them.
 
-    `label` names the preset, `caveat` says above all else what its numbers cannot tell, "" for nothing.
+    `mixed` says why a cell may not be ranked against its neighbours, "" for no reason. `label` names the preset.
+    `caveat` is shown first and says what the preset's numbers cannot tell, "" for nothing.
     """
 
     claims: tuple[Judgement, ...]
@@ -82,12 +86,13 @@ def render(judged: Judged, fmt: str) -> str:
 
 
 def summary(judged: Judged) -> str:
-    """As "3 of 63 claims hold, 1 fails, 2 are undecided, 57 not measured"."""
+    """Counts of claims by verdict, as "63 claims: 3 holds, 1 fails, 2 undecided, 57 not measured"."""
     counts = Counter(one.verdict for one in judged.claims)
     return f"{len(judged.claims)} claims: " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
 
 
 def sections(judged: Judged) -> list[Section]:
+    """The tables of the page: claims of each paper, agreement by rank, printed orders, CV*."""
     papers = {one.claim.paper: [] for one in judged.claims}
     for one in judged.claims:
         papers[one.claim.paper].append(one)
@@ -100,7 +105,7 @@ def sections(judged: Judged) -> list[Section]:
 
 
 def _claims(heading: str, judgements: Sequence[Judgement], known: Book) -> Section:
-    """Reasons and scales, which many claims share, are numbered notes behind the table."""
+    """The claims of a paper; reasons and scales, which many claims share, are numbered notes below."""
     notes = Footnotes(lambda k: f"[{k + 1}]")
 
     def noted(one: Judgement) -> str:
@@ -122,13 +127,13 @@ def _claims(heading: str, judgements: Sequence[Judgement], known: Book) -> Secti
 
 
 def verdict_in_words(judgement: Judgement) -> str:
-    """The verdict; of systems smaller or trained shorter than the papers' only "at this scale"."""
+    """The verdict; "holds" and "fails" end in "at this scale" where a system was not measured at the papers' scale."""
     decided = judgement.verdict in ("holds", "fails") and judgement.scales
     return f"{judgement.verdict} at this scale" if decided else judgement.verdict
 
 
 def part(condition: Condition, known: Book) -> str:
-    """As "FID, CelebA: Ours better than 0.5 × VAE"."""
+    """The condition in words, as "FID, CelebA: Ours better than 0.5 × VAE"."""
     first = known[condition.quantity]
     place = ", ".join(PAPER_NAMES.get(name, name) for name in (first.cell.dataset, first.cell.against) if name)
     start = f"{METRICS.get(first.cell.metric, first.cell.metric)}, {place}: {first.system}"
@@ -152,7 +157,10 @@ def _number(value: float | None) -> str:
 
 
 def _deciding(judgement: Judgement, known: Book) -> str:
-    """As "2 more seeds of each would decide it, 1.5 h", or "2 more seeds of Ours, 4 of VAE" where numbers differ."""
+    """The further seeds and their cost, as "2 more seeds of each would decide it, 1.5 h"; "" unless undecided.
+
+    Where the numbers differ, each system has one: "2 more seeds of Ours, 4 of VAE".
+    """
     if judgement.verdict != "undecided":
         return ""
     if judgement.more is None:
@@ -173,7 +181,10 @@ def _deciding(judgement: Judgement, known: Book) -> str:
 
 
 def ranked(judged: Judged, table: Table, paper: str, metric: str) -> list[tuple[str, RankedRow]]:
-    """Rows of a block, by name: printed numbers that may be ranked, of systems with a value."""
+    """Rows of a block, by name: printed numbers that may be ranked, and the values of their systems.
+
+    A system without a value is left out, and so is a row with fewer than two systems.
+    """
     rows: dict[tuple[str, str], list[tuple[float, tuple[float, ...]]]] = {}
     for cell in table.cells:
         wanted = (cell.paper, cell.metric, cell.score) == (paper, metric, "") and cell.published is not None
@@ -216,7 +227,7 @@ def _correlation(found: Correlation | None) -> str:
 
 
 def _orders(judgements: Sequence[Judgement], known: Book) -> Section:
-    """Counts per block; the share upheld is of those decided, and never pooled over tables."""
+    """Counts per block. The share upheld is taken of the orders decided, and never pooled over tables."""
 
     def block(one: Judgement) -> tuple[str, str, str]:
         first = known[one.claim.conditions[0].quantity]
@@ -240,13 +251,16 @@ def _orders(judgements: Sequence[Judgement], known: Book) -> Section:
 
 
 def _first_reason(judgement: Judgement) -> str:
-    """Why an order is not counted; of several reasons the first."""
+    """Why an order is not counted: the first of several reasons."""
     reason = judgement.claim.meaningless.split("; ")[0]
     return "within the printed spreads" if reason.startswith("printed ") else reason
 
 
 def _variation(judged: Judged) -> Section:
-    """CV* of cells that may be compared: the printed number and the mean over seeds are two measurements of one."""
+    """CV* of cells that may be compared.
+
+    The printed number and the mean over seeds count as two measurements of one quantity.
+    """
     lines = []
     for table in judged.tables:
         for cell in table.cells:
@@ -272,7 +286,7 @@ def _variation(judged: Judged) -> Section:
 
 
 def _csv(judged: Judged) -> str:
-    """One line per part of a claim, printed orders behind the claims."""
+    """One line per part of a claim, one for a claim without parts; printed orders follow the claims."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n")
     writer.writeheader()

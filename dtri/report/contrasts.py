@@ -1,9 +1,9 @@
 """Intervals over seeds: a mean, or a difference of two means, and how many seeds would decide on which side it lies.
 
-Seeds of two systems are not paired. They share the order of the images, and where the architectures are equal the
-first weights; Welch's interval is valid without pairs and wide rather than narrow where they correlate. At three seeds
-a paired interval has 2 degrees of freedom against about 4, so it is narrower only from a correlation of 0.58 on
-(1 - (2.78 / 4.30)^2), which no pair of systems here is known to reach.
+Seeds of two systems are not paired. They share the order of the images, and the first weights where the architectures
+are equal. Welch's interval is valid without pairs, and too wide rather than too narrow where seeds correlate. A paired
+interval of three seeds has 2 degrees of freedom against about 4. So it is narrower only where seeds correlate by more
+than 1 - (2.78 / 4.30)^2 = 0.58. No pair of systems here is known to reach that.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Estimate:
     df: float
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Two-sided; of no width where all seeds agree exactly."""
+        """The two-sided interval; its width is 0 where all seeds agree exactly."""
         half = self.half_width(level)
         return self.value - half, self.value + half
 
@@ -56,7 +56,7 @@ def estimate(first: Sequence[float], second: Sequence[float] = (), factor: float
 
 
 def _combined(value: float, parts: list[tuple[float, float]]) -> Estimate:
-    """Of (squared standard error, degrees of freedom) per mean; all may be 0."""
+    """The estimate from (squared standard error, degrees of freedom) per mean; all errors may be 0."""
     total = sum(squared for squared, _ in parts)
     below = sum(squared**2 / df for squared, df in parts)
     return Estimate(value, sqrt(total), total**2 / below if below else inf)
@@ -72,14 +72,18 @@ def seeds_to_decide(
 ) -> int | None:
     """The fewest seeds per system whose interval would be narrower than `distance` on each side.
 
-    The spread is taken as seen and the mean as final, so that half of such repetitions would still be undecided.
+    The spread is taken as seen and the mean as final. So half of such repetitions would still be undecided.
 
     Args:
-        first, second: as of `estimate`, two seeds at least.
+        first, second: as in `estimate`, two seeds at least.
         distance: between the mean and the nearest value that would change the verdict.
-        factor: as of `estimate`.
+        factor: as in `estimate`.
         level: of the interval.
-        most: seeds beyond which None is returned, as where `distance` is 0.
+        most: the largest number of seeds tried.
+
+    Returns:
+        The number of seeds, where a system keeps the seeds that it has. None where `most` are too few, as for
+        `distance` 0.
     """
     squares = [(variance(first), len(first))] + ([(factor**2 * variance(second), len(second))] if second else [])
     for n in range(min(k for _, k in squares), most + 1):

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FONT, SIZE = "STIXGeneral", 8  # comes with matplotlib; points
-LETTERS = 19  # of that font and size in an inch
-INSIDE = 0.75  # of a panel's width lies between its axes' numbers and the next panel
-LINE = 1.2 * SIZE / 72  # height in inches
-TICKS = 2.2 * LINE  # from the bottom of axes to the name of the axis
-LEAST = 1.2  # height of a row of plots in inches
-ENDINGS = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}  # -> metadata, without a date
+LETTERS = 19  # characters of that font and size per inch
+INSIDE = 0.75  # share of a panel's width between the numbers of its axis and the next panel
+LINE = 1.2 * SIZE / 72  # height of a line in inches
+TICKS = 2.2 * LINE  # height in inches from the bottom of the axes to the axis label
+LEAST = 1.2  # least height of a row of plots in inches
+ENDINGS = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}  # file ending -> metadata without a date
 DPI = 300  # of a PNG
 
 
 def fit(fig: "Figure", width: float) -> "Figure":
     """Make a drawn figure, not framed, `width` inches wide; its height follows.
 
-    Headings of panels stay. Words that are wider than a panel are broken into lines, and legends stand below.
+    Headings of panels stay. Text that is wider than a panel is broken into lines, and legends move below the panel.
     """
     from matplotlib.text import Text
 
@@ -47,7 +47,10 @@ def fit(fig: "Figure", width: float) -> "Figure":
 
 
 def _break(axes: "Axes", letters: int) -> float:
-    """Break headings, names of axes and the legend of a panel into lines; the height of these lines in inches."""
+    """Break the heading, the x label and the legend of a panel into lines of at most `letters` characters.
+
+    Returns the height of these lines in inches.
+    """
     from matplotlib.transforms import ScaledTranslation
 
     axes.tick_params(which="both", labelsize=SIZE, labelfontfamily=FONT)

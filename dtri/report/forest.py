@@ -28,7 +28,7 @@ Panel = tuple[str, list[tuple[str, Effect]]]
 
 
 def draw(judgements: Sequence[Judgement], known: Book) -> "Figure":
-    """Effects of `judgements`, each once, grouped by table, paper and metric."""
+    """The figure: all effects of `judgements`, each once, grouped by table, paper and metric."""
     columns = _columns(_panels(judgements, known))
     height = max(sum(PANEL + ROW * len(rows) for _, rows in panels) for panels in columns)
     fig = style.figure(11.5, height + 1.4)
@@ -61,7 +61,7 @@ def _name(effect: Effect, known: Book) -> str:
 
 
 def _columns(panels: Sequence[Panel]) -> list[list[Panel]]:
-    """Panels in order, broken where the first column has half of the height."""
+    """One or two columns of panels in order; the first has about half of the height."""
     heights = [PANEL + ROW * len(rows) for _, rows in panels]
     breaks = [abs(2 * sum(heights[:i]) - sum(heights)) for i in range(1, len(panels) + 1)]
     first = breaks.index(min(breaks)) + 1

@@ -22,9 +22,12 @@ def load(path: Path, count: int | None = None) -> np.ndarray:
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """images: uint8 [N, C, H, W] -> uint8 [rows * (H + 1) - 1, columns * (W + 1) - 1, 3], white between and after.
+    """images: uint8 [N, C, H, W] -> uint8 [rows * (H + 1) - 1, columns * (W + 1) - 1, 3].
 
-    ValueError unless the array is uint8 with one or three channels.
+    Gaps between images, and places after the last one, are white.
+
+    Raises:
+        ValueError: the array is empty, is not uint8 with four dimensions, or has other than one or three channels.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
         raise ValueError(f"expected uint8 [N, 1 or 3, H, W] with N >= 1, found {images.dtype} {list(images.shape)}")
@@ -38,13 +41,19 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def heading(product: Product, images: np.ndarray, what: str = "") -> str:
-    """Title of a panel: the system and `what` of it is shown; below, the dataset, the image size and the seed."""
+    """Title of a panel: the system and `what`; below, the dataset, image size and seed.
+
+    Args:
+        product: that the panel shows.
+        images: of the panel, [N, C, H, W].
+        what: text behind the system's name, such as ", between prior samples".
+    """
     size = "x".join(str(side) for side in images.shape[-2:])
     return f"{product.model_label}{what}\n{product.place}, {size}, seed {product.seed}"
 
 
 def rmse(originals: np.ndarray, rebuilt: np.ndarray) -> str:
-    """RMSE of uint8 images on [-1, 1], in words; without images, why there are none."""
+    """RMSE of uint8 images in the range [-1, 1], in words; `DIVERGED` where there are no images."""
     if not len(rebuilt):
         return DIVERGED
     return f"RMSE {np.sqrt(np.mean(((originals.astype(np.float64) - rebuilt) / 127.5) ** 2)):.3f}"

@@ -20,9 +20,9 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
 def in_total(values: Sequence[float], images: tuple[float, float]) -> tuple[float, float] | None:
     """Interval of the mean for new seeds and new test images; None for fewer than two seeds.
 
-    The squares of the halves of both intervals add up. All seeds see the same test images, so the interval by images
-    does not shrink with the number of seeds; where seeds err on different images the total is too wide. In simulation
-    it covers 95 to 97.6 % with three seeds, 95 to 96.4 % with five.
+    The half-widths of both intervals are added in quadrature. All seeds see the same test images, so the interval by
+    images does not shrink with the number of seeds. Where seeds err on different images the total is too wide. In
+    simulation it covers 95 to 97.6 % with three seeds, 95 to 96.4 % with five.
 
     Args:
         values: one per seed.

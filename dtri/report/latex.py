@@ -7,7 +7,7 @@ from dtri.report.layout import Layout, RenderedCell, sections
 
 
 def write(page: Layout) -> str:
-    """Floats, one per block; what holds for all of them stands once, in front and behind."""
+    """The fragment: one float per block; what holds for all blocks stands once, in front and behind."""
     lines = ["% needs \\usepackage{booktabs,graphicx}", "{\\footnotesize\\sloppy"]
     lines += [escape_latex(f"{text}.") + "\\par" for text in (page.summary, *page.shared)] + ["}"]
     for index, block in enumerate(page.blocks):
@@ -20,7 +20,7 @@ def write(page: Layout) -> str:
             f"\\setlength{{\\tabcolsep}}{{{3 if len(heads) > 3 else 6}pt}}",
             f"\\caption{{{escape_latex(caption)} \\textbf{{{escape_latex(page.label)}}}.}}",
             f"\\label{{tab:{page.table.name}-{index + 1}}}",
-            # As wide as it is, and no wider than the text.
+            # Its natural width, at most the width of the text.
             "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
             f"\\begin{{tabular}}{{@{{}}l{'c' * len(heads)}@{{}}}}",
             "\\toprule",
@@ -44,7 +44,7 @@ def write(page: Layout) -> str:
 
 
 def _cell(cell: RenderedCell | None, narrow: bool) -> str:
-    """Stacked lines; in a narrow column the spread has a line of its own."""
+    """The lines of a cell, stacked; in a narrow column the spread has a separate line."""
     if cell is None:
         return ""
     top = f"\\textbf{{{escape_latex(cell.printed)}}}" if cell.bold else escape_latex(cell.printed)
@@ -95,6 +95,6 @@ _CHARACTERS = {
 
 
 def escape_latex(text: str) -> str:
-    """Escaped for LaTeX; a character that neither ASCII nor the list above has loses its accent or becomes "?"."""
+    """Text escaped for LaTeX; characters outside ASCII and the list above lose their accent or become "?"."""
     plain = (unicodedata.normalize("NFKD", c).encode("ascii", "ignore").decode() or "?" for c in text)
     return "".join(_CHARACTERS.get(c, p) for c, p in zip(text, plain)).replace("\n", " ")

@@ -49,8 +49,8 @@ OUTCOMES = {  # outcome of a row -> as counted
     "stale": "stale",
     "missing": "not run",
 }
-DISTINCT = 0.9  # share of distinct scores below which a reader is told
-BESIDE = 0.005  # of an average precision from the trapezoid, from which on it is shown
+DISTINCT = 0.9  # share of distinct scores below which it is shown
+BESIDE = 0.005  # difference of average precision and trapezoid above which it is shown
 LEGEND = (
     "Upper line: the number printed in the paper, with its precision; bold as printed; '-' is the paper's own dash; "
     "'·' means that the paper has no such cell. Systems are rows, also where the paper has them as columns.",
@@ -74,8 +74,8 @@ LEGEND = (
 class RenderedCell:
     """One cell as shown. `refs` are footnotes of the printed number, `reasons` of the measured one.
 
-    `kind` is the row's outcome, or "other" for a number that is not comparable: the colour in html. `system` is the
-    dataset really used and the system, whose runs gave the number.
+    `kind` gives the colour in html: the row's outcome, or "other" for a number that is not comparable. `system` is
+    (dataset really used, system), whose runs gave the number.
     """
 
     printed: str
@@ -91,7 +91,7 @@ class RenderedCell:
 
     @property
     def measured(self) -> str:
-        """As "30.12 ± 0.45 (3)", in brackets where it is not comparable, "" where nothing was measured."""
+        """Mean, spread and seeds, as "30.12 ± 0.45 (3)", in brackets where not comparable; "" where not measured."""
         text = f"{self.value} ({self.n_seeds})" if self.value else ""
         return text if self.comparable or not text else f"[{text}]"
 
@@ -132,7 +132,10 @@ class Footnotes:
 
 @dataclass(frozen=True)
 class Layout:
-    """`shared` are sentences on all cells, shown above the first block; `methods` say how each metric was measured."""
+    """`shared` are sentences on all cells, shown above the first block; `methods` say how each metric was measured.
+
+    `notes` are footnotes on printed numbers, `reasons` on measured ones, both as (mark, text).
+    """
 
     table: Table
     label: str
@@ -145,7 +148,16 @@ class Layout:
 
 
 def layout(table: Table, frame: pd.DataFrame, label: str) -> Layout:
-    """Arrange the rows of `frame` for reading; ValueError where they are not this table's."""
+    """Arrange the rows of a tidy frame for reading.
+
+    Args:
+        table: what the papers print.
+        frame: what was measured, from `tidy`.
+        label: the preset in words.
+
+    Raises:
+        ValueError: the rows are not this table's.
+    """
     rows = frame[frame["variant"] == ""].to_dict("records")
     found = [tuple(row[key] for key in ("paper", "metric", "dataset", "model", "against", "score")) for row in rows]
     expected = [(c.paper, c.metric, c.dataset, c.model, c.against, c.score) for c in table.cells]
@@ -163,13 +175,13 @@ def layout(table: Table, frame: pd.DataFrame, label: str) -> Layout:
 
 
 def heading(table: Table, paper: str, metric: str) -> str:
-    """Of a block, as the table has it."""
+    """The heading of a block, as the table has it; else its paper and metric."""
     known = {(p, m): text for p, m, text in table.headings}
     return known.get((paper, metric), f"Paper {paper}: {METRICS.get(metric, metric)}")
 
 
 def _shared(rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    """Reasons that all measured cells have: said once."""
+    """Reasons that all measured cells have, so that they are said once."""
     each = [row["reason"].split("; ") for row in rows if row["status"] != "missing"]
     return tuple(reason for reason in each[0] if reason and all(reason in other for other in each)) if each else ()
 
@@ -183,7 +195,7 @@ def _above(shared: Sequence[str]) -> list[str]:
 
 
 def _places(pairs: Sequence[tuple[Cell, dict[str, Any]]]) -> list[str]:
-    """As "Measured on digits in place of CIFAR-10, CelebA", one sentence per set; [] where no set has a stand-in."""
+    """Stand-ins, as "Measured on digits in place of CIFAR-10, CelebA", a sentence per dataset really used."""
     found: dict[str, dict[str, None]] = {}
     for cell, row in pairs:
         for paper, really in ((cell.dataset, "measured_on"), (cell.against, "measured_against")):
@@ -197,7 +209,7 @@ def _places(pairs: Sequence[tuple[Cell, dict[str, Any]]]) -> list[str]:
 
 
 def _family(text: str) -> str:
-    """`text` with <digit> for the digit of a hold-out set, so that all of them share a sentence or a footnote."""
+    """`text` with <digit> for the digit of a hold-out set, so that all digits share a sentence or footnote."""
     return re.sub(r"(?<=holdout)\d\b", "<digit>", text)
 
 
@@ -267,7 +279,7 @@ def _rendered(
 
 
 def _value(row: dict[str, Any], metric: str) -> str:
-    """As "30.12 ± 0.45", without ± for one seed, "" where nothing was measured."""
+    """Mean and spread, as "30.12 ± 0.45", without ± for one seed; "" where nothing was measured."""
     if pd.isna(row["mean"]):
         return ""
     half = (row["seed_high"] - row["seed_low"]) / 2
@@ -276,7 +288,7 @@ def _value(row: dict[str, Any], metric: str) -> str:
 
 
 def _number(value: float, metric: str) -> str:
-    """Fixed decimals per metric; two significant digits where those would show nothing."""
+    """A number with its metric's decimals, or with two significant digits where those would show zero."""
     decimals = DECIMALS.get(metric, 3)
     tiny = 0 < abs(value) < 10.0**-decimals
     return format(value, ".2g") if tiny else format(value, f".{decimals}f")
@@ -290,7 +302,7 @@ def _level(pairs: list[tuple[Cell, dict[str, Any]]], row: str, measure: str) -> 
 
 
 def _methods(pairs: list[tuple[Cell, dict[str, Any]]]) -> tuple[str, ...]:
-    """How the table was measured: one line per protocol, with the counts of each set, and images seen in training."""
+    """How the table was measured: a line per protocol with the counts of each set, then images seen in training."""
     used: dict[str, dict[str, None]] = {}
     seen: dict[str, None] = {}
     for cell, row in pairs:
@@ -309,7 +321,7 @@ def _methods(pairs: list[tuple[Cell, dict[str, Any]]]) -> tuple[str, ...]:
 
 
 def _general(row: dict[str, Any]) -> str:
-    """A protocol without what stands beside it: names of sets and scores; its counts are n and m."""
+    """A protocol without names of sets and scores, which stand beside it; its counts become n and m."""
     text = row["protocol"].partition("; score ")[0]
     for name, word in ((row["measured_on"], "the dataset"), (row["measured_against"], "the other set")):
         text = text.replace(name, word) if name else text
@@ -319,25 +331,31 @@ def _general(row: dict[str, Any]) -> str:
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """As "44 printed numbers: 3 reproduced, 41 not run; 5 others: 5 measured; 2.5 h of training on cpu (...)"."""
+    """Counts and cost, as "44 printed numbers: 41 not run; 5 others: 5 measured; 2.5 h of training on cpu (...)"."""
     parts = [counted(rows, word, published) for word, published in (("printed numbers", True), ("others", False))]
     return "; ".join(filter(None, (*parts, cost(rows))))
 
 
 def outcomes(rows: list[dict[str, Any]], published: bool) -> Counter[str]:
-    """How many rows have which outcome, of those with a printed number or of the others."""
+    """How many rows have each outcome, among rows with a printed number or among the others."""
     return Counter(row["outcome"] for row in rows if pd.isna(row["published"]) != published)
 
 
 def counted(rows: list[dict[str, Any]], word: str, published: bool) -> str:
-    """As "44 printed numbers: 3 reproduced, 41 not run", with `word` for the name; "" where there are none."""
+    """Counts of outcomes, as "44 printed numbers: 3 reproduced, 41 not run"; "" where there are no rows.
+
+    Args:
+        rows: of the tidy frame.
+        word: name of what is counted.
+        published: whether rows with a printed number are counted, or the others.
+    """
     found = outcomes(rows, published)
     counts = [f"{found[outcome]} {text}" for outcome, text in OUTCOMES.items() if found[outcome]]
     return f"{found.total()} {word}: {', '.join(counts)}" if counts else ""
 
 
 def cost(rows: list[dict[str, Any]]) -> str:
-    """As "0.31 h of training on cpu (...)"; a training that several rows show counts once."""
+    """Hours of training, as "0.31 h of training on cpu (...)"; a training that several rows show counts once."""
     known = {(row["measured_on"], row["model"]): row for row in rows if not pd.isna(row["train_seconds"])}
     hours = sum(row["train_seconds"] for row in known.values()) / 3600
     devices = dict.fromkeys(row["train_device"] for row in known.values())

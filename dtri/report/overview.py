@@ -21,9 +21,9 @@ TILES = (  # outcomes counted together -> words, what they mean
     (("partial",), "partial", "some seeds are missing"),
     (("diverged",), "diverged", "a training, or what its model made, ended in non-finite values"),
 )
-ALWAYS = 5  # of the tiles that are shown even where they count nothing
+ALWAYS = 5  # number of first tiles that are shown even where they count nothing
 STATES = ("reproduced", "better", "worse", "partial", "diverged", "stale", "not")  # first words below a number
-HEADLINE = "abstract"  # in the place of a claim that stands on this page
+HEADLINE = "abstract"  # word in the `place` of claims that this page shows
 FORMATS = ("html", "md", "csv", "tex")
 Measured = tuple[Table, pd.DataFrame]
 
@@ -137,11 +137,11 @@ def overview(
     label: str,
     caveat: str = "",
 ) -> str:
-    """The page, for the folder of the preset.
+    """The landing page, for the folder of the preset.
 
     Args:
         tables: with their tidy frames.
-        claims: judged; those of an abstract are shown, the others counted.
+        claims: judged; all are counted, and claims of an abstract are shown.
         figures: address and title of each; a picture that is not there yet shows as its title.
         pages: (dataset, system) -> address of the page of a run.
         label: the preset in words.
@@ -180,7 +180,7 @@ def _links(tables: Sequence[Measured]) -> list[tuple[str, str]]:
 
 
 def _tiles(counts: Counter[str]) -> list[dict[str, Any]]:
-    """How many printed numbers have which outcome; those that rarely occur only where they do."""
+    """How many printed numbers have each outcome; tiles after the first ALWAYS are left out where empty."""
     found = []
     for i, (together, words, meaning) in enumerate(TILES):
         count = sum(counts[outcome] for outcome in together)
@@ -191,7 +191,7 @@ def _tiles(counts: Counter[str]) -> list[dict[str, Any]]:
 
 
 def _table(table: Table, frame: pd.DataFrame, label: str) -> tuple[Any, ...]:
-    """The table, its layout, and its blocks: those in which a paper prints a number, and the others."""
+    """The table, its layout, the blocks in which a paper prints a number, and the other blocks."""
     page = layout(table, frame, label)
     printed = [block for block in page.blocks if _is_printed(block)]
     return table, page, printed, [block for block in page.blocks if block not in printed]
@@ -207,12 +207,15 @@ def _states(cell: Any) -> list[str]:
 
 
 def _kind(cell: Any) -> str:
-    """The colour of a number; that it is stale comes before that it is not comparable."""
+    """The colour of a number: stale comes before not comparable."""
     return "stale" if "stale" in cell.words else cell.kind
 
 
 def _costs(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Per system, the costliest first; a training that several cells show counts once."""
+    """(system, trainings, hours, devices) as texts, the costliest system first.
+
+    A training that several cells show counts once.
+    """
     trained = {(row["model"], row["measured_on"]): row for row in rows if not pd.isna(row["train_seconds"])}
     systems: dict[str, list[dict[str, Any]]] = {}
     for (model, _), row in trained.items():

@@ -15,13 +15,14 @@ from dtri.sealed import read_sealed, write_sealed
 class Record:
     """One measured number and where it comes from.
 
-    `value` is None when the training diverged (`status` "diverged") or, with the reason in extra["diverged"], what was
-    to be measured is not finite. `protocol` says in words and numbers how it was measured. `extractor` names the
-    feature network and the first 12 digits of its sha256, "" where none is used.
+    `value` is None, and `status` "diverged", where the training diverged or what was to be measured is not finite. In
+    the second case extra["diverged"] says what. `protocol` says in words and numbers how it was measured. `extractor`
+    names the feature network and the first 12 digits of its sha256, "" where none is used.
+
     `spec`, `train_code`, `code` and `data` are hashes: of the training spec, of the code that trained, of the code that
-    measured, and per dataset of its content. `device` and `seconds`, from the start of the job, are the measurement's;
-    `train_device`, `train_seconds` and, on a GPU, `gpu_hours` the training's, all attempts together. `extra` holds
-    secondary numbers of the same measurement.
+    measured, and per dataset of its content. `device` is the measurement's, and `seconds` counts from the start of its
+    job. `train_device`, `train_seconds` and, on a GPU, `gpu_hours` are the training's, all attempts together. `extra`
+    holds secondary numbers of the same measurement.
     """
 
     preset: str
@@ -53,7 +54,7 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> "Record":
-        """ValueError naming the file when it is not a record, or was changed after it was written."""
+        """The record in `path`; ValueError, naming the file, where it is no record or was changed later."""
         values = read_sealed(path, "a measurement record")
         try:
             return cls(**values)

@@ -14,7 +14,7 @@ def render(table: Table, frame: pd.DataFrame, label: str, fmt: str) -> str:
 
     Args:
         table: what the papers print.
-        frame: what was measured, of `tidy`.
+        frame: what was measured, from `tidy`.
         label: the preset in words; shown on top.
         fmt: csv, md, tex or html.
 

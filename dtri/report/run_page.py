@@ -21,13 +21,13 @@ from dtri.report.webpage import fill
 
 SAMPLES, PAIRS, COLUMNS = 32, 16, 8  # images shown, and side by side
 LOG_LINES = 12
-WIDTH, HEIGHT = 300, 90  # of a curve, in units of its own
+WIDTH, HEIGHT = 300, 90  # of a curve, in units of its viewBox
 MORE = ("parameters", "images_seen", "images_per_s", "peak_memory_mib", "attempts", "gpu_hours", "bad_step", "term")
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A product, read, with why this checkout would make another and what was accepted of it."""
+    """A product that was read, why this checkout would make another, and what was accepted of it."""
 
     made: Any
     stale: tuple[str, ...]
@@ -60,7 +60,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Curve:
-    """A term of the loss over training: points of a polyline, the least, greatest and last value."""
+    """A term of the loss over training: points of a polyline, and the least, greatest and last value."""
 
     term: str
     points: str
@@ -142,7 +142,7 @@ def page(run: Run, label: str, siblings: Sequence[Run] = ()) -> str:
     """The page of a run, for the folder `runs` of its preset.
 
     Args:
-        run: of which files that are not there are left out.
+        run: files that it lacks are left out.
         label: the preset in words.
         siblings: runs of the same system on the same dataset, this one among them.
     """
@@ -199,7 +199,7 @@ def _number(one: Judged) -> tuple[str, ...]:
 
 
 def _curves(path: Path) -> list[Curve]:
-    """Of every term with a finite value; [] where there is no file."""
+    """The curve of every term with a finite value; [] where there is no file."""
     if not path.exists():
         return []
     rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PNG_LIMIT = 500_000  # bytes
 NOTE = "dtri"  # name of the text in a PNG that says what it was drawn from
-DPI, LEAST_DPI = 140, 110  # of a PNG; below the least, small letters suffer more than colours do
+DPI, LEAST_DPI = 140, 110  # of a PNG; below the least, fewer colours do less harm than unreadable letters
 ID_COLOUR, OTHER_COLOUR = "#2b6cb0", "#dd6b20"  # blue: in-distribution; orange: the other set
 SETTINGS = {
     "figure.dpi": 100,
@@ -79,7 +79,7 @@ def palette(n: int) -> list[Any]:
 
 
 def nothing(subtitle: str = "", remarks: str = "") -> "Figure":
-    """A figure that says that no product exists yet; a partial report still has a page for it."""
+    """A figure that says that no product exists yet, so that a partial report has a page for it."""
     fig = figure(6, 2, subtitle, remarks)
     axes = fig.subplots()
     axes.set_axis_off()
@@ -100,6 +100,9 @@ def save(fig: "Figure", stem: Path, origin: dict[str, Any] | None = None) -> tup
     """Write `stem`.pdf and `stem`.png atomically, without dates; the PNG stays below `PNG_LIMIT`.
 
     `origin` says what the figure was drawn from. The PNG keeps it as text, with the PDF's sha256: see `origin_of`.
+
+    Returns:
+        Paths of the PDF and the PNG.
     """
     pdf, png = (Path(f"{stem}.{ending}") for ending in ("pdf", "png"))
     fig.draw_without_rendering()
@@ -112,7 +115,7 @@ def save(fig: "Figure", stem: Path, origin: dict[str, Any] | None = None) -> tup
 
 
 def origin_of(png: Path) -> dict[str, Any]:
-    """What `save` noted in a PNG; {} where it noted nothing, ValueError where the file is damaged."""
+    """What `save` noted in a PNG: {} where it noted nothing, ValueError where the file is damaged."""
     from PIL import Image
 
     try:
@@ -125,7 +128,10 @@ def origin_of(png: Path) -> dict[str, Any]:
 
 
 def _small_png(fig: "Figure", text: dict[str, str]) -> bytes:
-    """All colours where that fits at `LEAST_DPI` or more; else 256 colours, at the most dots that fit."""
+    """A PNG below `PNG_LIMIT`: in all colours where that fits at `LEAST_DPI` or more, else in 256 colours.
+
+    With 256 colours it has the highest resolution that fits.
+    """
     metadata = {"Software": None, **text}
     picture = _encoded(fig, "png", DPI, metadata)
     if len(picture) < PNG_LIMIT:

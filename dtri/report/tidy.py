@@ -20,7 +20,10 @@ def column(meaning: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the tidy frame: a cell, its printed number and what was measured. Fields are columns, in order."""
+    """One row of the tidy frame: a cell, its printed number and what was measured.
+
+    Fields are columns, in order.
+    """
 
     table: str = column("table of this project")
     paper: str = column("paper that the cell is of, A or B; empty: neither prints such a number")
@@ -96,14 +99,14 @@ Lookup = Callable[[Cell, int], CellResult]
 def tidy(table: Table, preset: str, seeds: Sequence[int], lookup: Lookup) -> pd.DataFrame:
     """One row per cell of `table`, in its order; columns are the fields of `Row`, an empty number is NaN.
 
-    A row uses the records that belong to this checkout. It shows stale records only where no other exists. Behind the
-    cells follow the same quantities by other protocols, one row per cell and `variant`, without a verdict.
+    A row uses the records that belong to this checkout. It shows stale records only where no other exists. Rows for
+    other protocols follow the cells: the same quantity, one row per cell and `variant`, without a verdict.
 
     Args:
         table: what the papers print.
         preset: its name.
         seeds: of the preset.
-        lookup: finds what is on disk for a cell and a seed.
+        lookup: (cell, seed) -> what is on disk.
     """
     rows, further = [], []
     for cell in table.cells:
@@ -122,7 +125,7 @@ def _variants(found: Sequence[CellResult]) -> list[str]:
 
 
 def _varied(found: CellResult, name: str) -> CellResult:
-    """The record of the same quantity by another protocol; no record where that was not measured."""
+    """The record of the same quantity by another protocol; no record where it was not measured so."""
     record = found.record
     if record is None or name not in record.extra.get("variants", {}):
         return replace(found, record=None)
@@ -220,7 +223,13 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[CellResult], see
 
 
 def verdict(cell: Cell, average: float | None, comparable: bool) -> str:
-    """One of reproduced, better, worse, not comparable; "" where nothing is published or nothing measured."""
+    """One of reproduced, better, worse, not comparable; "" where nothing is published or nothing measured.
+
+    Args:
+        cell: with the printed number, its direction and tolerance.
+        average: mean over seeds; None where nothing was measured.
+        comparable: whether the mean may be set beside the printed number.
+    """
     if cell.published is None or average is None:
         return ""
     if not comparable:
@@ -266,19 +275,19 @@ def _joined(items: Iterable[object]) -> str:
 
 
 def _total(items: Iterable[float | None]) -> float | None:
-    """The sum over seeds of a cost; None where none is known."""
+    """The sum of a cost over seeds; None where no seed's cost is known."""
     known = [item for item in items if item is not None]
     return sum(known) if known else None
 
 
 def _agreed(items: Iterable[float | None]) -> float | None:
-    """The mean over seeds of a level that they share, such as chance."""
+    """The mean over seeds of a level that they share, such as chance; None where none is known."""
     levels = [item for item in items if item is not None]
     return mean(levels) if levels else None
 
 
 def _image_interval(records: Sequence[Record]) -> tuple[float, float] | None:
-    """Mean over seeds of the bounds by images; None where no record has any."""
+    """Bounds of the interval over test images, as means over seeds; None where no record has any."""
     bounds = [_agreed(record.extra.get(name) for record in records) for name in ("ci_low", "ci_high")]
     return None if None in bounds else tuple(bounds)
 

@@ -1,11 +1,12 @@
 """Measured values to verdicts on claims.
 
-*holds*: the 95 % interval of every effect that is needed lies in the range claimed. *fails*: an interval lies outside,
-so that the claim is lost. *undecided*: neither, or too few seeds. *not measured*: a quantity has no value.
+*holds*: the interval of every effect that is needed lies in the range claimed. *fails*: too many intervals lie outside
+for the claim to hold. *undecided*: neither, or too few seeds. *not measured*: a quantity has no value.
 
-A claim of k conditions that needs all of them holds when each 95 % interval says so: no correction is due, since the
-weakest decides (intersection-union test, Berger 1982). It fails when one interval says so, and a claim that needs fewer
-than all may profit from the luckiest; there every interval has the level 1 - 0.05 / k (Bonferroni).
+A claim of k conditions that needs all of them holds when each 95 % interval says so. No correction is due, since the
+weakest condition decides (intersection-union test, Berger 1982). It fails when one interval says so. A claim that needs
+fewer than all may profit from the luckiest condition. In these two cases intervals have the level 1 - 0.05 / k
+(Bonferroni).
 """
 
 from collections import Counter
@@ -21,7 +22,7 @@ from dtri.report.records import Record
 from dtri.report.tidy import is_diverged
 
 VERDICTS = ("holds", "fails", "undecided", "not measured")
-FEWEST_SEEDS = 3  # no statement about a system from fewer
+FEWEST_SEEDS = 3  # below this number nothing is decided about a system
 MOST_SEEDS = 100  # beyond which a claim is called out of reach
 
 
@@ -29,9 +30,10 @@ MOST_SEEDS = 100  # beyond which a claim is called out of reach
 class Measured:
     """Values of one quantity, one per seed that has one, and how many other seeds gave none, and why.
 
-    `doubtful` counts values that their own record warns of. `seconds` is the cost of one seed, training and
-    measurement; None where unknown. `reason` says why there is no value. `scale` says how long and how wide the system
-    was trained and on which data, "" for the paper's own. `comparable`: the values may stand beside the printed number.
+    `diverged`, `doubtful` and `missing` count seeds. A doubtful value has a warning in its record, or lacks the level
+    that is subtracted. `seconds` is the cost of one seed, training and measurement; None where unknown. `reason` says
+    why there is no value. `scale` says how long and how wide the system was trained and on which data, "" for the
+    paper's own. `comparable`: the values may stand beside the printed number.
     """
 
     values: tuple[float, ...] = ()
@@ -52,12 +54,12 @@ Measurements = Mapping[Quantity, Measured]
 
 
 def measured(found: Sequence[CellResult], above: str = "", scale: str = "") -> Measured:
-    """What the records of one cell, a seed each, say; those that this checkout would not make count as missing.
+    """The values of one cell's records, one per seed; stale records count as missing.
 
     Args:
         found: per seed, with the score that is asked for as the record's value.
         above: level of the record that is subtracted, "" for none.
-        scale: as of `Measured`.
+        scale: as in `Measured`.
     """
     current = [one.record for one in found if one.record is not None and not one.stale]
     sound = [record for record in current if not is_diverged(record)]
@@ -80,7 +82,10 @@ def measured(found: Sequence[CellResult], above: str = "", scale: str = "") -> M
 
 
 def _level(record: Record, above: str) -> float | None:
-    """The level `above` of a record, with a dot for one inside another; 0 for none asked for, None for none known."""
+    """The level `above` of a record, where a dot leads into a nested entry.
+
+    0 where no level is asked for, None where the record has none.
+    """
     level = record.extra
     for key in above.split("."):
         level = 0.0 if not key else (level or {}).get(key)
@@ -89,10 +94,10 @@ def _level(record: Record, above: str) -> float | None:
 
 @dataclass(frozen=True)
 class Effect:
-    """One condition: the effect printed and measured, with its 95 % interval, None from a single seed.
+    """One condition: the effect printed and measured, with its 95 % interval, which is None from a single seed.
 
-    `seeds` are those behind each quantity. `more` says, of an undecided effect, how many further seeds of each would
-    decide it at the spread seen; None where no number up to MOST_SEEDS would.
+    `seeds` are the numbers of seeds behind each quantity. `more` says how many further seeds of each quantity would
+    decide an undecided effect at the spread seen; None where no number up to MOST_SEEDS would.
     """
 
     condition: Condition
@@ -114,9 +119,9 @@ class Effect:
 class Judgement:
     """A claim with its verdict and why.
 
-    `more` gives, of an undecided claim, the further seeds per quantity that would decide every undecided effect, and
-    `hours` their cost; None where no number of seeds would, or the cost is unknown. `scales` says at which scale the
-    claim was measured.
+    For an undecided claim, `more` gives the further seeds per quantity that would decide every undecided effect.
+    `hours` is their cost. `more` is None where no number of seeds would, `hours` also where the cost is unknown.
+    `scales` says at which scale the claim was measured.
     """
 
     claim: Claim
@@ -132,9 +137,9 @@ def judge(claim: Claim, known: Book, found: Measurements) -> Judgement:
     """The verdict on a claim.
 
     Args:
-        claim: of which every quantity is in `known`.
+        claim: all its quantities are in `known`.
         known: the printed numbers.
-        found: by quantity; one that lacks counts as not run.
+        found: measured values by quantity; an absent quantity counts as not run.
     """
     if claim.unmeasured:
         return Judgement(claim, "not measured", claim.unmeasured)
@@ -155,7 +160,7 @@ def judge(claim: Claim, known: Book, found: Measurements) -> Judgement:
 
 
 def _effect(condition: Condition, known: Book, found: Measurements, hold: float, fail: float) -> Effect:
-    """`hold` and `fail` are the levels of the intervals that say so."""
+    """The effect with its verdict; `hold` and `fail` are levels of the intervals that decide for each."""
     quantities = [one for one in (condition.quantity, condition.than) if one is not None]
     of = [found.get(one, Measured(reason="not run")) for one in quantities]
     printed, seeds = printed_effect(condition, known), tuple(one.n for one in of)
@@ -188,7 +193,7 @@ def _effect(condition: Condition, known: Book, found: Measurements, hold: float,
 
 
 def _more_of(effects: Sequence[Effect]) -> tuple[tuple[Quantity, int], ...] | None:
-    """Further seeds per quantity; None where one of the undecided effects is out of reach."""
+    """Further seeds per quantity; None where an undecided effect is out of reach."""
     more: dict[Quantity, int] = {}
     for effect in (one for one in effects if one.verdict == "undecided"):
         if effect.more is None:
@@ -205,7 +210,7 @@ def _hours(more: tuple[tuple[Quantity, int], ...] | None, found: Measurements) -
 
 
 def _reason(claim: Claim, verdict: str, effects: Sequence[Effect], found: Measurements) -> str:
-    """Why there is no verdict, and the seeds that gave no value: they stand beside every verdict."""
+    """Why there is no verdict, and which seeds gave no value; the latter stands beside every verdict."""
     parts = [effect.reason for effect in effects if effect.reason and effect.verdict == verdict]
     if verdict == "undecided" and not parts:
         parts.append("the interval reaches beyond the range claimed, and into it")

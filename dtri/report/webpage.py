@@ -1,8 +1,8 @@
 """Pages in html: one frame and look for tables, claims, the landing page and the pages of runs.
 
-A page has no script and loads nothing from elsewhere. Tables and claims need no other file; the landing page and the
-pages of runs link to files below the preset's folder. Templates are texts of these modules, so that a change of one
-changes the code hash of the pages.
+A page has no script and loads nothing from elsewhere. Tables and claims need no other file. The landing page and the
+pages of runs link to files below the preset's folder. Templates are texts of these modules, so a change of one changes
+the code hash of the pages.
 """
 
 from collections.abc import Sequence
@@ -218,7 +218,7 @@ def fill(
         title: of the page.
         label: the preset in words; loud for every preset but "paper".
         summary: one sentence without its full stop, "" for none.
-        css: style beside that of all pages.
+        css: style of this page, beside the common style.
         links: (text, address) of the line above the title.
         values: what the body reads.
     """

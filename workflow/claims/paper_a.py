@@ -1,7 +1,7 @@
 """Claims of paper A (Han et al., CVPR 2020), written before any run of three seeds.
 
-Where a sentence names no number, what decides it is chosen here: *greatly* is at most half of the other's FID,
-*competitive* is better than most of the systems listed, *as good* is within the table's tolerance.
+Where a sentence names no number, what decides it is chosen here. *Greatly* is at most half of the other's FID.
+*Competitive* is better than most of the systems listed. *As good* is within the table's tolerance.
 """
 
 from dtri.report.claims import Claim, Condition, Quantity
@@ -20,10 +20,12 @@ LOOK = "a matter of looking at a figure; no number is given"
 
 
 def of(metric: str, dataset: str, model: str = OURS, against: str = "", score: str = "", above: str = "") -> Quantity:
+    """A quantity of paper A; arguments as in `Quantity`."""
     return Quantity("A", metric, dataset, model, against, score, above)
 
 
 def better(metric: str, dataset: str, than: str, model: str = OURS, **limits: float) -> Condition:
+    """The condition that `model` is better than the system `than`; `limits` are fields of `Condition`."""
     return Condition(of(metric, dataset, model), of(metric, dataset, than), **limits)
 
 

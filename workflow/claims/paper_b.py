@@ -1,7 +1,7 @@
 """Claims of paper B (Han et al., CVPR 2019), written before any run of three seeds.
 
-Where a sentence names no number, what decides it is chosen here: *competitive* is better than most of the systems
-listed, *meaningful* basins agree with labels better than 95 % of random labels would.
+Where a sentence names no number, what decides it is chosen here. *Competitive* is better than most of the systems
+listed. *Meaningful* basins agree with labels better than 95 % of random labels would.
 """
 
 from dtri.report.cells import Cell
@@ -31,6 +31,7 @@ LOOK = "a matter of looking at a figure; no number is given"
 
 
 def better(metric: str, dataset: str, than: str) -> Condition:
+    """The condition that the divergence triangle is better than the system `than`."""
     return Condition(Quantity("B", metric, dataset, OURS), Quantity("B", metric, dataset, than))
 
 

@@ -1,7 +1,7 @@
 """Every printed order of two systems as a claim, and which of them decide nothing.
 
-Numbers that no measurement here may stand beside (`Cell.incomparable`) may not be ranked against their neighbours
-either: they were measured by another protocol, or their sign is unknown.
+No measurement here may stand beside some printed numbers (`Cell.incomparable`). These may not be ranked against their
+neighbours either: they were measured by another protocol, or their sign is unknown.
 """
 
 from dtri.report.cells import Cell

@@ -2,12 +2,12 @@
 
     dtri accept results/demo/table2.csv --reason "variables renamed, same bytes in a test"
 
-Of every product behind the targets that is there and would be made again, what differs is noted in an `accepted.json`
-beside it: old and new hash, who, when, why. Tables and `verify` then show it as accepted, and Snakemake as up to date.
-It holds for exactly that pair: after the next change the product is stale again. What is accepted of a training holds
-for every record of its run, those to come too. What is missing, damaged or of another run cannot be accepted, nor can
-raw files that were replaced since they were fetched. Tables and overviews are rendered again, with what was accepted,
-and figures are drawn again that other code drew, or from other products.
+For every product behind the targets that would be made again, an `accepted.json` beside it notes what differs: old and
+new hash, who, when, why. Tables and `verify` then show the product as accepted, and Snakemake as up to date. The note
+holds for exactly that pair of hashes: after the next change the product is stale again. What is accepted of a training
+holds for every record of its run, also for later ones. A product that is missing, damaged or of another run cannot be
+accepted. Neither can raw files that were replaced since they were fetched. Tables and overviews are rendered again,
+with what was accepted. Figures are drawn again that other code drew, or from other products.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from workflow.fingerprint import ROOT
 
 
 def differing(paths: list[Path]) -> dict[Path, list[status.Difference]]:
-    """Of every product what differs and is not accepted yet; ValueError where it cannot be."""
+    """The products that differ, with their unaccepted differences; ValueError where one cannot be accepted."""
     found = {}
     for path in paths:
         found[path] = status.unaccepted(path)
@@ -39,7 +39,7 @@ def differing(paths: list[Path]) -> dict[Path, list[status.Difference]]:
 
 
 def note(path: Path, differences: list[status.Difference], who: str, reason: str) -> None:
-    """Write them into the file beside the product."""
+    """Write differences into the `accepted.json` beside a product."""
     file, product = status.acceptances(path)
     entries = read_sealed(file, "accepted results")["accepted"] if file.exists() else []
     when = datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""Judge what the papers claim by the records there are.
+"""Judge what the papers claim by the records that exist.
 
     dtri claims --preset paper --partial     to the terminal, at any moment
     dtri claims --preset demo --out results/demo
@@ -25,7 +25,7 @@ FORMATS = ("csv", "md", "tex", "html")
 
 
 def judged(preset: Preset) -> Judged:
-    """Both papers' claims, those of overlays, and printed orders, by the records that this checkout would make."""
+    """Verdicts on both papers' claims, overlays' claims and printed orders, by the records that are not stale."""
     known, found = plan.claim_book(), measurements(preset)
     return Judged(
         claims=tuple(judge(claim, known, found) for claim in (*paper_a.CLAIMS, *paper_b.CLAIMS, *plan.own_claims())),
@@ -50,7 +50,7 @@ def measurements(preset: Preset) -> Measurements:
 
 
 def scale(preset: Preset, cell: Cell) -> str:
-    """How long, how wide and on which data a system was trained, and measured how; "" for the papers' own scale."""
+    """How long, how wide, on which data and by which features a system was measured; "" for the papers' own scale."""
     run = plan.target(preset, cell, preset.seeds[0]).run
     if run is None or preset.name == "paper":
         return ""

@@ -18,7 +18,7 @@ from workflow.commands.cli import run
 from workflow.commands.provenance import provenance, versions
 
 BATCH = 128
-EPOCHS = 20  # small sets; the large ones reach their accuracy in MAX_STEPS
+EPOCHS = 20  # of small sets; large ones reach their accuracy in MAX_STEPS
 MAX_STEPS = 1500
 
 

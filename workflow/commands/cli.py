@@ -12,8 +12,9 @@ from dtri.messages import printable
 def run(main: Callable[[], int]) -> int:
     """Exit code of `main`; expected errors become one line on stderr and code 2 (DTRI_TRACEBACK=1 shows all).
 
-    What the terminal's encoding lacks is printed as an escape sequence. No shell expands the `~` of `--option=~/x`.
-    A reader that has seen enough, such as `head`, ends the command silently, with the code that shells give SIGPIPE.
+    Characters that the terminal's encoding lacks are printed as escape sequences. The `~` of `--option=~/x`, which no
+    shell expands, is expanded. Where a reader such as `head` closes the pipe early, the command ends silently. Its exit
+    code is then 128 + SIGPIPE, as in shells.
     """
     sys.argv = [_at_home(word) for word in sys.argv]
     for stream in (sys.stdout, sys.stderr):
@@ -36,6 +37,6 @@ def run(main: Callable[[], int]) -> int:
 
 
 def _at_home(word: str) -> str:
-    """A word of the command line with the `~` of its value expanded."""
+    """A word of the command line, with the `~` of its value expanded."""
     option, is_given, value = word.partition("=")
     return f"{option}={os.path.expanduser(value)}" if is_given and option.startswith("--") else word

@@ -1,4 +1,4 @@
-"""What the columns of a table's CSV are.
+"""What the columns of a table's CSV mean.
 
 python -m workflow.commands.columns > docs/columns.md
 """

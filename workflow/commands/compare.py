@@ -1,13 +1,14 @@
 """Compare what was measured, quantity by quantity: means over seeds, their difference and its 95 % interval.
 
     dtri compare lite lite_jpeg                              two presets
-    dtri compare results/demo ../other/results/demo          two folders of runs, such as those of two checkouts
+    dtri compare results/demo ../other/results/demo          two folders of runs, of two checkouts for example
     dtri compare vae dcgan --preset demo                     two systems of a preset
     dtri compare vae_rates --preset demo --metric fid        the values of a sweep, each beside the first
 
-The difference is B - A with Welch's interval over seeds, which wants two seeds on each side. Two presets are joined by
-their runs on the same dataset, and by cells of tables where another dataset stands in. A remark says where protocols
-or feature networks differ, and where this checkout would make a side otherwise; its difference decides nothing then.
+The difference is B - A with Welch's interval over seeds, which needs two seeds on each side. Runs of two presets are
+compared on the same dataset. Where another dataset stands in, they are compared by the cells of tables that they
+answer. A remark says where protocols or feature networks differ, and where a side is stale. Such a difference decides
+nothing.
 """
 
 import argparse
@@ -67,7 +68,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def sides(a: str, b: str | None, preset: str | None) -> list[Side]:
-    """The first beside which the others are shown; ValueError where the words name no such things."""
+    """The sides to compare; the others are shown beside the first.
+
+    Args:
+        a: a preset, a folder of runs, a system or a sweep.
+        b: another; None for the values of a sweep.
+        preset: whose systems `a` and `b` name; None where they name presets or folders.
+
+    Raises:
+        ValueError: a word names no such thing, or there are not two sides.
+    """
     words = [a, *([] if b is None else [b])]
     if preset is not None:
         found = quantities(Path("results", configuration.preset(preset).name))
@@ -84,7 +94,7 @@ def sides(a: str, b: str | None, preset: str | None) -> list[Side]:
 
 
 def _folder(word: str) -> Path:
-    """The folder of a preset's runs that a word names: of this directory, or any other."""
+    """The folder of runs that a word names: a preset's in this directory, or any other folder."""
     folder = Path("results", word) if word in configuration.presets() else Path(word)
     if not folder.is_dir():
         known = ", ".join(configuration.presets())
@@ -93,7 +103,12 @@ def _folder(word: str) -> Path:
 
 
 def compared(a: Side, b: Side, metrics: list[str]) -> Iterator[dict[str, str | int | float | None]]:
-    """A row for each quantity that both sides have, in A's order."""
+    """A row for each quantity that both sides have, in A's order.
+
+    Args:
+        a, b: the sides.
+        metrics: names to keep, without a feature network for all networks; [] keeps all.
+    """
     for left, right in joined(a, b):
         if not metrics or any(f"{left[2]}_".startswith(f"{metric}_") for metric in metrics):
             shown = zip(COLUMNS[2:5], left, right, strict=True)
@@ -102,7 +117,10 @@ def compared(a: Side, b: Side, metrics: list[str]) -> Iterator[dict[str, str | i
 
 
 def joined(a: Side, b: Side) -> list[tuple[Key, Key]]:
-    """Quantities of A and B with the same key, and those of two presets that answer the same cell; each pair once."""
+    """Pairs of a quantity of A and one of B, each pair once.
+
+    Both have the same key or, for two presets, answer the same cell.
+    """
     pairs = [(key, key) for key in a.found if key in b.found]
     presets = configuration.presets()
     if a.name in presets and b.name in presets:
@@ -114,13 +132,13 @@ def joined(a: Side, b: Side) -> list[tuple[Key, Key]]:
 
 
 def _answer(preset: configuration.Preset, cell: Cell) -> Key | None:
-    """The key of the record that answers a cell."""
+    """The key of the record that answers a cell; None where no record can."""
     target = plan.target(preset, cell, preset.seeds[0])
     return (target.run.dataset, target.run.model, target.path.stem) if target.path else None
 
 
 def _contrast(a: list[Judged], b: list[Judged]) -> dict[str, str | int | float | None]:
-    """Means of both sides, and what B has more than A."""
+    """Means of both sides, the difference B - A with its interval, and remarks."""
     (left, stale_a), (right, stale_b) = valid(a), valid(b)
     of_a, of_b = ([one.value for one in records if one.value is not None] for records in (left, right))
     low, high = estimate(of_b, of_a).interval() if min(len(of_a), len(of_b)) > 1 else (None, None)

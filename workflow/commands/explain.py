@@ -4,8 +4,8 @@
     dtri plan results/paper/table1.csv results/paper/table2.csv
     dtri plan results/demo/digits/vae/seed0
 
-Which jobs would run is Snakemake's answer. Changed modules are found by comparing this checkout with the commit that a
-record names; hours by the images per second of the training runs there are below results/.
+Snakemake says which jobs would run. Changed modules are found by comparing this checkout with the commit that a record
+names. Hours come from training runs below results/, else from the cost model (workflow/costs.py).
 """
 
 import argparse
@@ -23,7 +23,7 @@ from workflow import costs, params, plan, reasons, status, targets
 from workflow.commands.cli import run
 from workflow.fingerprint import ROOT
 
-WHY = {  # beginning of a reason of Snakemake's -> ours
+WHY = {  # part of a reason of Snakemake's -> ours
     "Missing output files": "not made yet",
     "Incomplete output files": "interrupted",
     "Forced execution": "forced",
@@ -118,7 +118,7 @@ def kept(targets: list[str], jobs: list[Job], *options: str) -> list[Path]:
 
 
 def without_notes(paths: list[Path]) -> Iterator[str]:
-    """Of how many products Snakemake has no note in .snakemake/metadata, as where results/ alone was copied."""
+    """A line on products without Snakemake's note in .snakemake/metadata, as where results/ alone was copied."""
     notes = Path(".snakemake", "metadata")
     found = [path for path in paths if not (notes / urlsafe_b64encode(str(path).encode()).decode()).exists()]
     if found:
@@ -132,8 +132,8 @@ def without_notes(paths: list[Path]) -> Iterator[str]:
 def unknown_to_snakemake(paths: list[Path]) -> Iterator[str]:
     """What is wrong with products that Snakemake takes for current.
 
-    It knows of changes by notes of its own: those are elsewhere for products that came along, and forged by `--touch`.
-    Weights that a training keeps before its end are no outputs of a rule.
+    Snakemake keeps notes of how products were made. They are elsewhere for products that were copied here, and wrong
+    after `--touch`. Weights that a training keeps before its end are no outputs of a rule.
     """
     if stale := [path for path in paths if status.unaccepted(path)]:
         yield (

@@ -3,10 +3,10 @@
     dtri export demo --out demo.zip
     dtri export demo --out demo.zip --weights
 
-Takes tables, claims, figures and records; of every run its specification (train.json) and losses; of every dataset
+Packed are tables, claims, figures and records; of every run its specification (train.json) and losses; of every dataset
 hashes and terms; the lock file, the configuration and the Snakefile. ro-crate-metadata.json has each file's sha256.
-Left out, and named: figures with images of a dataset whose terms do not let images be passed on (`share_images` of
-workflow/config/datasets.yaml). Arrays, states, logs and the overview stay here; weights too, unless --weights.
+Figures with images of a dataset are left out, and named, unless its terms let images be passed on: `share_images` of
+workflow/config/datasets.yaml. Arrays, states, logs and the overview are not packed; weights only with --weights.
 
 The profile is Workflow Run Crate 0.6. When the runs ended and who started them is not recorded, so it is not stated.
 """
@@ -92,13 +92,20 @@ def check_library() -> None:
 
 
 def used_datasets(train: Path) -> Iterator[str]:
-    """Names of the datasets that a run and its records are about, given its train.json."""
+    """Names of the datasets that a run and its records use, given its train.json."""
     for path in (train, *sorted(train.parent.glob("metrics/*.json"))):
         yield from json.loads(path.read_text("utf-8")).get("data", {})
 
 
 def products(preset: configuration.Preset, names: list[str], figures: list[str], with_weights: bool) -> list[Path]:
-    """Files below results/ that are packed, each once: those of the preset, and what is said of datasets `names`."""
+    """Files below results/ that are packed, each once.
+
+    Args:
+        preset: whose tables, claims and runs are packed.
+        names: datasets whose descriptions are packed.
+        figures: names of the preset's figures.
+        with_weights: whether weights are packed too.
+    """
     top = Path("results", preset.name)
     of_data = [*OF_DATA, *["classifier.safetensors"] * with_weights]
     found = [
@@ -113,7 +120,7 @@ def products(preset: configuration.Preset, names: list[str], figures: list[str],
 
 
 def withheld(preset: configuration.Preset) -> dict[str, str]:
-    """{figure: why} of those that show images of a dataset whose terms do not let images be passed on."""
+    """{figure: why} for figures that show images of a dataset whose terms do not let images be passed on."""
     found = {}
     for name in plan.FIGURES:
         shown = (product.measured_on for product in plan.figure_products(preset, name) if shows_images(product.file))
@@ -147,7 +154,14 @@ def remarks(left_out: dict[str, str], stale: list[Path]) -> str:
 
 
 def described(preset: configuration.Preset, files: list[Path], names: list[str], told: str) -> "ROCrate":
-    """The crate: every file with its hash, the workflow, its execution, and the datasets with their terms."""
+    """The crate: every file with its hash, the workflow, its execution, and the datasets with their terms.
+
+    Args:
+        preset: whose products are packed.
+        files: the products, below results/.
+        names: datasets that are named and not packed.
+        told: remarks for the description of the crate.
+    """
     from rocrate.rocrate import ROCrate
 
     crate = ROCrate()

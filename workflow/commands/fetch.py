@@ -2,11 +2,11 @@
 
     python -m workflow.commands.fetch --module dtri.data.mnist --raw downloads/mnist --out results/data/mnist/fetch.json
 
-The record holds per file its name, its sha256, and the size and md5 (of the decompressed content where that identifies
-the file; those two are what is compared with the publisher's). `--archive` names a
-file or folder that the user provides (dtri.data.image_folder): it must be there, and match `--sha256` when given;
-`--index` names a list of its images. `--replaced` is kept in the record (dtri.data.rawfiles.replaced).
-After a failure, a kill or a full disk the same command continues where it stopped. No later stage opens a socket.
+The record holds the name, sha256, size and md5 of each file. Size and md5 are compared with the publisher's; they are
+of the decompressed content where that identifies the file. `--archive` names a file or folder that the user provides
+(dtri.data.image_folder): it must be there, and match `--sha256` when given; `--index` names a list of its images.
+`--replaced` is kept in the record (dtri.data.rawfiles.replaced). After a failure, a kill or a full disk the same
+command continues where it stopped. No later stage opens a socket.
 """
 
 import argparse
@@ -59,7 +59,13 @@ def main(argv: list[str] | None = None) -> int:
 def download_missing(raw: Path, module: ModuleType, offline: bool) -> None:
     """Download the files that are missing; a file that is there is left alone, right or wrong.
 
-    FileNotFoundError for the first that cannot be had: what was tried, and which others are missing.
+    Args:
+        raw: the drop folder.
+        module: of the dataset; it lists the files, and their addresses in `urls` where there are any.
+        offline: whether downloads are refused.
+
+    Raises:
+        FileNotFoundError: a file cannot be had; the message says what was tried, and which others are missing.
     """
     absent = {}
     for name, file in module.FILES.items():
@@ -88,7 +94,14 @@ def _download_one(raw: Path, name: str, module: ModuleType, offline: bool) -> st
 
 
 def archive_record(raw: Path, name: str | None, sha256: str | None, module: ModuleType) -> dict[str, Any]:
-    """{name: described} of the user's archive, or of the part of it that the module reads."""
+    """{name: described} of the user's archive, or of the part of it that the module reads.
+
+    Args:
+        raw: the drop folder.
+        name: of the archive in it; None is an error.
+        sha256: expected of the archive; None: any.
+        module: of the dataset.
+    """
     archive = archives.inside(raw, name, "archive")
     if hasattr(module, "database"):
         archive = module.database(archive)
@@ -96,7 +109,10 @@ def archive_record(raw: Path, name: str | None, sha256: str | None, module: Modu
 
 
 def described(raw: Path, path: Path, sha256: str) -> dict[str, Any]:
-    """{"file", "size", "sha256"} of a file, with its md5, or of the images of a folder; "file" is its path in `raw`."""
+    """{"file", "size", "sha256"} of a file or a folder of images; of a file also "md5".
+
+    "file" is its path in `raw`.
+    """
     found = {"file": path.relative_to(raw).as_posix(), "size": rawfiles.size_of(path)}
     if path.is_file():
         found["md5"] = digest(path, "md5")

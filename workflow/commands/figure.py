@@ -27,8 +27,8 @@ def draw(name: str, products: Sequence[Product], missing: Sequence[Missing]) -> 
 
     Args:
         name: of a module in workflow/figures, which only draws.
-        products: those of its inputs that exist.
-        missing: the others; a module with `SHOWS_MISSING` draws a panel for each.
+        products: inputs that exist.
+        missing: the other inputs; a module with `SHOWS_MISSING` draws a panel for each.
     """
     module = importlib.import_module(f"workflow.figures.{name}")
     if getattr(module, "SHOWS_MISSING", False):
@@ -37,7 +37,12 @@ def draw(name: str, products: Sequence[Product], missing: Sequence[Missing]) -> 
 
 
 def compose(name: str, products: Sequence[Product], missing: Sequence[Missing], label: str) -> "Figure":
-    """The figure of `draw` with title and caption; `label` is the preset in words."""
+    """The figure of `draw` with title and caption.
+
+    Args:
+        name, products, missing: as in `draw`.
+        label: the preset in words.
+    """
     module = importlib.import_module(f"workflow.figures.{name}")
     fig = draw(name, products, missing)
     return style.frame(fig, f"{module.TITLE} ({module.PAPER})", label, module.CAPTION)

@@ -37,7 +37,10 @@ def _section(table: Table) -> str:
 
 
 def _printed(cell: Cell) -> str:
-    """As "A, RMSE, CIFAR-10, VAE: 0.192"; the second set of an AUROC, or the digit held out, is part of the place."""
+    """A cell's place and number, as "A, RMSE, CIFAR-10, VAE: 0.192".
+
+    The second set of an AUROC, or the digit held out, is part of the place.
+    """
     place = PAPER_NAMES.get(cell.dataset, cell.dataset)
     if cell.against:
         place += f" against {PAPER_NAMES.get(cell.against, cell.against)}"

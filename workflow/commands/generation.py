@@ -1,4 +1,7 @@
-"""Sample quality of one run: FID, IS, KID, precision and recall, features extracted once. One record each."""
+"""Sample quality of one run: FID, IS, KID, precision and recall, with features extracted once.
+
+Each metric has one record; recall stands in the record of precision.
+"""
 
 import argparse
 import json
@@ -79,7 +82,7 @@ def _measure(arguments: argparse.Namespace, device: torch.device) -> int:
         for rule, samples in drawn.items()
         if len(samples) < first
     }
-    found = []  # (comparison, rule of batch norm, measurements): all by the tables' rule, the tables' one by all rules
+    found = []  # (comparison, rule of batch norm, measurements): all comparisons by the tables' rule, one by all rules
     for rule, samples in drawn.items():
         asked_of = comparisons if rule == "standing" else comparisons[:1]
         measured = [one for one in asked_of if one["n_samples"] <= len(samples)]
@@ -129,7 +132,7 @@ def _protocol(name: str, comparison: dict[str, Any], rule: str, score: generatio
 def _variants(
     name: str, scores: list[tuple[dict[str, Any], str, generation.Score]], dataset: str
 ) -> dict[str, dict[str, Any]]:
-    """The same metric under the other protocols; the key says how each differs from the table's."""
+    """The same metric by the other protocols; the key says how a protocol differs from the table's."""
     found: dict[str, dict[str, Any]] = {}
     for k, (comparison, rule, score) in enumerate(scores):
         against = "" if name == "is" else f" against {score.n_reference} {comparison['reference']} images"

@@ -1,11 +1,10 @@
 """Samples of a system that grows, at the end of every level: .npz.
 
-images  uint8 [levels, 2, n, C, H, W]: test images as the level shows them, and samples from the same latents throughout
-sides   int64 [levels]
+images  uint8 [levels, 2, n, C, H, W]: test images as the level shows them, and samples sides   int64 [levels], pixels
 seen    int64 [levels], real images seen in training by then
 
-All weights are those at a level's end, as evaluated (averaged where the system averages). Levels that come after one
-whose samples are not finite are left out, and it too.
+All levels sample from the same latents. All weights are the evaluated ones at a level's end (averaged where the system
+averages). A level whose samples are not finite is left out, with all later levels.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python -m workflow.commands.growth_memory --preset paper
 
-Nothing is computed: two training steps of every phase run on tensors without content, whose sizes are added up while
-they live. Weights, gradients, optimisers' states and activations are counted, and the averaged and the last finite
-weights; not counted are the libraries' own memory (about 1 GB on a GPU) and the work space of convolutions.
+Nothing is computed: two training steps of every phase run on meta tensors, whose sizes are added up while they live.
+Counted are weights, gradients, optimisers' states and activations, and the averaged and the last finite weights. Not
+counted are the libraries' own memory (about 1 GB on a GPU) and the work space of convolutions.
 """
 
 import argparse
@@ -27,7 +27,7 @@ MIB = 2**20
 
 
 class Ledger(TorchDispatchMode):
-    """Bytes of all tensors made below it that are alive: `now`, and the most so far, `peak`."""
+    """Counts the bytes of live tensors that are made inside it: `now`, and the most so far, `peak`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,13 +81,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def levels(spec: experiment.TrainSpec) -> list[tuple[int, int, float, float, float]]:
-    """(side, batch size, MiB of all copies of the weights, of optimisers' states, of the rest at its peak) per level.
+    """(side, batch size, MiB of weights, of optimisers' states, of the rest) per level.
 
-    The images of a batch, at full size, belong to the rest; so do gradients.
+    Weights have three copies: current, averaged and last finite. The rest is taken at its peak. It includes gradients
+    and the images of a batch at full size.
     """
     with torch.device("meta"):
         model = experiment.build(spec.entry, spec.image_shape, spec.hparams).train()
-        weights = 3 * sum(tensor.nbytes for tensor in model.state_dict().values())  # its own, averaged, last finite
+        weights = 3 * sum(tensor.nbytes for tensor in model.state_dict().values())  # current, averaged, last finite
         worst: dict[int, tuple[int, int, float, float, float]] = {}
         for phase in model.phases:
             if phase.start >= spec.steps:
@@ -101,7 +102,7 @@ def levels(spec: experiment.TrainSpec) -> list[tuple[int, int, float, float, flo
 
 
 def _peak(model: Model, t: int, batch_size: int) -> int:
-    """The most bytes alive in the second of two steps, without weights and optimisers' states."""
+    """The most bytes alive in the second of two steps from iteration t, without weights and optimisers' states."""
     for i in (t, t + 1):
         model.zero_grad(set_to_none=True)
         with Ledger() as ledger:
@@ -112,7 +113,7 @@ def _peak(model: Model, t: int, batch_size: int) -> int:
 
 
 def _free(device: torch.device) -> float:
-    """MiB free on the device; of the machine's memory for the CPU."""
+    """MiB free on the device, for the CPU in the machine's memory."""
     return free_bytes(device) / MIB
 
 

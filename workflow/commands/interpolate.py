@@ -1,8 +1,8 @@
 """Images along straight lines in the latent space of a trained model: .npy, uint8 [rows, columns, C, H, W].
 
---out: between the posterior means of test images, which stand at both ends, fewer rows where there are few; --prior:
-between samples of the prior. A system that cannot infer has the second in both. An array has no rows where what the
-model makes is not finite.
+Lines of --out run between posterior means of test images, which stand at both ends of a row. It has fewer rows where
+there are few test images. Lines of --prior run between samples of the prior. A system that cannot infer has such lines
+in both files. An array has no rows where an image is not finite.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Map the energy landscape of a trained model: basins of minima and the barriers between them.
 
-Writes an .npz for the figure, a CSV of the number of basins by magnetisation and threshold, and a record whose value is
-the purity of the basins. Where energies or images are not finite the record is that of a diverged run, and the others
-are empty. Killing it at any moment and giving the same command again continues it.
+The command writes an .npz for the figure, a CSV and a record. The CSV has the number of basins by magnetisation and
+threshold. The record's value is the purity of the basins. Where energies or images are not finite, the record is a
+diverged run's, and the other files have no basins. Killing the command at any moment and giving it again continues it.
 """
 
 import argparse
@@ -112,7 +112,14 @@ def _diverged(job: Measurement, arguments: argparse.Namespace, why: str) -> None
 def candidate_regions(
     model: Model, train: np.ndarray, settings: Settings
 ) -> tuple[list[energy.Region], dict[str, float] | None]:
-    """Regions to map, the smallest first: balls that hold the latents of uint8 training images, or all images.
+    """Regions to map, the smallest first.
+
+    For latents they are balls that hold the latents of the training images; for images, all images.
+
+    Args:
+        model: with `infer`, for latents.
+        train: training images, uint8 [N, C, H, W].
+        settings: the space, and for latents how large the balls are.
 
     Returns:
         The regions, and for latents the quantiles .01, .5, .99 and `region_quantile` of |mu(x)|.
@@ -128,9 +135,20 @@ def candidate_regions(
 def starts(
     model: Model, dataset: store.Dataset, settings: Settings, seed: int, classifier: domain_classifier.Classifier
 ) -> tuple[Tensor, np.ndarray]:
-    """Points [S, *] where descents begin, samples, images and reconstructions in that order, and their labels [S].
+    """Points [S, *] where descents begin, and their labels int64 [S].
 
-    Samples have the label that the classifier gives them, the others those of the dataset.
+    Samples come first, then images, then reconstructions. A sample has the label that the classifier gives it. Images
+    and reconstructions have the dataset's label.
+
+    Args:
+        model: with `generate` and `infer`.
+        dataset: with training images and labels.
+        settings: how many starts of each kind, and whether points are latents or images.
+        seed: of the latents and of the choice of images.
+        classifier: labels the samples.
+
+    Raises:
+        NonFinite: a start is not finite.
     """
     device = next(model.parameters()).device
     n, m = settings.from_samples, settings.from_images + settings.from_reconstructions
@@ -160,13 +178,16 @@ def _labelled(classifier: domain_classifier.Classifier, stored: Tensor) -> np.nd
 
 @torch.no_grad()
 def _pictures(points: np.ndarray, decode, device: torch.device) -> Tensor:
-    """uint8 [n, C, H, W], on the CPU."""
+    """Points to images, uint8 [n, C, H, W], on the CPU."""
     parts = torch.from_numpy(points).to(device).split(250)
     return torch.cat([evaluation.to_uint8(decode(part)).cpu() for part in parts])
 
 
 def _arrays(found: mapping.Landscape, decode, device: torch.device, classifier: domain_classifier.Classifier) -> bytes:
-    """The kept basins in the order of the tree's leaves: members, energies, images, classifier's labels, merges."""
+    """The content of the .npz: members, energies, images, the classifier's labels and barriers of the kept basins.
+
+    Basins stand by increasing energy; `order` gives the order of the tree's leaves.
+    """
     joins = tree.merges(found.heights)
     order = tree.leaf_order(len(found.kept), joins)
     shape = _pictures(found.minima[:1], decode, device).shape[1:]
@@ -204,7 +225,10 @@ def _csv(rows: list[dict[str, float]]) -> str:
 
 
 def _record(job: Measurement, path: Path, found: mapping.Landscape, labels: np.ndarray, seed: int, extra: dict) -> None:
-    """Purity over the starts that fell into kept basins; None where no basin is large enough to keep."""
+    """Write the record: purity over the starts that fell into kept basins.
+
+    Its value is None where no basin is large enough to keep.
+    """
     basin = {minimum: g for g, members in enumerate(found.kept) for minimum in members}
     group = np.array([basin.get(int(minimum), -1) for minimum in found.minimum_of_start])
     inside = group >= 0

@@ -6,8 +6,8 @@
 Both work at any moment, whatever is measured by then.
 
 A quantity is a metric of a system on a dataset. The mean is over seeds with a value; `low` and `high` bound Student's
-95 % interval of the mean, from two seeds on. Records that this checkout would make otherwise are left out where there
-are others; where there are none, `stale` says why.
+95 % interval of the mean, from two seeds on. Stale records are left out where a quantity has others. Where it has none,
+`stale` says why they are.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def measured(preset: str) -> pd.DataFrame:
 
 
 def quantities(folder: Path) -> dict[tuple[str, str, str], list[Judged]]:
-    """The records of a preset's folder by dataset, system and metric as the names of their folders and files say."""
+    """The records of a preset's folder by dataset, system and metric, as their folders and files are named."""
     groups: dict[tuple[str, str, str], list[Judged]] = {}
     for path in status.records(folder):
         stale, _ = status.judged(path)
@@ -68,7 +68,7 @@ def quantities(folder: Path) -> dict[tuple[str, str, str], list[Judged]]:
 
 
 def valid(found: Sequence[Judged]) -> tuple[list[Record], str]:
-    """Current records, by seed, and ""; where there are none the stale ones, and why they are."""
+    """Current records by seed, and ""; where there are none, stale records and why they are stale."""
     current = [record for record, stale in found if not stale]
     records = sorted(current or [record for record, _ in found], key=lambda record: record.seed)
     return records, "" if current else "; ".join(dict.fromkeys(why for _, stale in found for why in stale))

@@ -9,7 +9,7 @@ from dtri.report.records import Record
 from dtri.sealed import read_sealed
 from workflow.commands.provenance import provenance, versions
 
-BATCH_NORM = {  # rule of dtri/trained.py -> in the words of a protocol, and of a variant's name
+BATCH_NORM = {  # rule of dtri/trained.py -> words of a protocol, and a variant's name
     "standing": ("BN standing statistics in the generator, running averages elsewhere", "BN standing statistics"),
     "running": ("BN running averages", "BN running averages"),
     "batch": ("BN statistics of each batch of 100", "BN batch statistics"),
@@ -17,7 +17,7 @@ BATCH_NORM = {  # rule of dtri/trained.py -> in the words of a protocol, and of 
 
 
 class Measurement:
-    """One measuring job on one run. `record` writes a record; its seconds count from the making of this object."""
+    """One measuring job on one run; the seconds of its records count from the making of this object."""
 
     def __init__(self, train: Path, code: str, data: dict[str, str], device: str, *packages: str):
         self.summary: dict[str, Any] = read_sealed(train, "a training summary")
@@ -31,7 +31,7 @@ class Measurement:
         return bool(self.why) or self.summary["status"] == "diverged"
 
     def diverge(self, why: str) -> None:
-        """What was to be measured is not finite: records have no value from here on, and say why."""
+        """Note that what was to be measured is not finite: later records have no value, and say why."""
         self.why = self.why or why
 
     def record(
@@ -46,7 +46,16 @@ class Measurement:
         extractor: str = "",
         extra: dict[str, Any] | None = None,
     ) -> None:
-        """Write the record of one measurement; a diverged run's has no value. ValueError for one that is not finite."""
+        """Write the record of one measurement; it has no value where the run or the measurement diverged.
+
+        Args:
+            path: of the record.
+            metric, value, n_samples, n_reference, protocol, extractor, extra: as in `Record`. `extra` is dropped for a
+                run whose training diverged.
+
+        Raises:
+            ValueError: `value` is not finite, though nothing diverged.
+        """
         train = self.summary
         if value is not None and not self.diverged and not math.isfinite(value):
             raise ValueError(f"expected a finite {metric} for {path}, found {value}")
@@ -83,9 +92,13 @@ class Measurement:
 def variant(
     value: float | None, n_samples: int, n_reference: int, protocol: str, warning: str = "", diverged: str = ""
 ) -> dict[str, Any]:
-    """One of a record's extra["variants"]: the same quantity by another protocol, a row of its own in the tidy CSV.
+    """One of a record's extra["variants"]: the same quantity by another protocol, a further row of the tidy CSV.
 
-    `warning` says why the value may mean little; `diverged` why there is none.
+    Args:
+        value: None where it is not finite.
+        n_samples, n_reference, protocol: as in `Record`.
+        warning: why the value may mean little.
+        diverged: why there is no value.
     """
     sizes = {"n_samples": n_samples, "n_reference": n_reference}
     return {"value": value, "protocol": protocol, "warning": warning, "diverged": diverged, **sizes}

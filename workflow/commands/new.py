@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_name(name: str) -> None:
-    """ValueError unless a system may be called so: a name of a module that no configured system has."""
+    """ValueError unless `name` may name a module, and no configured system has it."""
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise ValueError(f"expected a name of a-z, 0-9 and _ that begins with a letter, found {name!r}")
     if name in configuration.models():
@@ -122,7 +122,7 @@ def check_name(name: str) -> None:
 
 
 def shown(path: Path) -> Path:
-    """Below the folder of the command where it lies there, else below the checkout, else whole."""
+    """`path` relative to the working folder where it lies in it, else to the checkout, else as it is."""
     for folder in (Path.cwd(), ROOT):
         if path.is_relative_to(folder):
             return path.relative_to(folder)

@@ -37,12 +37,12 @@ def _judged(path: Path, made: Any) -> Judged:
 
 
 def figures() -> list[tuple[str, str]]:
-    """(address, title) of every figure of a preset: the page links them, and may be written before they are drawn."""
+    """(address, title) of every figure of a preset; the page may be written before they are drawn."""
     return [(f"figures/{name}.png", plan.figure_title(name)) for name in plan.FIGURES]
 
 
 def write_runs(folder: Path, known: list[Run], label: str) -> None:
-    """The page of every run and the list of them; pages of runs that are no more are removed."""
+    """Write the page of every run and the list of them; pages of runs that no longer exist are removed."""
     for one in known:
         siblings = [other for other in known if other.system == one.system]
         write_text(folder / f"{one.name}.html", run_page.page(one, label, siblings))

@@ -51,7 +51,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _overlap(arrays: saving.Arrays, images: dict[str, np.ndarray]) -> dict[str, int]:
-    """Says how many test images are training images too, by their pixels; a set without training images has none."""
+    """{"n_test_in_train": how many test images are training images too, by their pixels}, which is also printed.
+
+    {} for a dataset without training images.
+    """
     if not {"train", "test"} <= set(images):
         return {}
     pairs = overlap.repeated(images["test"], images["train"])
@@ -62,7 +65,7 @@ def _overlap(arrays: saving.Arrays, images: dict[str, np.ndarray]) -> dict[str, 
 
 
 def _alone(out: Path) -> FileLock:
-    """Waits for another process that prepares the same folder (an orphan of a killed workflow, say)."""
+    """A lock that waits for another process that prepares the same folder, such as a killed workflow's orphan."""
     out.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(out.parent / f".{out.name}.lock")  # not in `out`: a mistake leaves nothing there
 

@@ -22,9 +22,9 @@ def versions(*packages: str) -> dict[str, str]:
 def provenance(root: Path = ROOT) -> dict[str, Any]:
     """This checkout's git commit, whether its files differ from it, and the lock file's sha256.
 
-    Sources that git does not know yet or is told to ignore count: a new module is code too. Commit and `dirty` are
-    None where `root` is no checkout itself, as sources unpacked below another repository are not. `own` has both of
-    every package of one's own that this process has loaded, where there is any.
+    Sources that git does not know yet or is told to ignore count: a new module is code too. Commit and `dirty` are None
+    where `root` is not the top of a checkout. That holds for sources unpacked below another repository. `own` has both
+    of every package of the user's own that this process has loaded, where there is any.
     """
     lock, top = root / "requirements.lock", git(root, "rev-parse", "--show-toplevel")
     is_checkout = top is not None and Path(top).resolve() == root.resolve()
@@ -37,7 +37,7 @@ def provenance(root: Path = ROOT) -> dict[str, Any]:
 
 
 def _state(folder: Path) -> dict[str, Any]:
-    """Of the checkout that a folder lies in: its commit, and whether its files differ; None twice where in none."""
+    """The commit of the checkout that a folder lies in, and whether files differ; both None outside a checkout."""
     untracked = ("--untracked-files=all", "--ignored=matching")  # of ignored folders, their names alone
     status = git(folder, "status", "--porcelain", *untracked, "--", ".")
     return {
@@ -62,7 +62,7 @@ def own_packages() -> dict[str, Path]:
 
 
 def _differs(line: str) -> bool:
-    """Whether a line of `git status --porcelain` is of a tracked file, or of a source that is not tracked."""
+    """Whether a line of `git status --porcelain` names a tracked file, or a source that is not tracked."""
     return not line.startswith(("??", "!!")) or line.rstrip('"').endswith(SOURCES)
 
 

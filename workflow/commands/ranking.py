@@ -1,7 +1,7 @@
 """AUROC of in-distribution against out-of-distribution scores, or AUPRC of labelled hold-out scores: one record.
 
-The value is that of the energy. `extra["scores"]` holds the same measurement by every other score in the files, and
-for an AUROC by the "reversed" energy.
+The record's value ranks by the energy. `extra["scores"]` holds the same measurement by every other score in the files.
+An AUROC also has it by the "reversed" energy.
 """
 
 import argparse
@@ -62,8 +62,8 @@ def _finite(job: Measurement, rank: Callable[[], Any]) -> Any:
 def _other_scores(scores, rank: Callable[[str], list[Ranking]]) -> dict[str, dict[str, Any]]:
     """The same measurement by every score but the energy: values, warnings and, of an AUPRC, average precisions.
 
-    Each is a mapping from the score's name. A value is the mean over sets of weights, None where one is not finite. A
-    warning is "" where there is none.
+    Each of the three maps the score's name. A value is the mean over sets of weights, None where a score is not finite.
+    A warning is "" where there is none.
     """
     found: dict[str, dict[str, Any]] = {"scores": {}, "score_warnings": {}, "score_precisions": {}}
     for name in (name for name in scores.files if name != "energy" and "@" not in name):
@@ -149,12 +149,12 @@ def _auprc(scores, split: str, out: Path, arguments: argparse.Namespace) -> None
 
 
 def _late(scores) -> list[int]:
-    """Iterations before the end that the file has scores of."""
+    """Iterations before the end for which the file has scores, ascending."""
     return sorted(int(name.partition("@")[2]) for name in scores.files if name.startswith("energy@"))
 
 
 def _all(name: str, late: list[int]) -> list[str]:
-    """A score's names in the file: of the weights before the end, and of those at the end."""
+    """A score's names in the file: of the weights before the end, then of the final weights."""
     return [*(f"{name}@{t}" for t in late), name]
 
 

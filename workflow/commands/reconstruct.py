@@ -79,7 +79,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _reconstructed(model: Model, test: np.ndarray) -> tuple[SquaredError, Count, np.ndarray]:
-    """Error over uint8 images [N, C, H, W], what is not finite, and the first reconstructions: none if any is not."""
+    """Squared error over uint8 images [N, C, H, W], a count of what is not finite, and the first reconstructions.
+
+    There are no reconstructions where any is not finite.
+    """
     error, count, shown = SquaredError(), Count(), [test[:0]]
     for x, n in evaluation.batches(model, test):
         y = evaluation.reconstruct(model, x)

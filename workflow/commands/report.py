@@ -2,7 +2,7 @@
 
     dtri report --preset demo --out report.html
 
-What is not there is named and left out. `snakemake demo --report report.html` itself wants all of it.
+What is not there is named and left out. `snakemake demo --report report.html` itself needs all of it.
 """
 
 import argparse

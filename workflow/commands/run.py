@@ -17,7 +17,7 @@ from workflow import overlay, plan, targets
 from workflow.commands import cli
 from workflow.fingerprint import ROOT
 
-MOST_CORES = 8  # taken without being asked for
+MOST_CORES = 8  # taken by default
 SAY_CORES = ("--cores", "-c", "--jobs", "-j", "--workflow-profile", "--profile")  # options that say how many
 
 
@@ -62,7 +62,7 @@ def _parser(text: str) -> argparse.ArgumentParser:
 
 
 def _snakemake(words: list[str], arguments: argparse.Namespace) -> int:
-    """This process becomes Snakemake, so that signals reach it."""
+    """Become Snakemake, so that signals reach it; this process is replaced."""
     given = {name: getattr(arguments, name) for name in ("downloads", "device", "offline")}
     given["overlay"] = os.environ.get(overlay.VARIABLE)
     config = [*arguments.config, *(f"{name}={value}" for name, value in given.items() if value)]

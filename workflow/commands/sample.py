@@ -2,9 +2,9 @@
 
     dtri sample --model results/demo/digits/vae/seed0/model.safetensors --n 64 --out grid.png
 
-A .png gets a grid of the samples, a .npy the images as uint8 [n, C, H, W]. Samples that are not finite are no images: a
-.npy has those that are, fewer than asked for (with --grid then none); a .png is refused. Systems that sample by Markov
-chains take their arguments from --sampler, '{"steps": 30}' say; those it does not name are the model file's.
+A .png gets a grid of the samples, a .npy the images as uint8 [n, C, H, W]. A sample that is not finite is no image. A
+.npy then has only the finite samples, fewer than asked for (with --grid none); a .png is refused. Systems that sample
+by Markov chains take their arguments from --sampler, '{"steps": 30}' say; other arguments are the model file's.
 
 Samples have standing statistics of batch norm. --variants gets an array by each other rule of dtri/trained.py, from the
 same latents; none where the generator has no batch norm.
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _finite(path: Path, draw: Callable[[], np.ndarray]) -> np.ndarray:
-    """The samples that are finite; says how many are not."""
+    """The samples that are finite; prints that others are not."""
     try:
         return draw()
     except NonFinite as error:

@@ -1,9 +1,9 @@
 """Anomaly scores of splits of a dataset under a trained model, larger = stranger: .npz of float64 arrays.
 
-With --snapshots also the scores by the run's final snapshots, under names such as "energy@24500"; otherwise
-"batch_statistics", the energy by the statistics of each batch of 100 images, where batch norm takes part in it: with
-hold-outs normal and strange images would share a batch. Values that are not finite are stored as they are; what ranks
-them records the run as diverged.
+With --snapshots the file also has scores by the run's final snapshots, under names such as "energy@24500". Without it
+the split "test" also has "batch_statistics" where the energy passes batch norm: the energy by the statistics of each
+batch of 100 images. Hold-outs do without, since normal and strange images would share a batch. Values that are not
+finite are stored as they are; what ranks them records the run as diverged.
 """
 
 import argparse
@@ -63,7 +63,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _snapshot(run: Path, t: int, spec: TrainSpec, device: torch.device) -> Model:
-    """The model of iteration t; ValueError where the file belongs to another training than the final weights."""
+    """The model of iteration t.
+
+    Raises:
+        FileNotFoundError: its weights are gone.
+        ValueError: the file belongs to another training than the final weights.
+    """
     path = snapshot_path(run, t)
     if not path.exists():
         raise FileNotFoundError(

@@ -4,8 +4,8 @@
     dtri status demo
     dtri status results/lite/table4.csv --watch
 
-Only files of the runs are read: train.json, and the ends of events.jsonl and of the job's log. So it works from another
-terminal or another machine of a cluster, while runs compute. It exits with 1 where a run failed.
+It reads only files: train.json of a run, and the ends of its events.jsonl and of the job's log. So it works from
+another terminal or another machine of a cluster, while runs compute. It exits with 1 where a run failed.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from workflow import checks, configuration, costs, params, plan, status, targets
 from workflow.commands.cli import run
 
 STATES = ("running", "failed", "stopped", "waiting", "diverged", "done")  # as they are listed
-SILENT_S = 60.0  # without an event or a line of the log; a run at work reports every ten seconds
+SILENT_S = 60.0  # seconds without an event or a log line; a run at work reports every ten seconds
 TAIL_BYTES = 32_000  # of events: five minutes of them, within which a state is saved
 WATCH_S = 5.0
 
@@ -70,7 +70,7 @@ def runs_of(word: str) -> list[plan.Run]:
 
 
 def _asked(preset: configuration.Preset, path: Path) -> Iterator[plan.Run]:
-    """The runs of a preset that a table, a figure or a folder of it shows; of another file all."""
+    """The runs of a preset behind a table, a figure or a folder; all runs for another file."""
     if path.stem in plan.TABLES:
         return (one.run for one in plan.targets(preset, path.stem) if one.run is not None)
     if path.stem in plan.FIGURES:
@@ -84,9 +84,9 @@ def _asked(preset: configuration.Preset, path: Path) -> Iterator[plan.Run]:
 
 
 def now_of(folder: Path) -> float:
-    """The time, s, by the clock that dates files in `folder`: on a cluster that of the file server, not this machine's.
+    """The time in s by the clock that dates files in `folder`: a file server's on a cluster, not this machine's.
 
-    This machine's where nothing can be written.
+    Where nothing can be written it is this machine's time.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -128,7 +128,7 @@ def state_of(one: plan.Run, now: float) -> State:
 
 
 def _finished(path: Path) -> State:
-    """Of a run whose training has ended: what has to be trained again waits."""
+    """The state of a run whose training has ended; a run that has to be trained again is waiting."""
     try:
         made, stale = read_sealed(path, "a training summary"), status.unaccepted(path)
     except ValueError as error:
@@ -141,7 +141,7 @@ def _finished(path: Path) -> State:
 
 
 def _tail(path: Path) -> tuple[list[str], float]:
-    """The last whole lines of a file, and when it was written; none, at -inf, where there is no such file."""
+    """The last whole lines of a file, and its modification time in s; ([], -inf) where there is no such file."""
     try:
         with open(path, "rb") as file:
             stat = os.fstat(file.fileno())
@@ -153,7 +153,7 @@ def _tail(path: Path) -> tuple[list[str], float]:
 
 
 def _parsed(lines: list[str]) -> Iterator[dict[str, Any]]:
-    """Events, the newest first; a line that is being written is none yet."""
+    """Events, the newest first; a line that is still being written is left out."""
     for line in reversed(lines):
         try:
             event = json.loads(line)
@@ -163,7 +163,7 @@ def _parsed(lines: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _newest(lines: list[str], most: int = 4) -> Iterator[dict[str, Any]]:
-    """The last events of the last attempt, the newest first."""
+    """The last events of the last attempt, the newest first, at most `most`."""
     for event in islice(_parsed(lines), most):
         yield event
         if event["event"] == "start":
@@ -191,7 +191,7 @@ def _left(pace: float | None, iterations: int) -> float | None:
 
 
 def _error(log: list[str], label: Path) -> str:
-    """What a log ends with, where it ends in an error; "" where the run said how far it is after that, or no error."""
+    """The error that a log ends with; "" where there is none, or where the run reported progress after it."""
     said = next((i for i, line in enumerate(reversed(log)) if line.startswith(f"{label.as_posix()}: ")), len(log))
     end = [line for line in log[len(log) - said :] if line.strip()]
     if not any(line.startswith(("error: ", "Traceback (most recent call last)")) for line in end):
@@ -217,7 +217,7 @@ def report(states: dict[plan.Run, State], most: int | None = None) -> Iterator[s
 
 
 def _whole(states: dict[plan.Run, State]) -> Iterator[str]:
-    """The training left of all runs together, with as many at a time as there are now."""
+    """The training left of all runs together, with as many at a time as are running now."""
     unfinished = {one: state for one, state in states.items() if state.name not in ("done", "diverged")}
     if not unfinished:
         return
@@ -238,7 +238,7 @@ def _estimated(one: plan.Run) -> float:
 def _estimated_alike(preset: str, dataset: str, model: str) -> float:
     spec = plan.train_spec(plan.Run(preset, dataset, model, 0))
     cost = costs.estimate(spec, bool(params.gpus(SimpleNamespace(preset=preset))), _speeds())
-    return 3600 * cost.hours[0][1] / spec.processes  # of the first card, where they are a guess for several
+    return 3600 * cost.hours[0][1] / spec.processes  # of the first card, where hours are guessed for several
 
 
 @cache
@@ -247,7 +247,7 @@ def _speeds() -> list[costs.Speed]:
 
 
 def duration(seconds: float) -> str:
-    """In the two largest units: "2 h 10 min"; "40 s" below two minutes."""
+    """A duration in its two largest units, as "2 h 10 min"; "40 s" below two minutes."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

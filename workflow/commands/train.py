@@ -1,7 +1,8 @@
 """Train one run: data and a spec in, weights, curve and a summary out.
 
-Killing it at any moment and giving the same command again continues it. Exit codes: 0 done or diverged (a diverged run
-is a result), 75 out of allocated time, 130/143 interrupted by SIGINT/SIGTERM, 2 a mistake in the input, 1 a bug.
+Killing it at any moment and giving the same command again continues it. Exit codes: 0 done or diverged, since a
+diverged run is a result; 75 out of allocated time; 130 or 143 interrupted by SIGINT or SIGTERM; 2 a mistake in the
+input; 1 a bug.
 
 A spec with "processes": N is trained by `torchrun --standalone --nproc-per-node N -m workflow.commands.train` with the
 same arguments (dtri/process_group.py); torchrun exits 1 whatever the processes end with.
@@ -36,7 +37,7 @@ DEADLINE_MARGIN_S = 60.0
 
 
 class Stop:
-    """Why training should stop now, if it should: a signal received or the deadline near."""
+    """Says why training should stop now, or None: a signal was received, or the deadline is near."""
 
     def __init__(self, deadline: float | None):
         self.signal: int | None = None
@@ -98,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _exclusive(folder: Path) -> FileLock:
-    """The run's lock; waits for another process that is at work on it (an orphan of a killed workflow, say)."""
+    """The run's lock; it waits for another process at work on the run, such as a killed workflow's orphan."""
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)

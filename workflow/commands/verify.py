@@ -3,20 +3,23 @@
     dtri verify results
     dtri verify results/demo/digits/vae results/data/mnist
 
-Every file that another one vouches for is hashed again: prepared arrays (meta.json), raw files that are still in the
-drop folder (fetch.json), weights and curves of training runs (train.json), classifiers. Records and summaries carry a
-seal of their own. Tables are rendered again from the records. A figure notes what it was drawn from, which is compared.
-Exit code 1 unless all is ok, and where there was nothing to check:
+Every file whose hash another file holds is hashed again: prepared arrays (meta.json), weights and curves of training
+runs (train.json), classifiers. So are raw files that are still in the drop folder (fetch.json). Records and summaries
+carry their own seal. Tables are rendered again from the records. What a figure notes of its inputs is compared. Every
+product is in one of these states:
 
     ok        as it was made, by this checkout's code, data and configuration
-    accepted  unchanged, and what this checkout would make otherwise was accepted (dtri accept)
+    accepted  unchanged; what this checkout would make otherwise was accepted (dtri accept)
     changed   not what was written
-    missing   another product was made of it or vouches for it, and it is not there
+    missing   another product was made of it or holds its hash, and it is not there
     stale     unchanged, but this checkout would make another
 
-Whatever is changed, missing or stale: delete it, and the command that made it makes it anew. Weights that a training
-kept before its end are made anew with its train.json. Whether grids, interpolations, pages and scores are stale is not
-judged here, since they do not say how they were made: Snakemake knows.
+The exit code is 0 where all are ok or accepted, else 1; it is 1 too where there was nothing to check. For results, or a
+preset's folder, the command also counts expected products that are not there.
+
+Delete what is changed, missing or stale: the command that made it makes it anew. Weights that a training kept before
+its end are made anew with its train.json. Grids, interpolations, pages and scores do not say how they were made.
+Snakemake alone knows whether they are stale.
 """
 
 import argparse
@@ -43,13 +46,15 @@ TROUBLE = ("changed", "missing", "stale")
 
 @dataclass(frozen=True)
 class Finding:
+    """The state of a product, and why."""
+
     status: str
     path: Path
     why: str = ""
 
 
 def findings(folder: Path, downloads: Path) -> Iterator[Finding]:
-    """Of every product below `folder`, each once."""
+    """A finding for every product below `folder`."""
     known: set[Path] = set()
     for finding in _findings(folder, downloads):
         if finding.path not in known:
@@ -86,7 +91,7 @@ def _findings(folder: Path, downloads: Path) -> Iterator[Finding]:
 
 
 def is_figure(path: Path) -> bool:
-    """Whether a path is that of the PNG of a preset's figure."""
+    """Whether a path is the PNG of a preset's figure."""
     match path.parts[-4:]:
         case ("results", name, "figures", _):
             return name in configuration.presets() and path.suffix == ".png" and path.stem in plan.FIGURES
@@ -94,7 +99,7 @@ def is_figure(path: Path) -> bool:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Of folders on other disks too, to which links lead; a link to a folder that it lies in is passed over."""
+    """All files below a folder, also behind links to other disks; a link to a folder around it is passed over."""
     for parent, folders, names in os.walk(folder, followlinks=True):
         here = Path(parent).resolve()
         folders[:] = [name for name in folders if not here.is_relative_to(Path(parent, name).resolve())]
@@ -102,7 +107,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _judged(path: Path) -> Finding:
-    """Stale, accepted or ok, of a product that is as it was written; stale too where what it is made of is damaged."""
+    """Stale, accepted or ok, of a product that is as it was written; stale too where its sources are damaged."""
     try:
         stale, accepted = status.judged(path)
     except ValueError as error:
@@ -111,7 +116,7 @@ def _judged(path: Path) -> Finding:
 
 
 def _sources(path: Path, sources: list[str]) -> Iterator[Finding]:
-    """Those that are not there of the products that `path` was made of."""
+    """A finding for each product that `path` was made of and that is not there."""
     yield from (Finding("missing", Path(one), f"{path} was made of it") for one in sources if not Path(one).exists())
 
 
@@ -151,7 +156,7 @@ def _raw(path: Path, downloads: Path) -> Iterator[Finding]:
 
 
 def _hashed_raw(path: Path, expected: str) -> Finding:
-    """A file, or a folder of images."""
+    """Hash a raw file, or a folder of images."""
     try:
         found = rawfiles.sha256_of(path)
     except (OSError, ValueError) as error:
@@ -174,7 +179,7 @@ def _sealed(path: Path, vouched: Callable[[dict[str, Any]], dict[str, str]]) -> 
 
 
 def _trained(path: Path) -> Iterator[Finding]:
-    """Snakemake knows nothing of the weights kept before the end, so that what to delete for them is said."""
+    """Findings of a run; for weights kept before the end they say what to delete, since Snakemake does not."""
     for finding in _sealed(path, lambda made: made.get("files", {})):
         if finding.path.parent.name == "snapshots" and finding.status != "ok":
             why = "; ".join(filter(None, (finding.why, f"delete {path} to make it anew")))
@@ -193,7 +198,7 @@ def _record(path: Path) -> Iterator[Finding]:
 
 
 def _copy(path: Path, results: Path) -> Iterator[Finding]:
-    """A table or figure right below results/, which is a copy of that of preset paper."""
+    """A finding for a table, figure or page of claims right below results/, which is a copy of preset paper's."""
     original = results / "paper" / path.relative_to(results)
     if not original.exists():
         yield Finding("missing", original, f"{path} is a copy of it")
@@ -204,7 +209,7 @@ def _copy(path: Path, results: Path) -> Iterator[Finding]:
 
 
 def drawn(path: Path) -> Iterator[Finding]:
-    """A figure's PNG, which notes what it was drawn from, and its PDF."""
+    """Findings of a figure: its inputs, its PNG, which notes what it was drawn from, and its PDF."""
     preset = configuration.preset(path.parent.parent.name)
     products = plan.figure_products(preset, path.stem)
     yield from _sources(path, [str(product.path) for product in products])
@@ -221,7 +226,7 @@ def drawn(path: Path) -> Iterator[Finding]:
 
 
 def _table(path: Path) -> Finding:
-    """Rendered again from the records, those of this directory's results."""
+    """A finding for a table, which is rendered again from the records in this directory."""
     from dtri.report.render import render
 
     preset = configuration.preset(path.parent.name)

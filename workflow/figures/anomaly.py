@@ -50,7 +50,7 @@ def names(places: list[str]) -> str:
 
 
 def measured(products: Sequence[Product]) -> tuple[Points, Levels]:
-    """Mean and spread (ddof 1) over seeds, and the levels of the data measured on; diverged runs give no point."""
+    """Mean and spread (ddof 1) over seeds, and levels of the data measured on; diverged runs give no point."""
     rows = {cell.dataset: cell.row for cell in CELLS}
     values: dict[tuple[str, str], list[float]] = {}
     levels: Levels = {}

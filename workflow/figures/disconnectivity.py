@@ -80,7 +80,7 @@ def _tree(axes: "Axes", data: dict[str, np.ndarray]) -> None:
         axes.plot([places[int(left)], places[int(right)]], [height] * 2, **line)
         places[n + k], bottoms[n + k] = (places[int(left)] + places[int(right)]) / 2, height
     for node, bottom in bottoms.items():
-        axes.plot([places[node]] * 2, [bottom, top], **line)  # to where nothing is known
+        axes.plot([places[node]] * 2, [bottom, top], **line)  # up to the top, since no barrier is known
     sizes = LARGEST_CIRCLE * members / members.max()
     axes.scatter([places[leaf] for leaf in range(n)], lowest, sizes, color=style.ID_COLOUR, zorder=2, linewidth=0)
     for leaf in range(n):

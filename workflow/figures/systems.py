@@ -1,4 +1,4 @@
-"""Samples of every system that a table measures, and reconstructions by those that infer: what no number shows."""
+"""Samples of every system that a table measures, and reconstructions by systems that infer: what no number shows."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

@@ -43,7 +43,10 @@ def draw(products: Sequence[Product]) -> "Figure":
 
 
 def _panel(axes: "Axes", runs: Sequence[Product]) -> None:
-    """Terms of a much smaller range than the largest get the right axis, so that no term is a flat line."""
+    """Plot the terms of the runs of one system.
+
+    Terms whose range is below 1 / SCALE of the largest get the right axis. So no term is a flat line.
+    """
     import pandas as pd
 
     frames = [pd.read_csv(run.path) for run in runs]
@@ -81,7 +84,7 @@ def _curves(frames: "Sequence[pd.DataFrame]", term: str) -> list[tuple[np.ndarra
 
 
 def binned(step: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over at most `BINS` stretches of equal count."""
+    """Means of steps and values over at most `BINS` stretches of equal count."""
     groups = min(BINS, len(step))
     means = [[part.mean() for part in np.array_split(array, groups)] for array in (step, value)]
     return np.array(means[0]), np.array(means[1])

@@ -21,8 +21,8 @@ rule generation:
     resources:
         device=params.device,
         gpu=params.gpus,
-        # 2,233 MiB at the peak with the domain classifier, 50,000 samples against 50,000 images of 3x32x32. On top come
-        # the features of the Inception graph: 50,000 x 2,048 x 4 bytes = 391 MiB a copy, twice that in KID's float64.
+        # The peak was 2,233 MiB with the domain classifier, for 50,000 samples against 50,000 images of 3x32x32. On top
+        # come features of the Inception graph: 50,000 x 2,048 x 4 bytes = 391 MiB a copy, twice that in KID's float64.
         mem_mb=12000,
         runtime=240,
     params:

@@ -1,4 +1,4 @@
-# The only stage that may open a socket.
+# Downloads: the only stage that may open a socket.
 
 
 rule fetch:

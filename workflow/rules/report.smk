@@ -1,5 +1,5 @@
-# Records and products -> the papers' tables and figures. CSV is only a download in the report: tables enter as HTML.
-# `sources` and `absent`: a product behind these that was deleted is made anew; ancient, so that only absence counts.
+# Records and products -> the papers' tables and figures. The report shows tables as HTML; CSV is only a download there.
+# By `sources` and `absent` a deleted product behind the inputs is made anew; `ancient`, so that only absence counts.
 
 
 rule table:
@@ -57,7 +57,7 @@ rule overview:
         "python -m workflow.forkserver overview --preset {wildcards.preset} --out {output.html} > {log} 2>&1"
 
 
-# No inputs: it lists what there is at this moment, and makes nothing else.
+# It has no inputs: it lists what there is at this moment, and makes nothing else.
 rule measured:
     output:
         csv="results/{preset}/all.csv",

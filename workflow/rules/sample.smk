@@ -1,6 +1,6 @@
 # Trained maps -> images and scores.
-# mem_mb: libraries take 0.7 GB (peak of a process that imports them), a batch of samples or energies at full width on the
-# CPU at most 0.5 GB (tensors counted without content), 50,000 images of 32x32 twice 0.15 GB.
+# mem_mb: libraries take 0.7 GB (peak of a process that imports them). A batch of samples or energies at full width
+# takes at most 0.5 GB on the CPU (counted on meta tensors), 50,000 images of 32x32 twice 0.15 GB.
 
 
 rule sample:

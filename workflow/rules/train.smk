@@ -1,4 +1,4 @@
-# state.pt and events.jsonl lie beside the outputs, undeclared: snakemake would delete them between attempts.
+# state.pt and events.jsonl lie beside the outputs and are not declared: Snakemake would delete them between attempts.
 # exec: a shell in between would die of the signal on which training saves its state, and the job would end without it.
 
 

@@ -1,9 +1,9 @@
 """Table 1: sample quality. FID of A Table 1 and B Table 1, Inception Score of B Table 1 and of A's running text.
 
-Tolerances, written before any run. FID: 10 % of the published value; the spread between evaluation codes (resize
-filter, rounding, reference set) is of that order, and neither paper prints a spread of its own. Inception Score: 5 % of
-the published value; split noise is about 1 %, and the number of splits and the mode of batch normalisation, both
-unpublished, add more.
+Tolerances, written before any run. FID: 10 % of the published value. The spread between evaluation codes (resize
+filter, rounding, reference set) is of that order, and neither paper prints a spread. Inception Score: 5 % of the
+published value. Split noise is about 1 %. The number of splits and the mode of batch normalisation, both unpublished,
+add more.
 """
 
 from dtri.report.cells import Cell, ReferenceColumn, Table, blank_note, printed
@@ -96,6 +96,7 @@ BOLD = {
 
 
 def cell(paper: str, metric: str, dataset: str, model: str, row: str, column: str, text: str) -> Cell:
+    """A cell of the paper's table; `text` is its printed number, "-" for a dash, "" for no such cell."""
     value, _ = printed(text)
     key = (paper, metric, dataset, model)
     return Cell(
@@ -116,7 +117,7 @@ def cell(paper: str, metric: str, dataset: str, model: str, row: str, column: st
 
 
 def further(metric: str, score: str, dataset: str, column: str, model: str, row: str) -> Cell:
-    """A number that no paper prints, of the same samples."""
+    """A cell for a number that no paper prints, measured on the same samples."""
     return Cell(
         paper="",
         metric=metric,
@@ -148,7 +149,7 @@ PRINTED = (
         for (model, column), text in zip(B_COLUMNS, B_FID, strict=True)
     ),
 )
-# Of the same runs, systems in rows.
+# Cells that no paper prints, of the same runs, with systems in rows.
 RUNS = dict.fromkeys((c.dataset, c.row, c.model, c.column) for c in PRINTED if c.metric == "fid")
 RUNS |= dict.fromkeys((c.dataset, c.row, c.model, c.column) for c in PRINTED if c.metric == "is")
 FURTHER = (

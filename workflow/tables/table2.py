@@ -1,7 +1,7 @@
 """Table 2: reconstruction of test images. RMSE of paper A Table 2 and per-pixel MSE of paper B Table 2, range [-1, 1].
 
-Tolerance, written before any run: 0.01 for both, well above the rounding of three printed digits (neither paper prints
-a spread) and of the order of the gaps between the best rows, so that "reproduced" still separates the rest.
+Tolerance, written before any run: 0.01 for both. It is well above the rounding of three printed digits; neither paper
+prints a spread. It is of the order of the gaps between the best rows, so that "reproduced" still separates the rest.
 """
 
 from dtri.report.cells import Cell, Table, blank_note, printed
@@ -55,6 +55,7 @@ BOLD = {
 
 
 def cell(paper: str, metric: str, dataset: str, model: str, row: str, column: str, text: str) -> Cell:
+    """A cell of the paper's table; `text` is its printed number, "-" for a dash, "" for no such cell."""
     key = (paper, dataset, model)
     return Cell(
         paper=paper,

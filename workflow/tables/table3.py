@@ -1,8 +1,8 @@
 """Table 3: out-of-distribution detection. AUROC of A Table 3: trained on CIFAR-10, its test set against other sets.
 
 Score: the learned f(x, z(x)) = -energy, in-distribution = positive class, so that 0.5 is chance and 1 is perfect.
-Tolerance, written before any run: 0.05; the paper prints neither seeds nor a spread, and several cells only two
-digits (one: 0.5), so anything finer would compare rounding and luck.
+Tolerance, written before any run: 0.05. The paper prints neither seeds nor a spread, and several cells only two digits
+(one: 0.5). So anything finer would compare rounding and luck.
 """
 
 from dtri.report.cells import Cell, Table, blank_note, printed
@@ -17,7 +17,7 @@ A_AUROC = (
     ("divergence_triangle", "Divergence triangle (B)", ("", "", "", "")),
     ("vae", "VAE", ("", "", "", "")),
 )
-# Further rows below the system's own, and the score that they show.
+# Further rows below a system's row, and the score that they show.
 FURTHER = {"sign reversed": "reversed", "BN batch statistics": "batch_statistics"}
 NOTES = {
     "igebm": "quoted from Du and Mordatch (2019): 'Uniform' there is Gaussian noise, Texture a crop",
@@ -35,6 +35,7 @@ INCOMPARABLE = {  # system, or system and set -> why
 
 
 def cell(model: str, row: str, against: str, column: str, text: str, score: str = "") -> Cell:
+    """A cell of the paper's table; `text` is its printed number, "-" for a dash, "" for no such cell."""
     return Cell(
         paper="A",
         metric="auroc",
@@ -55,7 +56,7 @@ def cell(model: str, row: str, against: str, column: str, text: str, score: str 
 
 
 def cells(model: str, row: str, texts: tuple[str, ...]) -> tuple[Cell, ...]:
-    """A system's row; below those of ALICE and SVAE the scores that the paper may have used as well."""
+    """A system's row; for ALICE and SVAE also rows with the other scores that the paper may have used."""
     own = tuple(cell(model, row, *place, text) for place, text in zip(AGAINST, texts, strict=True))
     if model not in ("alice", "svae"):
         return own

@@ -1,8 +1,8 @@
 """Table 4: anomaly detection on MNIST. AUPRC of paper A Table 4, one digit held out as the anomaly.
 
 Tolerance, written before any run: the larger of 0.05 and twice the printed spread. The printed spread is over the last
-ten epochs of presumably one run, so it understates the difference between two runs; 0.05 is of the order of the
-largest printed spread.
+ten epochs of presumably one run. So it understates the difference between two runs. 0.05 is of the order of the largest
+printed spread.
 """
 
 from dtri.report.cells import Cell, ReferenceColumn, Table, blank_note, printed
@@ -33,6 +33,7 @@ OTHER_SPLIT = "the printed VAE column is quoted through other papers and comes f
 
 
 def note(row: str, model: str, text: str) -> str:
+    """What is known of a printed number, such as below chance, or why there is none; "" for nothing."""
     value, _ = printed(text)
     if value is None:
         return blank_note(text)
@@ -42,6 +43,7 @@ def note(row: str, model: str, text: str) -> str:
 
 
 def cell(metric: str, row: str, model: str, score: str, column: str, text: str) -> Cell:
+    """A cell of the paper's table; `text` is its printed number, "-" for a dash, "" for no such cell."""
     value, std = printed(text)
     return Cell(
         paper="A",
