@@ -61,9 +61,12 @@ def test_every_preset_asks_for_runs() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_changes_no_hyperparameter_but_width(preset: str) -> None:
-    for run in plan.runs(configuration.preset(preset)):
+def test_a_preset_changes_no_hyperparameter_but_width_and_what_it_names(preset: str) -> None:
+    chosen = configuration.preset(preset)
+    assert chosen.hparams == ({"bigan": {"lr": 1e-4}} if preset == "lite" else {})
+    for run in plan.runs(chosen):
         spec, expected = plan.train_spec(run), written(run)
+        expected["hparams"] |= chosen.hparams.get(run.model, {})
         for hparams in (spec.hparams, expected["hparams"]):
             hparams.pop("width", None)
         assert spec.hparams == expected["hparams"], run

@@ -186,6 +186,7 @@ class PresetConfig(Strict):
     seeds: tuple[int, ...] = Field(min_length=1)
     width: float = Field(1.0, gt=0, le=100)
     max_steps: MaxSteps | None = None
+    hparams: dict[str, dict[str, Any]] = Field(default_factory=dict)  # by system; they override models.yaml
     max_samples: int | None = Field(None, ge=FEWEST_IMAGES)
     stand_ins: dict[str, str | None] = Field(default_factory=dict)
     extractor: Literal["inception", "domain", "imagenet_lite"]
@@ -423,6 +424,14 @@ def _check_preset(name: str, chosen: PresetConfig) -> None:
     for capped in chosen.max_steps.models if chosen.max_steps else ():
         with at("presets.yaml", name, "max_steps", "models", capped):
             check_known("model", capped, models())
+    for model, hparams in chosen.hparams.items():
+        with at("presets.yaml", name, "hparams", model):
+            check_known("model", model, models())
+        for argument, value in hparams.items():
+            with at("presets.yaml", name, "hparams", model, argument):
+                if argument == "width":
+                    raise ValueError("expected the preset's own width, which scales all systems, found one of a system")
+                check_hparams(models()[model].entry, {argument: value})
     for paper, ours in chosen.stand_ins.items():
         with at("presets.yaml", name, "stand_ins", paper):
             if ours is None and paper[:-1] in datasets() and paper[-1].isdigit() and datasets()[paper[:-1]].holdout_of:

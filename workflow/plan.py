@@ -209,7 +209,7 @@ def _spec(run: Run) -> TrainSpec:
     steps = overrides.steps or entry.steps
     if chosen.max_steps:
         steps = chosen.max_steps.of(run.model, steps, holdout=data.digit is not None)
-    hparams = {**entry.hparams, **overrides.hparams}
+    hparams = {**entry.hparams, **overrides.hparams, **chosen.hparams.get(run.model, {})}
     if chosen.width != 1.0:
         hparams["width"] = chosen.width * hparams.get("width", 1.0)
     return TrainSpec(
