@@ -353,8 +353,8 @@ CASES: dict[str, Case] = {
         ("expected a width of 1 to 20 inches", "found 0"),
     ),
     "table without its records": (
-        lambda r, o: ["table", "table1", "--preset", "lite", "--out", str(o)],
-        ("expected", "more records", "results/lite/", "snakemake results/lite/table1.csv", "--partial"),
+        lambda r, o: ["table", "table3", "--preset", "lite", "--out", str(o)],
+        ("expected", "more records", "results/lite/", "snakemake results/lite/table3.csv", "--partial"),
     ),
     # raw files
     "a cut picture": (lambda r, o: prepare(r, o, "cut"), ("expected an image", "raw/cut/train/a.ppm")),
