@@ -16,7 +16,7 @@ min_version("9.27")
 
 try:
     session.configure(config)  # first, since an overlay adds to what the others read
-    from workflow import checks, clock, configuration, console, forkserver, memory, params, plan, reruns
+    from workflow import checks, clock, configuration, console, forkserver, jobcode, memory, params, plan, reruns
 
     checks.check_configuration()
     for word in sys.argv[1:] if workflow.modifier.is_main_snakefile() else ():  # a module's user has own targets

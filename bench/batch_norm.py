@@ -35,7 +35,7 @@ from dtri.networks import batch_norm
 from dtri.numerics import set_numerics
 from dtri.stepper import Stepper
 from dtri.weights import save_weights
-from workflow import plan
+from workflow import specs
 from workflow.commands.cli import run
 
 COLUMNS = ("system", "seed", "steps", "rule", "spread", "std", "frechet", "rmse")
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         for system in arguments.systems:
             if (system, seed) in known:
                 continue
-            planned = plan.train_spec(plan.Run("paper", dataset.name, system, seed))
+            planned = specs.train_spec(specs.Run("paper", dataset.name, system, seed))
             hparams = {**planned.hparams, "width": arguments.width}
             spec = replace(planned, hparams=hparams, steps=arguments.steps, precision="fp32", threads=1)
             for rule, numbers in rows(spec, train, test):

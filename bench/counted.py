@@ -11,7 +11,7 @@ from dtri import counting
 from dtri.costs import Work
 from dtri.experiment import TrainSpec
 from dtri.files import write_text
-from workflow import configuration, counted, plan
+from workflow import configuration, counted, plan, specs
 from workflow.commands.cli import run
 
 
@@ -39,14 +39,14 @@ def planned() -> list[counted.Planned]:
     """The runs of the present configuration."""
     rows = []
     for name, preset in configuration.presets().items():
-        tables: dict[plan.Run, list[str]] = {}
+        tables: dict[specs.Run, list[str]] = {}
         for table in plan.TABLES:
             for one in plan.targets(preset, table):
                 if one.run is not None and table not in tables.setdefault(one.run, []):
                     tables[one.run].append(table)
         for one in plan.runs(preset):
             if one.seed == preset.seeds[0]:
-                spec, shown = plan.train_spec(one), tables.get(one, ())
+                spec, shown = specs.train_spec(one), tables.get(one, ())
                 rows.append(counted.Planned(name, spec, len(preset.seeds), tuple(shown)))
     return rows
 

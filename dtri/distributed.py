@@ -1,7 +1,7 @@
 """What the engine asks of the processes that train one run together, and the answers of a single process.
 
 dtri/process_group.py answers for several processes (`torchrun`). It is imported by name: the code of a run with one
-process then does not depend on it. `workflow.plan.modules` lists it for runs that need it.
+process then does not depend on it. `workflow.jobcode.modules` lists it for runs that need it.
 """
 
 import importlib

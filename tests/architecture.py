@@ -67,9 +67,11 @@ MAY_IMPORT = {
         *("dtri.experiment", "dtri.landscape.settings", "dtri.report.cells"),
         *("workflow.fingerprint", "workflow.overlay", "workflow.settings_file"),
     ),
+    "workflow.specs": ("dtri.experiment", "workflow.configuration"),
+    "workflow.jobcode": ("dtri.experiment", "workflow.configuration", "workflow.fingerprint", "workflow.specs"),
     "workflow.plan": (
-        *("dtri.experiment", "dtri.report.cells", "dtri.report.claims", "dtri.metrics.imagenet_lite"),
-        *("workflow.configuration", "workflow.fingerprint", "workflow.overlay"),
+        *("dtri.report.cells", "dtri.report.claims", "dtri.metrics.imagenet_lite"),
+        *("workflow.configuration", "workflow.overlay", "workflow.specs"),
     ),
     "workflow.status": (
         *(
@@ -81,29 +83,33 @@ MAY_IMPORT = {
             "dtri.report.records",
             "dtri.report.tidy",
         ),
-        *("workflow.configuration", "workflow.plan"),
+        *("workflow.configuration", "workflow.specs", "workflow.jobcode", "workflow.plan"),
     ),
     "workflow.costs": (
         *("dtri.costs", "dtri.counting", "dtri.experiment", "dtri.sealed"),
-        *("workflow.counted", "workflow.plan"),
+        *("workflow.counted", "workflow.specs", "workflow.plan"),
     ),
     "workflow.reasons": (
-        *("dtri.sealed", "workflow.fingerprint", "workflow.plan", "workflow.status"),
+        *("dtri.sealed", "workflow.fingerprint", "workflow.specs", "workflow.jobcode", "workflow.status"),
         "workflow.commands.provenance",
     ),
     "workflow.reruns": (),
     "workflow.session": ("workflow.configuration", "workflow.fingerprint", "workflow.overlay"),
     "workflow.params": (
         *("dtri.experiment", "dtri.files", "dtri.data.rawfiles"),
-        *("workflow.configuration", "workflow.plan", "workflow.session", "workflow.status"),
+        *("workflow.configuration", "workflow.specs", "workflow.jobcode", "workflow.plan"),
+        *("workflow.session", "workflow.status"),
     ),
     "workflow.checks": (
-        *("dtri.experiment", "dtri.data.contents", "workflow.configuration", "workflow.plan"),
+        *("dtri.experiment", "dtri.data.contents", "workflow.configuration", "workflow.fingerprint"),
+        *("workflow.specs", "workflow.jobcode", "workflow.plan"),
+    ),
+    "workflow.targets": (
+        *("workflow.checks", "workflow.configuration", "workflow.specs", "workflow.plan"),
         "workflow.fingerprint",
     ),
-    "workflow.targets": ("workflow.checks", "workflow.configuration", "workflow.plan", "workflow.fingerprint"),
     "workflow.cli": ("workflow.commands.cli", "workflow.overlay"),
-    "workflow.memory": ("dtri.sealed", "workflow.checks", "workflow.plan"),
+    "workflow.memory": ("dtri.sealed", "workflow.checks", "workflow.specs"),
     "workflow.console": (),
     "workflow.settings_file": (),
     "workflow.clock": (),
@@ -116,8 +122,8 @@ MAY_IMPORT = {
     "dtri.costs": (),
     "workflow.counted": ("dtri.costs", "dtri.experiment"),
     "bench": (
-        *("dtri", "baselines", "bench", "workflow.configuration", "workflow.plan", "workflow.counted"),
-        "workflow.commands.cli",
+        *("dtri", "baselines", "bench", "workflow.configuration", "workflow.specs", "workflow.plan"),
+        *("workflow.counted", "workflow.commands.cli"),
     ),
 }
 
@@ -160,7 +166,9 @@ WHY = {
     "workflow.fingerprint": "which code a job reaches; it decides what is made anew, so it depends on nothing",
     "workflow.overlay": "where configuration of one's own lies; it adds, and reads nothing",
     "workflow.configuration": "the YAML files as typed entries",
-    "workflow.plan": "which runs there are, where products lie, which code they reach",
+    "workflow.specs": "datasets and runs by name, and what each training is told",
+    "workflow.jobcode": "which code each kind of job reaches, for its hash",
+    "workflow.plan": "which records tables, figures and claims ask for, and what products were made of",
     "workflow.status": "the one answer to whether a product is stale, and why",
     "workflow.costs": "hours and seconds from earlier runs; only `explain` asks",
     "workflow.reasons": "which keys and modules differ; only `explain` asks, so tables do not reach git",

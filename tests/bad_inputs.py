@@ -31,7 +31,7 @@ from dtri.sealed import read_sealed, write_sealed
 from dtri.weights import save_weights
 from tests.toys import noise_images
 from tests.training import settings_restored
-from workflow import checks, configuration, plan
+from workflow import checks, configuration, plan, specs
 from workflow.commands.cli import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -599,7 +599,7 @@ CONFIGURATIONS = {
 def spoiled(name: str, folder: Path) -> Iterator[None]:
     """A copy of the configuration with one of CONFIGURATIONS in it, in place of the real one."""
     caches, before = (
-        (configuration.datasets, configuration.models, configuration.presets, plan.dataset),
+        (configuration.datasets, configuration.models, configuration.presets, specs.dataset),
         configuration.CONFIG,
     )
     file, old, new, _ = CONFIGURATIONS[name]
@@ -624,8 +624,8 @@ def plan_everything() -> int:
     checks.check_configuration()
     for preset in configuration.presets().values():
         for planned in plan.runs(preset):
-            plan.train_spec(planned)
-            plan.sampler(planned)
+            specs.train_spec(planned)
+            specs.sampler(planned)
     return 0
 
 

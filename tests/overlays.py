@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow import configuration, overlay, plan
+from workflow import configuration, overlay, plan, specs
 
 MODELS = """\
 own_vae:
@@ -70,7 +70,7 @@ def written(folder: Path, **texts: str) -> Path:
 @contextmanager
 def used(folder: Path) -> Iterator[None]:
     """The configuration with an overlay, in this process."""
-    caches = (configuration.datasets, configuration.models, configuration.presets, plan.dataset, plan.table)
+    caches = (configuration.datasets, configuration.models, configuration.presets, specs.dataset, plan.table)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(overlay.VARIABLE, str(folder))
         patch.setenv("PYTHONPATH", "")

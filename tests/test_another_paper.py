@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dtri.report import claims_page
 from tests.test_measured import record
-from workflow import checks, configuration, plan
+from workflow import checks, configuration
 from workflow.commands import claims, table
 
 checks.check_configuration()

@@ -112,6 +112,8 @@ def test_no_job_reaches_the_plan_or_a_method(job: str) -> None:
     reached = closure([job])
     rooms = (
         "workflow.configuration",
+        "workflow.specs",
+        "workflow.jobcode",
         "workflow.plan",
         "workflow.fingerprint",
         "workflow.tables",
@@ -181,7 +183,7 @@ BY_NAME = {
 
 @pytest.mark.parametrize("module", MODULES)
 def test_few_load_modules_by_name(module: str) -> None:
-    """The fingerprint cannot see these imports: workflow/plan.py lists what they load, job kind by job kind."""
+    """The fingerprint cannot see these imports: workflow/jobcode.py lists what they load, job kind by job kind."""
     loads = re.search(r"import_module|__import__|\bexec\(|runpy", path_of(module).read_text("utf-8"))
     assert bool(loads) == (module in BY_NAME)
 
@@ -195,7 +197,7 @@ def test_rules_import_the_plan_only(path: Path) -> None:
         "import sys",
         "from snakemake.utils import min_version",
         "from workflow import session",
-        "from workflow import checks, clock, configuration, console, forkserver, memory, params, plan, reruns",
+        "from workflow import checks, clock, configuration, console, forkserver, jobcode, memory, params, plan, reruns",
     }
     assert not re.search(r"^[ \t]*def\b|\blambda\b", path.read_text("utf-8"), re.M)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_architecture import HEAVY, loaded
-from workflow import cli, configuration, plan, targets
+from workflow import cli, configuration, plan, specs, targets
 from workflow.commands import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,13 +125,13 @@ def test_every_record_that_tables_ask_for_is_among_those_of_its_run(name: str) -
         if f"/{name}/" in path
     ]
     for path in asked:
-        run_, stem = plan.run_at(Path(path)), Path(path).stem
+        run_, stem = specs.run_at(Path(path)), Path(path).stem
         assert stem in targets.possible(run_), path
 
 
 def test_folders_of_presets_datasets_and_systems() -> None:
     assert targets.expand("results/demo") == plan.preset_products(configuration.preset("demo"))
-    assert targets.expand("results/data/digits") == plan.dataset("digits").files
+    assert targets.expand("results/data/digits") == specs.dataset("digits").files
     seeds = {path.split("/")[4] for path in targets.expand("results/lite/mnist/vae")}
     assert seeds == {f"seed{seed}" for seed in configuration.preset("lite").seeds}
     assert targets.expand("demo") == ["demo"]
@@ -220,7 +220,7 @@ def test_fetch_and_prepare_take_names_of_datasets(started: list[list[str]]) -> N
             *(f"results/data/{name}/fetch.json" for name in ("mnist", "svhn")),
             *(*SNAKEFILE, "--cores", "3", "--config", "downloads=raw"),
         ],
-        [*plan.dataset("mnist_holdout4").files, *SNAKEFILE, "--cores", "3"],
+        [*specs.dataset("mnist_holdout4").files, *SNAKEFILE, "--cores", "3"],
     ]
     with pytest.raises(ValueError, match="unknown dataset 'minst'"):
         run.fetch(["minst"])

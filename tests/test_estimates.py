@@ -8,7 +8,7 @@ import pytest
 
 from dtri.costs import CPU, WITHOUT_AVX512
 from dtri.experiment import TrainSpec
-from workflow import costs, counted, plan
+from workflow import costs, counted, plan, specs
 from workflow.costs import Speed
 
 SPEC = TrainSpec("digits", "vae", "baselines.vae:VAE", (1, 28, 28), {"z_dim": 10, "width": 0.125}, 3600, 100, 0)
@@ -101,7 +101,7 @@ def test_a_sum_that_mixes_guesses_says_so():
 def test_tables_have_sums_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [row for row in counted.planned("demo") if row.spec.model in ("vae", "dcgan")]
-    runs = [(plan.Run("demo", row.spec.dataset, row.spec.model, 0), False) for row in rows]
+    runs = [(specs.Run("demo", row.spec.dataset, row.spec.model, 0), False) for row in rows]
     lines = list(costs.training(runs))
     shown = {name: sum(name in row.tables for row in rows) for name in plan.TABLES}
     for name, n in shown.items():

@@ -12,7 +12,7 @@ import pytest
 from dtri.report import style
 from dtri.report.cells import FigureInput
 from tests.test_verify import FOLDER, RMSE, flip, results
-from workflow import configuration, plan
+from workflow import configuration, jobcode, plan, specs
 from workflow.commands import export, figure
 from workflow.commands.cli import run
 
@@ -122,12 +122,12 @@ def test_images_that_may_not_be_passed_on_stay_here(
     entries = configuration.datasets()
     kept = {"terms": "no redistribution", "share_images": False}
     restricted = {**entries, "digits": entries["digits"].model_copy(update=kept)}
-    monkeypatch.setattr(plan, "datasets", lambda: restricted)
-    plan.dataset.cache_clear()
+    monkeypatch.setattr(specs, "datasets", lambda: restricted)
+    specs.dataset.cache_clear()
     try:
         names, entities = exported()
     finally:
-        plan.dataset.cache_clear()
+        specs.dataset.cache_clear()
     assert f"{FIGURES}/samples.png" in names
     assert not any("reconstructions" in name for name in names)
     why = "shows images of handwritten digits (scikit-learn) (no redistribution)"
@@ -153,8 +153,8 @@ def test_every_kind_of_product_that_figures_draw_is_known_to_hold_images_or_not(
 
 def test_variants_and_holdouts_have_the_terms_of_their_source() -> None:
     for name, source in (("celeba10k", "celeba"), ("mnist_holdout4", "mnist"), ("dtd10_3x32x32", "dtd_3x32x32")):
-        assert plan.dataset(name).terms == plan.dataset(source).terms
-    assert plan.dataset("celeba10k").terms[1] is False
+        assert specs.dataset(name).terms == specs.dataset(source).terms
+    assert specs.dataset("celeba10k").terms[1] is False
     documented = (Path(__file__).resolve().parents[1] / "docs" / "datasets.md").read_text("utf-8")
     for name, entry in configuration.datasets().items():
         assert entry.terms or entry.variant_of or entry.holdout_of, f"{name} has no terms"
@@ -169,7 +169,7 @@ def test_a_damaged_product_is_not_packed(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_stale_products_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(plan, "measure_code", lambda metric, name: "0" * 16)
+    monkeypatch.setattr(jobcode, "measure_code", lambda metric, name: "0" * 16)
     for path in Path("results/demo").glob("table2.*"):
         path.unlink()  # it would be changed, not stale
     _, entities = exported()

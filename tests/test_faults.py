@@ -21,7 +21,7 @@ from dtri import checkpoint, engine
 from dtri.experiment import TrainSpec
 from tests.faults import clones, jobs
 from tests.training import settings_restored
-from workflow import plan
+from workflow import jobcode
 from workflow.commands import classifier, train
 
 DATA, HELD = "results/data/digits", "results/data/digits_holdout4"
@@ -190,7 +190,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     for stage in STAGES.values():
         importlib.import_module(f"workflow.commands.{stage.command}")
     for command in ("interpolate", "score"):
-        importlib.import_module(plan.COMMAND[command])
+        importlib.import_module(jobcode.COMMAND[command])
     importlib.import_module("baselines.vae")
     os.chdir(tmp_path_factory.mktemp("faults"))
     with settings_restored():

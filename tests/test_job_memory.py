@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dtri.data import saving
-from workflow import checks, configuration, memory, plan
+from workflow import checks, configuration, memory, specs
 
 
 def asked(job: str, dataset: str) -> int:
@@ -47,9 +47,9 @@ def test_a_prepared_set_is_counted(tmp_path: Path) -> None:
     images = np.zeros((600, 1, 28, 28), np.uint8)
     arrays = saving.Arrays({"test": images}, {"test": np.arange(600)}, {}, None, "black")
     saving.save(arrays, tmp_path / "results/data/mnist", "mnist")
-    assert memory.images_mib(plan.dataset("mnist")) == pytest.approx(images.nbytes / 2**20)
+    assert memory.images_mib(specs.dataset("mnist")) == pytest.approx(images.nbytes / 2**20)
     (tmp_path / "results/data/mnist/meta.json").write_text(json.dumps([]))  # damaged: as if it were not there
-    assert memory.images_mib(plan.dataset("mnist")) == pytest.approx(70_000 * 784 / 2**20)
+    assert memory.images_mib(specs.dataset("mnist")) == pytest.approx(70_000 * 784 / 2**20)
 
 
 def test_streams_are_known_before_they_are_made() -> None:

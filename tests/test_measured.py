@@ -13,7 +13,7 @@ from dtri.report.intervals import over_seeds
 from dtri.report.records import Record
 from tests import overlays
 from tests.overlays import used, written
-from workflow import configuration, params, plan
+from workflow import configuration, jobcode, params, specs
 from workflow.commands import compare, measured, status
 from workflow.targets import expand
 
@@ -34,7 +34,7 @@ def own(tmp_path: Path) -> Path:
 def record(folder: str, metric: str, value: float | None, **changes: object) -> None:
     """A current record in a run's folder, but for `changes`."""
     _, preset, data, system, seed = Path(folder).parts[-5:]
-    run = plan.Run(preset, data, system, int(seed.removeprefix("seed")))
+    run = specs.Run(preset, data, system, int(seed.removeprefix("seed")))
     name = metric.partition("_")[0]
     values = {
         "preset": preset,
@@ -48,13 +48,13 @@ def record(folder: str, metric: str, value: float | None, **changes: object) -> 
         "n_reference": 20,
         "protocol": "a way",
         "extractor": "",
-        "spec": plan.train_spec(run).hash,
-        "train_code": plan.training_code(run),
+        "spec": specs.train_spec(run).hash,
+        "train_code": jobcode.training_code(run),
         "data": {},
-        "code": plan.measure_code(name, system),
+        "code": jobcode.measure_code(name, system),
         "device": "cpu",
         "seconds": 1.0,
-        "extra": {"comparisons": [one.model_dump() for one in plan.comparisons(run)], "sampler": plan.sampler(run)},
+        "extra": {"comparisons": [one.model_dump() for one in specs.comparisons(run)], "sampler": specs.sampler(run)},
     }
     Record(**values | changes).write(Path(folder) / "metrics" / f"{metric}.json")
 
@@ -124,7 +124,7 @@ def test_a_sweep_is_a_system_for_each_value(own: Path) -> None:
         names = ["vae-lr=0.0001", "vae-lr=0.0003", "vae-lr=0.001"]
         assert configuration.sweeps() == {"rates": names}
         assert [name for name in configuration.models() if "-" in name] == names
-        base, one = (plan.train_spec(plan.Run("demo", "digits", name, 0)) for name in ("vae", names[0]))
+        base, one = (specs.train_spec(specs.Run("demo", "digits", name, 0)) for name in ("vae", names[0]))
         assert one.hparams == {**base.hparams, "lr": 0.0001}
         assert (one.steps, one.batch_size, one.entry) == (base.steps, base.batch_size, base.entry)
         assert configuration.model(names[2]).label == "VAE, lr=0.001"
@@ -135,7 +135,7 @@ def test_a_sweep_is_a_system_for_each_value(own: Path) -> None:
             assert {run.model for run in status.runs_of(word)} == set(names if word.endswith("rates") else names[2:])
         record(f"results/own/digits/{names[1]}/seed0", "rmse", 0.5)
         assert list(frame("--preset", "own").model) == [names[1]]
-        assert plan.Run("own", "digits", names[1], 0) in status.runs_of("own")
+        assert specs.Run("own", "digits", names[1], 0) in status.runs_of("own")
 
 
 def test_a_sweep_of_two_hyperparameters_is_their_product_on_every_dataset(own: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_sweep_of_two_hyperparameters_is_their_product_on_every_dataset(own: P
         names = configuration.sweeps()["both"]
         assert names[:2] == ["vae-z_dim=4-lr=1e-05-width=0.5", "vae-z_dim=4-lr=0.0001-width=0.5"]
         assert len(names) == 4
-        spec = plan.train_spec(plan.Run("demo", "digits", names[-1], 0))
+        spec = specs.train_spec(specs.Run("demo", "digits", names[-1], 0))
         assert spec.hparams == {"z_dim": 8, "lr": 0.0001, "width": 0.5 * configuration.preset("demo").width}
 
 
@@ -153,7 +153,7 @@ def test_a_sweep_of_two_hyperparameters_is_their_product_on_every_dataset(own: P
 def test_a_variant_is_capped_as_its_system(system: str, cap: int, own: Path) -> None:
     written(own, models=f"some:\n  variants_of: {system}\n  hparams: {{z_dim: [8, 9]}}\n")
     with used(own):
-        assert plan.train_spec(plan.Run("demo", "digits", f"{system}-z_dim=9", 0)).steps == cap
+        assert specs.train_spec(specs.Run("demo", "digits", f"{system}-z_dim=9", 0)).steps == cap
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import workflow.tables
 from dtri.report.render import render
 from tests import overlays
 from tests.overlays import used, written
-from workflow import checks, configuration, overlay, plan, session, status
+from workflow import checks, configuration, jobcode, overlay, plan, session, specs, status
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,17 +31,17 @@ def own(tmp_path: Path) -> Path:
 
 def test_entries_stand_beside_the_committed_ones(own: Path) -> None:
     before = {name: dict(getattr(configuration, name)()) for name in ("datasets", "models", "presets")}
-    spec = plan.train_spec(plan.Run("demo", "digits", "vae", 0))
+    spec = specs.train_spec(specs.Run("demo", "digits", "vae", 0))
     with used(own):
         checks.check_configuration()
         for kind, name in (("datasets", "own_images"), ("models", "own_vae"), ("presets", "own")):
             found = dict(getattr(configuration, kind)())
             assert found.pop(name).label.startswith("own")
             assert found == before[kind]
-        assert plan.train_spec(plan.Run("demo", "digits", "vae", 0)) == spec
-        mine = plan.train_spec(plan.Run("own", "own_images", "own_vae", 1))
+        assert specs.train_spec(specs.Run("demo", "digits", "vae", 0)) == spec
+        mine = specs.train_spec(specs.Run("own", "own_images", "own_vae", 1))
         assert (mine.steps, mine.batch_size, mine.hparams) == (4, 20, {"width": 0.0625})
-        assert plan.comparisons(plan.Run("own", "own_images", "own_vae", 1))[0].reference == "test"
+        assert specs.comparisons(specs.Run("own", "own_images", "own_vae", 1))[0].reference == "test"
 
 
 @pytest.mark.parametrize("kind, name", [("models", "vae"), ("datasets", "mnist"), ("presets", "demo")])
@@ -94,7 +94,7 @@ def test_the_local_folder_is_read_and_ignored_by_git(own: Path, monkeypatch: pyt
         configuration.models()
 
 
-TABLES = """from workflow import plan
+TABLES = """from workflow import jobcode, plan
 plan.claim_book()
 print([plan.table(name).name for name in plan.TABLES], plan.CLAIMS)
 """
@@ -108,13 +108,13 @@ def python(code: str, folder: Path | str) -> subprocess.CompletedProcess[str]:
 
 
 def test_tables_and_claims_stand_behind_the_committed_ones(own: Path) -> None:
-    done = python(f"{TABLES}print(plan.code('table', 'workflow.tables.another'))", own)
+    done = python(f"{TABLES}print(jobcode.code('table', 'workflow.tables.another'))", own)
     assert done.stderr == ""
     listed, code = done.stdout.splitlines()
     assert listed == (
         "['table1', 'table2', 'table3', 'table4', 'another'] ('paper_a', 'paper_b', 'printed', 'another')"
     )
-    assert code != plan.code("table"), "what a table prints is in its hash of code"
+    assert code != jobcode.code("table"), "what a table prints is in its hash of code"
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,8 @@ def test_a_method_may_lie_in_the_overlay(own: Path) -> None:
     text = (ROOT / "baselines" / "vae.py").read_text("utf-8")
     (own / "method_of_the_overlay.py").write_text(text)
     written(own, models=overlays.MODELS.replace("baselines.vae", "method_of_the_overlay"))
-    code = "from workflow import fingerprint, plan; print(plan.training_code(plan.Run('own', 'digits', 'own_vae', 0)))"
+    run = "specs.Run('own', 'digits', 'own_vae', 0)"
+    code = f"from workflow import jobcode, specs; print(jobcode.training_code({run}))"
     first = python(code, own)
     (own / "other.py").write_text("A = 1\n")
     (own / "method_of_the_overlay.py").write_text(text + "A = 1\n")

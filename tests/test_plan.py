@@ -21,7 +21,7 @@ from dtri.metrics import imagenet_lite
 from dtri.report.cells import LABEL_FREE, Cell
 from dtri.report.records import Record
 from dtri.sealed import write_json, write_sealed
-from workflow import configuration, params, plan, session, status
+from workflow import configuration, jobcode, params, plan, session, specs, status
 from workflow.commands import explain
 from workflow.fingerprint import closure, fingerprint
 
@@ -38,13 +38,13 @@ YAML = {
 LARGE = ("imagenet32", "lsun_bedroom")  # in tables; twice the channels, as paper B says
 
 
-def wildcards(run: plan.Run, **more: str) -> SimpleNamespace:
+def wildcards(run: specs.Run, **more: str) -> SimpleNamespace:
     return SimpleNamespace(**{**asdict(run), "seed": str(run.seed), **more})
 
 
-def written(run: plan.Run) -> dict:
+def written(run: specs.Run) -> dict:
     """Steps, batch size and hyperparameters as models.yaml spells them, overrides of dataset or base applied."""
-    entry, family = YAML["models"][run.model], plan.dataset(run.dataset).family
+    entry, family = YAML["models"][run.model], specs.dataset(run.dataset).family
     base = YAML["datasets"][family].get("variant_of", family)
     overrides = entry.get("datasets", {})
     override = overrides.get(family, overrides.get(base, {}))
@@ -65,7 +65,7 @@ def test_a_preset_changes_no_hyperparameter_but_width_and_what_it_names(preset: 
     chosen = configuration.preset(preset)
     assert chosen.hparams == ({"bigan": {"lr": 1e-4}} if preset == "lite" else {})
     for run in plan.runs(chosen):
-        spec, expected = plan.train_spec(run), written(run)
+        spec, expected = specs.train_spec(run), written(run)
         expected["hparams"] |= chosen.hparams.get(run.model, {})
         for hparams in (spec.hparams, expected["hparams"]):
             hparams.pop("width", None)
@@ -79,22 +79,22 @@ def test_a_preset_only_shortens(preset: str) -> None:
     caps = configuration.preset(preset).max_steps
     for run in plan.runs(configuration.preset(preset)):
         most = written(run)["steps"]
-        if caps and plan.dataset(run.dataset).config.holdout_of:
+        if caps and specs.dataset(run.dataset).config.holdout_of:
             most = min(round(caps.holdout_share * most), caps.holdout)
         elif caps:
             most = min(most, caps.models.get(run.model, caps.default))
-        assert plan.train_spec(run).steps == most, run
+        assert specs.train_spec(run).steps == most, run
 
 
 def test_the_paper_preset_runs_as_published() -> None:
     for run in plan.runs(configuration.preset("paper")):
-        spec = plan.train_spec(run)
+        spec = specs.train_spec(run)
         assert spec.hparams.get("width") == written(run)["hparams"].get("width")
         assert hparam_defaults(spec.entry)["width"] == ("float", 1.0)
         assert spec.steps == written(run)["steps"]
-        assert plan.measured_on(configuration.preset("paper"), run.dataset) == run.dataset
+        assert specs.measured_on(configuration.preset("paper"), run.dataset) == run.dataset
     assert configuration.preset("paper").extractor == "inception"
-    assert plan.n_samples(plan.Run("paper", "cifar10", "vae", 0)) == 50_000
+    assert specs.n_samples(specs.Run("paper", "cifar10", "vae", 0)) == 50_000
 
 
 def test_a_set_may_be_left_out_or_lack_labels() -> None:
@@ -168,11 +168,14 @@ def test_a_record_is_shown_where_its_network_is_not_here(
     cell = next(cell for cell in label_free("lite_jpeg") if (cell.dataset, cell.model) == ("celeba", "vae"))
     target = plan.target(configuration.preset("lite_jpeg"), cell, 0)
     run, path = target.run, target.path
-    extra = {"comparisons": [one.model_dump() for one in plan.comparisons(run)], "extractor_sha256": imagenet_lite.HASH}
-    hashes = {"train_code": plan.model_code("train", "vae"), "code": plan.measure_code("fid", "vae")}
+    extra = {
+        "comparisons": [one.model_dump() for one in specs.comparisons(run)],
+        "extractor_sha256": imagenet_lite.HASH,
+    }
+    hashes = {"train_code": jobcode.model_code("train", "vae"), "code": jobcode.measure_code("fid", "vae")}
     sizes = {"n_samples": 9, "n_reference": 9, "value": 1.0, "seconds": 1.0}
     texts = {"metric": "fid", "status": "done", "protocol": "", "device": "cpu"}
-    texts |= {"extractor": f"imagenet_lite:{imagenet_lite.HASH[:12]}", "spec": plan.train_spec(run).hash}
+    texts |= {"extractor": f"imagenet_lite:{imagenet_lite.HASH[:12]}", "spec": specs.train_spec(run).hash}
     record = Record(**asdict(run), **hashes, **sizes, **texts, data={}, extra=extra)
     for sha256, stale in ((imagenet_lite.HASH, ()), ("other", ("extractor",))):
         replace(record, extra={**extra, "extractor_sha256": sha256}).write(path)
@@ -182,23 +185,23 @@ def test_a_record_is_shown_where_its_network_is_not_here(
 
 def test_comparisons_are_capped_and_each_is_made_once() -> None:
     def ways(preset: str) -> list[tuple]:
-        found = plan.comparisons(plan.Run(preset, "cifar10", "vae", 0))
+        found = specs.comparisons(specs.Run(preset, "cifar10", "vae", 0))
         return [(one.n_samples, one.reference) for one in found]
 
     assert ways("paper") == [(50_000, "train"), (10_000, "train"), (10_000, "test")]
     assert ways("lite") == [(10_000, "train"), (10_000, "test")]
-    assert plan.n_samples(plan.Run("lite", "cifar10", "vae", 0)) == 10_000
+    assert specs.n_samples(specs.Run("lite", "cifar10", "vae", 0)) == 10_000
 
 
 def test_the_demo_is_narrow_and_capped() -> None:
-    run, caps = plan.Run("demo", "digits", "vae", 0), configuration.preset("demo").max_steps
-    assert plan.train_spec(run).hparams == {"width": YAML["presets"]["demo"]["width"], "z_dim": 10}
-    assert plan.train_spec(run).steps == caps.default < YAML["models"]["vae"]["steps"]
-    assert plan.train_spec(plan.Run("demo", "digits_holdout4", "vae", 0)).steps == caps.holdout
+    run, caps = specs.Run("demo", "digits", "vae", 0), configuration.preset("demo").max_steps
+    assert specs.train_spec(run).hparams == {"width": YAML["presets"]["demo"]["width"], "z_dim": 10}
+    assert specs.train_spec(run).steps == caps.default < YAML["models"]["vae"]["steps"]
+    assert specs.train_spec(specs.Run("demo", "digits_holdout4", "vae", 0)).steps == caps.holdout
     proposed = "divergence_triangle"
-    assert plan.train_spec(plan.Run("demo", "digits", proposed, 0)).steps == caps.models[proposed] > caps.default
-    assert plan.train_spec(plan.Run("demo", "digits_holdout4", proposed, 0)).steps == caps.holdout
-    assert plan.n_samples(run) == 1000
+    assert specs.train_spec(specs.Run("demo", "digits", proposed, 0)).steps == caps.models[proposed] > caps.default
+    assert specs.train_spec(specs.Run("demo", "digits_holdout4", proposed, 0)).steps == caps.holdout
+    assert specs.n_samples(run) == 1000
 
 
 @pytest.mark.parametrize(
@@ -225,7 +228,7 @@ def test_the_demo_is_narrow_and_capped() -> None:
     ],
 )
 def test_what_stands_for_a_published_dataset(preset: str, published: str, like: str | None, found: str | None) -> None:
-    assert plan.measured_on(configuration.preset(preset), published, plan.dataset(like) if like else None) == found
+    assert specs.measured_on(configuration.preset(preset), published, specs.dataset(like) if like else None) == found
 
 
 def test_stand_ins_never_reach_the_other_presets() -> None:
@@ -242,13 +245,13 @@ def test_stand_ins_never_reach_the_other_presets() -> None:
     [
         (lambda: configuration.preset("fast"), r"unknown preset 'fast' \(known: demo, "),
         (lambda: configuration.model("stylegan"), r"unknown model 'stylegan' \(known: divergence_triangle, .*dcgan"),
-        (lambda: plan.dataset("imagenet"), r"unknown dataset 'imagenet' \(known: .*mnist_holdout<digit>, cifar10, .*"),
-        (lambda: plan.dataset("mnist_holdout"), "unknown dataset 'mnist_holdout'"),
-        (lambda: plan.dataset("mnist_holdout12"), "unknown dataset 'mnist_holdout12'"),
-        (lambda: plan.dataset("uniform"), r"unknown dataset 'uniform' \(known: .*uniform_<C>x<H>x<W>"),
-        (lambda: plan.dataset("cifar10_3x32x32"), "unknown dataset 'cifar10_3x32x32'"),
-        (lambda: plan.train_spec(plan.Run("demo", "uniform_1x28x28", "vae", 0)), "has no training images"),
-        (lambda: plan.train_spec(plan.Run("paper", "svhn", "vae", 0)), "has no training images"),
+        (lambda: specs.dataset("imagenet"), r"unknown dataset 'imagenet' \(known: .*mnist_holdout<digit>, cifar10, .*"),
+        (lambda: specs.dataset("mnist_holdout"), "unknown dataset 'mnist_holdout'"),
+        (lambda: specs.dataset("mnist_holdout12"), "unknown dataset 'mnist_holdout12'"),
+        (lambda: specs.dataset("uniform"), r"unknown dataset 'uniform' \(known: .*uniform_<C>x<H>x<W>"),
+        (lambda: specs.dataset("cifar10_3x32x32"), "unknown dataset 'cifar10_3x32x32'"),
+        (lambda: specs.train_spec(specs.Run("demo", "uniform_1x28x28", "vae", 0)), "has no training images"),
+        (lambda: specs.train_spec(specs.Run("paper", "svhn", "vae", 0)), "has no training images"),
         (lambda: plan.classes_folder("celeba"), "'celeba' has no labels .* use inception"),
     ],
 )
@@ -259,10 +262,10 @@ def test_unknown_names_are_answered_with_the_known_ones(ask, said: str) -> None:
 
 def test_specifications_survive_the_command_line() -> None:
     for run in RUNS:
-        spec = plan.train_spec(run)
+        spec = specs.train_spec(run)
         assert TrainSpec.from_json(params.train_spec(wildcards(run))) == spec
         assert TrainSpec.from_json(spec.to_json()).hash == spec.hash
-    texts = [plan.train_spec(run).to_json() for run in RUNS]
+    texts = [specs.train_spec(run).to_json() for run in RUNS]
     assert len(set(texts)) == len(texts)
 
 
@@ -276,7 +279,7 @@ def test_seeds(preset: str) -> None:
         assert sum(map(len, by_seed.values())) == len(records)
         assert len(set(map(frozenset, by_seed.values()))) == 1
     assert {run.seed for run in plan.runs(configuration.preset(preset))} == set(seeds)
-    assert {plan.train_spec(run).seed for run in plan.runs(configuration.preset(preset))} == set(seeds)
+    assert {specs.train_spec(run).seed for run in plan.runs(configuration.preset(preset))} == set(seeds)
 
 
 def test_the_paper_preset_has_several_seeds() -> None:
@@ -315,14 +318,14 @@ def test_a_variant_shares_the_raw_files_and_the_settings(monkeypatch: pytest.Mon
         assert f'--raw "$DTRI_DOWNLOADS/{source}"' in params.fetch_arguments(given)
         assert params.raw(given, []) == source
     spec, variant = (
-        json.loads(plan.train_spec(plan.Run("paper", name, "vae", 0)).to_json())
+        json.loads(specs.train_spec(specs.Run("paper", name, "vae", 0)).to_json())
         for name in ("celeba", "celeba_crop178")
     )
     assert variant == spec | {"dataset": "celeba_crop178"}
     entry = configuration.models()["vae"]
     own = {**entry.datasets, "celeba_crop178": configuration.ModelOverride(steps=7)}
     monkeypatch.setitem(configuration.models(), "vae", entry.model_copy(update={"datasets": own}))
-    assert plan.train_spec(plan.Run("paper", "celeba_crop178", "vae", 0)).steps == 7
+    assert specs.train_spec(specs.Run("paper", "celeba_crop178", "vae", 0)).steps == 7
 
 
 # Samplers
@@ -341,7 +344,7 @@ def configured(monkeypatch: pytest.MonkeyPatch):
     return configure
 
 
-COOPNET = plan.Run("demo", "digits", "coopnet", 0)
+COOPNET = specs.Run("demo", "digits", "coopnet", 0)
 
 
 def test_a_sampler_reaches_sampling_and_its_measurements_alone(configured) -> None:
@@ -361,8 +364,8 @@ def test_a_sampler_reaches_sampling_and_its_measurements_alone(configured) -> No
 
 def test_a_dataset_overrides_sampler_arguments_one_by_one(configured) -> None:
     configured({"steps": 3, "scale": 0.1}, {"steps": 7})
-    assert plan.sampler(COOPNET) == {"steps": 7, "scale": 0.1}
-    assert plan.sampler(plan.Run("paper", "cifar10", "coopnet", 0)) == {"steps": 3, "scale": 0.1}
+    assert specs.sampler(COOPNET) == {"steps": 7, "scale": 0.1}
+    assert specs.sampler(specs.Run("paper", "cifar10", "coopnet", 0)) == {"steps": 3, "scale": 0.1}
 
 
 def test_samples_of_another_sampler_are_stale(configured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,11 +374,11 @@ def test_samples_of_another_sampler_are_stale(configured, tmp_path: Path, monkey
     cell = next(
         c for c in plan.table("table1").cells if (c.model, c.dataset, c.metric) == ("coopnet", "cifar10", "fid")
     )
-    hashes = {"train_code": plan.model_code("train", "coopnet"), "code": plan.measure_code("fid", "coopnet")}
+    hashes = {"train_code": jobcode.model_code("train", "coopnet"), "code": jobcode.measure_code("fid", "coopnet")}
     sizes = {"n_samples": 9, "n_reference": 9, "value": 1.0, "seconds": 1.0}
     texts = {"metric": "fid", "status": "done", "protocol": "", "extractor": "", "device": "cpu"}
-    spec = plan.train_spec(COOPNET).hash
-    ways = [one.model_dump() for one in plan.comparisons(COOPNET)]
+    spec = specs.train_spec(COOPNET).hash
+    ways = [one.model_dump() for one in specs.comparisons(COOPNET)]
     extra = {"sampler": {"steps": 3}, "comparisons": ways, "extractor_sha256": "e"}
     record = Record(**asdict(COOPNET), **hashes, **sizes, **texts, spec=spec, data={}, extra=extra)
     path = plan.target(configuration.preset("demo"), cell, 0).path
@@ -394,8 +397,8 @@ def test_records_of_other_runs_comparisons_and_networks_are_stale(tmp_path: Path
     """A copied record is judged by what it says of itself."""
     monkeypatch.chdir(tmp_path)
     cell = next(c for c in plan.table("table1").cells if (c.model, c.dataset, c.metric) == ("vae", "cifar10", "fid"))
-    run = plan.Run("demo", "digits", "vae", 0)
-    ways = [one.model_dump() for one in plan.comparisons(run)]
+    run = specs.Run("demo", "digits", "vae", 0)
+    ways = [one.model_dump() for one in specs.comparisons(run)]
     record = Record(
         **asdict(run),
         metric="fid",
@@ -405,9 +408,9 @@ def test_records_of_other_runs_comparisons_and_networks_are_stale(tmp_path: Path
         n_reference=9,
         protocol="",
         extractor="",
-        spec=plan.train_spec(run).hash,
-        train_code=plan.model_code("train", "vae"),
-        code=plan.measure_code("fid", "vae"),
+        spec=specs.train_spec(run).hash,
+        train_code=jobcode.model_code("train", "vae"),
+        code=jobcode.measure_code("fid", "vae"),
         data={"digits": "d"},
         device="cpu",
         seconds=1.0,
@@ -437,9 +440,9 @@ def test_records_of_other_runs_comparisons_and_networks_are_stale(tmp_path: Path
 
 def test_a_record_carries_the_code_before_it() -> None:
     """That of the scores behind an AUROC, and of the samples behind an FID."""
-    assert "dtri.anomaly" in closure(plan.modules("auroc", "vae"))
-    assert "workflow.commands.sample" in closure(plan.modules("generation", "vae"))
-    assert "baselines.vae" in closure(plan.modules("auprc", "vae"))
+    assert "dtri.anomaly" in closure(jobcode.modules("auroc", "vae"))
+    assert "workflow.commands.sample" in closure(jobcode.modules("generation", "vae"))
+    assert "baselines.vae" in closure(jobcode.modules("auprc", "vae"))
 
 
 # Tables and figures
@@ -459,7 +462,7 @@ def test_every_cell_resolves_or_is_reported_missing(
         assert found.record is None, cell
         if path is None:
             assert not found.expected, cell
-            on = plan.measured_on(configuration.preset(preset), cell.dataset)
+            on = specs.measured_on(configuration.preset(preset), cell.dataset)
             names = (f"system {cell.model}", f"dataset {cell.against or cell.dataset}")
             reasons = [f"{name} is not in the configuration" for name in names]
             assert found.reason in (*reasons, f"{on} has no labels to train a domain extractor on"), cell
@@ -528,7 +531,7 @@ def test_gaps_of_a_figure_have_reasons(tmp_path: Path, monkeypatch: pytest.Monke
 def test_growth_is_complete_in_every_preset(preset: str) -> None:
     """Else the figures would show a level that was still fading in, or no level of the full size at all."""
     (product,) = plan.figure_products(configuration.preset(preset), "high_resolution")
-    spec = plan.train_spec(plan.Run(preset, product.measured_on, product.model, 0))
+    spec = specs.train_spec(specs.Run(preset, product.measured_on, product.model, 0))
     with torch.device("meta"):
         model = build(spec.entry, spec.image_shape, spec.hparams)
     assert model.phase(spec.steps - 1) == (spec.image_shape[1], False)
@@ -542,7 +545,7 @@ def test_the_control_of_growth_does_not_grow(preset: str) -> None:
     products = [
         p for p in plan.figure_products(configuration.preset(preset), "growth_compared") if p.file == "grid.npy"
     ]
-    grown, control = (plan.train_spec(plan.Run(preset, p.measured_on, p.model, 0)) for p in products)
+    grown, control = (specs.train_spec(specs.Run(preset, p.measured_on, p.model, 0)) for p in products)
     with torch.device("meta"):
         models = [build(spec.entry, spec.image_shape, spec.hparams) for spec in (grown, control)]
     assert [phase.level for phase in models[1].phases] == [len(models[1].sides) - 1]
@@ -555,7 +558,7 @@ def test_large_datasets_double_the_channels() -> None:
     """Paper B section 4.1.2; a preset's width is a factor on what a dataset asks for."""
     for name in ("imagenet32", "lsun_bedroom", "lsun_tower", "lsun_church_outdoor"):
         for preset, width in (("paper", 2.0), ("lite", 0.25)):
-            hparams = plan.train_spec(plan.Run(preset, name, "divergence_triangle", 0)).hparams
+            hparams = specs.train_spec(specs.Run(preset, name, "divergence_triangle", 0)).hparams
             assert hparams == {"width": width, "batch_norm": True}
 
 
@@ -576,11 +579,11 @@ def test_a_dataset_that_was_deleted_is_made_anew_with_all_its_files() -> None:
     made = re.findall(r"rule prepare.*?output:\n(.*?)    (?:log|wildcard_constraints):", rules, re.S)
     for outputs, name in zip(made, ("digits", "uniform_1x28x28", "mnist_holdout4"), strict=True):
         written = [path.format(dataset=name) for path in re.findall(r'"(.*?)"', outputs)]
-        assert plan.dataset(name).files == written
-    run = plan.Run("paper", "mnist_holdout4", "vae", 0)
+        assert specs.dataset(name).files == written
+    run = specs.Run("paper", "mnist_holdout4", "vae", 0)
     behind = set(plan.record_sources(Path(run.folder, "metrics", "auprc.json")))
     assert behind >= {f"results/data/mnist_holdout4/{name}" for name in ("train.npy", "test_leaky.npy", "index.npz")}
-    mapped = plan.Run("paper", "fashion_mnist", "divergence_triangle_landscape", 0)
+    mapped = specs.Run("paper", "fashion_mnist", "divergence_triangle_landscape", 0)
     behind = set(plan.record_sources(Path(mapped.folder, "metrics", "landscape_purity.json")))
     assert behind >= {f"results/data/fashion_mnist/classifier.{ending}" for ending in ("safetensors", "json")}
 
@@ -589,21 +592,21 @@ def test_a_dataset_that_was_deleted_is_made_anew_with_all_its_files() -> None:
 
 
 @pytest.mark.parametrize("model", configuration.models())
-@pytest.mark.parametrize("kind", plan.BUILDS_MODEL)
+@pytest.mark.parametrize("kind", jobcode.BUILDS_MODEL)
 def test_jobs_that_build_a_model_carry_its_code(model: str, kind: str) -> None:
     module = configuration.model(model).entry.partition(":")[0]
-    assert plan.model_code(kind, model) == fingerprint((plan.COMMAND[kind], module))
-    assert module in closure([plan.COMMAND[kind], module])
+    assert jobcode.model_code(kind, model) == fingerprint((jobcode.COMMAND[kind], module))
+    assert module in closure([jobcode.COMMAND[kind], module])
 
 
 def test_explain_and_the_plan_agree_on_code() -> None:
     for model in configuration.models():
-        for metric in ("fid", *plan.WRITERS):
-            assert fingerprint(plan.measure_modules(metric, model)) == plan.measure_code(metric, model)
+        for metric in ("fid", *jobcode.WRITERS):
+            assert fingerprint(jobcode.measure_modules(metric, model)) == jobcode.measure_code(metric, model)
 
 
 def test_every_kind_of_job_has_a_command() -> None:
-    for kind, module in plan.COMMAND.items():
+    for kind, module in jobcode.COMMAND.items():
         assert (ROOT / (module.replace(".", "/") + ".py")).is_file(), kind
 
 
@@ -683,12 +686,12 @@ def test_the_paper_table_trains_at_full_width(table1: dict) -> None:
     for model in ("vae", "dcgan", "divergence_triangle", "joint_vae_ebm"):
         for seed in configuration.preset("paper").seeds:
             assert f"results/paper/cifar10/{model}/seed{seed}" in jobs
-    specs = [json.loads(text) for text in re.findall(r"forkserver train --spec '(.*?)' ", table1["text"])]
-    assert len(specs) == len(jobs)
-    for spec in specs:
+    asked = [json.loads(text) for text in re.findall(r"forkserver train --spec '(.*?)' ", table1["text"])]
+    assert len(asked) == len(jobs)
+    for spec in asked:
         doubled = spec["model"] == "divergence_triangle" and spec["dataset"] in LARGE
         assert spec["hparams"].get("width", 1.0) == (2.0 if doubled else 1.0)
-    assert {spec["steps"] for spec in specs if spec["dataset"] == "cifar10" and spec["model"] == "dcgan"} == {200_000}
+    assert {spec["steps"] for spec in asked if spec["dataset"] == "cifar10" and spec["model"] == "dcgan"} == {200_000}
 
 
 def test_the_paper_table_asks_for_each_job_once(table1: dict) -> None:
@@ -744,7 +747,7 @@ def test_a_run_of_several_processes_asks_for_as_much(monkeypatch: pytest.MonkeyP
     assert params.train_launcher(wildcards, []) == "python -m workflow.forkserver train"
     vae = configuration.models()["vae"].model_copy(update={"processes": 2, "sync_batch_norm": False})
     monkeypatch.setattr(configuration, "models", lambda: {"vae": vae})
-    spec = plan.train_spec(params.run_of(wildcards))
+    spec = specs.train_spec(params.run_of(wildcards))
     assert (spec.processes, spec.sync_batch_norm) == (2, False)
     doubled = params.train_gpus(wildcards), params.train_threads(wildcards), params.train_memory_mb(wildcards)
     assert doubled == tuple(2 * number for number in asked) == (2, 8, 20_000)
@@ -756,8 +759,8 @@ def test_dataset_overrides_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     override = configuration.ModelOverride(processes=4, sync_batch_norm=False)
     dcgan = configuration.models()["dcgan"].model_copy(update={"datasets": {"celeba": override}})
     monkeypatch.setattr(configuration, "models", lambda: {"dcgan": dcgan})
-    specs = [plan.train_spec(plan.Run("paper", name, "dcgan", 0)) for name in ("celeba", "cifar10")]
-    assert [(spec.processes, spec.sync_batch_norm) for spec in specs] == [(4, False), (1, True)]
+    found = [specs.train_spec(specs.Run("paper", name, "dcgan", 0)) for name in ("celeba", "cifar10")]
+    assert [(spec.processes, spec.sync_batch_norm) for spec in found] == [(4, False), (1, True)]
 
 
 @pytest.mark.parametrize("job", ["", "7"])
@@ -818,7 +821,7 @@ def test_other_words_of_the_command_line_pass(word: str) -> None:
     plan.check_target(word)
 
 
-def asked(preset: str, model: str) -> list[plan.Run]:
+def asked(preset: str, model: str) -> list[specs.Run]:
     """The runs of the first seed that tables 1 and 2 ask for."""
     cells = [cell for name in ("table1", "table2") for cell in plan.table(name).cells if cell.model == model]
     return list(dict.fromkeys(run for cell in cells if (run := plan.target(configuration.preset(preset), cell, 0).run)))
@@ -829,7 +832,7 @@ def test_the_control_differs_from_ours_plus_by_the_equation_alone(preset: str) -
     runs = asked(preset, "joint_vae_ebm_control")
     assert runs
     for run in runs:
-        control, plus = plan.train_spec(run), plan.train_spec(replace(run, model="joint_vae_ebm_plus"))
+        control, plus = specs.train_spec(run), specs.train_spec(replace(run, model="joint_vae_ebm_plus"))
         assert control.hparams == {**plus.hparams, "kl_sign": "minus"}
         assert replace(control, model=plus.model, hparams=plus.hparams) == plus
     cells = [cell for name in ("table1", "table2") for cell in plan.table(name).cells]
@@ -841,7 +844,7 @@ def test_weights_of_the_joint_models_go_by_the_number_of_pixel_values(model: str
     """r = 0.05 at 3x32x32 is 0.0125 at 3x64x64, for LSUN-bedroom as for CelebA; a, p and e fall with it."""
     weights = {}
     for run in asked("paper", model):
-        spec = plan.train_spec(run)
+        spec = specs.train_spec(run)
         defaults = {name: default for name, (_, default) in hparam_defaults(spec.entry).items()}
         named = {**defaults, **spec.hparams}
         names = ("rec_weight", "prior_weight") + (

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from workflow import fingerprint, plan
+from workflow import fingerprint, jobcode, specs
 from workflow.fingerprint import UNHASHED, closure, hashed, path_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRY = "baselines.dcgan"
-TRAIN = (plan.COMMAND["train"], ENTRY)
+TRAIN = (jobcode.COMMAND["train"], ENTRY)
 
 # Kind of job -> lines of code at most that its command's hash counts, without the model's. Before what a job reaches
 # was cut: 1,614 (train), 773, 1,012, 1,012, 978, 987, 1,242, 1,028, 2,105, 1,265, 780, 780.
@@ -37,7 +37,7 @@ CEILINGS = {
 
 @pytest.mark.parametrize("kind", CEILINGS)
 def test_jobs_reach_few_lines(kind: str) -> None:
-    assert fingerprint.lines([plan.COMMAND[kind]]) <= CEILINGS[kind]
+    assert fingerprint.lines([jobcode.COMMAND[kind]]) <= CEILINGS[kind]
 
 
 # Seven commits changed code that every training reached, and no number. Where what they changed is defined today:
@@ -64,13 +64,13 @@ def test_such_a_commit_would_make_no_training_of_one_process_stale(commit: str) 
 
 
 def test_a_training_of_several_processes_reaches_their_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = plan.Run("demo", "cifar10", "dcgan", 0)
-    alone, code = plan.train_modules(run), plan.training_code(run)
-    spec = plan.train_spec(run)
+    run = specs.Run("demo", "cifar10", "dcgan", 0)
+    alone, code = jobcode.train_modules(run), jobcode.training_code(run)
+    spec = specs.train_spec(run)
     several = type(spec)(**{**vars(spec), "processes": 2, "batch_size": 2 * spec.batch_size})
-    monkeypatch.setattr(plan, "train_spec", lambda _: several)
-    assert set(closure(plan.train_modules(run))) - set(closure(alone)) == {"dtri.process_group"}
-    assert plan.training_code(run) != code
+    monkeypatch.setattr(jobcode, "train_spec", lambda _: several)
+    assert set(closure(jobcode.train_modules(run))) - set(closure(alone)) == {"dtri.process_group"}
+    assert jobcode.training_code(run) != code
 
 
 # Mutation: every definition counts where it is reached, and nowhere else

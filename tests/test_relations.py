@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dtri.experiment import N_SNAPSHOTS, hparam_defaults
-from workflow import configuration, plan
+from workflow import configuration, plan, specs
 
 BATCHES_PER_EPOCH = {"cifar10": 500, "mnist": 600, "celeba": 90}  # of 100 images; of hold-outs about 50,000: 500
 EPOCHS = {  # passes over the training images, as published or as docs/deviations.md says, by system
@@ -20,7 +20,7 @@ EPOCHS = {  # passes over the training images, as published or as docs/deviation
 
 def trained(model: str, dataset: str, preset: str = "paper") -> dict[str, Any]:
     """The hyperparameters of a run, defaults included, beside its steps and batch size."""
-    spec = plan.train_spec(plan.Run(preset, dataset, model, 0))
+    spec = specs.train_spec(specs.Run(preset, dataset, model, 0))
     defaults = {name: default for name, (_, default) in hparam_defaults(spec.entry).items()}
     return {**defaults, **spec.hparams, "steps": spec.steps, "batch_size": spec.batch_size}
 
@@ -47,11 +47,13 @@ def test_hold_outs_keep_the_weights_of_ten_epochs() -> None:
     """The last ten of fifty; no other run keeps any, and one that is too short for ten keeps none."""
     assert N_SNAPSHOTS == 10
     for preset, steps in (("paper", 25_000), ("lite", 500), ("demo", 200)):
-        spec = plan.train_spec(plan.Run(preset, "mnist_holdout1" if preset != "demo" else "digits_holdout1", "vae", 0))
+        spec = specs.train_spec(
+            specs.Run(preset, "mnist_holdout1" if preset != "demo" else "digits_holdout1", "vae", 0)
+        )
         assert (spec.steps, spec.late_every) == (steps, steps // 50)
         assert spec.final_snapshots == [steps - k * (steps // 50) for k in range(9, 0, -1)]
     for dataset in ("mnist", "cifar10"):
-        spec = plan.train_spec(plan.Run("paper", dataset, "vae", 0))
+        spec = specs.train_spec(specs.Run("paper", dataset, "vae", 0))
         assert (spec.late_every, spec.final_snapshots) == (0, [])
 
 
@@ -78,7 +80,7 @@ def test_chains_of_igebm_are_as_long_as_those_of_its_buffer(dataset: str) -> Non
     """A chain lives for 1 / reinit iterations on average."""
     h = trained("igebm", dataset)
     defaults = {"steps": 1200, "step_size": 10.0, "noise": 0.005, "gradient_clip": 0.01}
-    sampler = {**defaults, **plan.sampler(plan.Run("paper", dataset, "igebm", 0))}
+    sampler = {**defaults, **specs.sampler(specs.Run("paper", dataset, "igebm", 0))}
     assert sampler["steps"] == h["langevin_steps"] / h["reinit"]
     assert [sampler[name] for name in ("step_size", "noise", "gradient_clip")] == [
         h[name] for name in ("step_size", "noise", "gradient_clip")
@@ -106,7 +108,7 @@ PROTOCOLS = {  # the tables' samples and reference images: (samples, split, imag
 
 @pytest.mark.parametrize("dataset", PROTOCOLS)
 def test_samples_are_compared_as_published(dataset: str) -> None:
-    first, *others = plan.comparisons(plan.Run("paper", dataset, "vae", 0))
+    first, *others = specs.comparisons(specs.Run("paper", dataset, "vae", 0))
     assert (first.n_samples, first.reference, first.n_reference) == PROTOCOLS[dataset]
     if dataset == "cifar10":
         assert [(one.n_samples, one.reference) for one in others] == [(10_000, "train"), (10_000, "test")]
@@ -123,5 +125,5 @@ def test_presets_shorten_to_what_they_say() -> None:
     assert trained("divergence_triangle", "cifar10", "lite")["steps"] == 5000
     assert trained("divergence_triangle_landscape", "mnist", "lite")["steps"] == 2000
     assert trained("dcgan", "digits", "demo")["width"] == 0.125
-    assert plan.comparisons(plan.Run("lite", "cifar10", "vae", 0))[0].n_samples == 10_000
+    assert specs.comparisons(specs.Run("lite", "cifar10", "vae", 0))[0].n_samples == 10_000
     assert configuration.preset("paper").seeds == (0, 1, 2)

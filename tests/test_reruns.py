@@ -19,7 +19,7 @@ import pytest
 from dtri.experiment import TrainSpec
 from dtri.sealed import write_sealed
 from tests.test_browser import BROWSER, FLAGS
-from workflow import configuration, costs, plan, reasons, reruns
+from workflow import configuration, costs, plan, reasons, reruns, specs
 from workflow.commands import explain
 from workflow.commands.explain import Job
 from workflow.fingerprint import closure
@@ -58,7 +58,7 @@ from dataclasses import asdict
 from pathlib import Path
 from dtri.report.records import Record
 from dtri.sealed import write_sealed
-from workflow import configuration, plan
+from workflow import configuration, jobcode, plan, specs
 from workflow.commands import explain, provenance
 
 def record(run, path):
@@ -66,14 +66,14 @@ def record(run, path):
     data = [run.dataset, *([path.stem.removeprefix("auroc_")] if metric == "auroc" else [])]
     extra = {}
     if metric in configuration.GENERATION_METRICS:
-        extra["comparisons"] = [one.model_dump() for one in plan.comparisons(run)]
-        extra |= {"extractor_sha256": "network", "sampler": plan.sampler(run)}
+        extra["comparisons"] = [one.model_dump() for one in specs.comparisons(run)]
+        extra |= {"extractor_sha256": "network", "sampler": specs.sampler(run)}
     if metric == "landscape_purity":
         extra["settings"] = asdict(configuration.preset(run.preset).landscape)
     return Record(
         **asdict(run), metric=metric, value=0.5, status="done", n_samples=9, n_reference=9, protocol="p", extractor="",
-        spec=plan.train_spec(run).hash, train_code=plan.model_code("train", run.model),
-        code=plan.measure_code(metric, run.model), data={name: name for name in data}, device="cpu", seconds=1.0,
+        spec=specs.train_spec(run).hash, train_code=jobcode.model_code("train", run.model),
+        code=jobcode.measure_code(metric, run.model), data={name: name for name in data}, device="cpu", seconds=1.0,
         provenance=provenance.provenance(), extra=extra,
     )
 
@@ -82,17 +82,17 @@ for job in explain.dry_run(sys.argv[1:]):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(path))
         if path.name == "meta.json":
-            data = plan.dataset(path.parent.name)
-            path.write_text(json.dumps({"content": data.name, "source": {"code": plan.data_code(data)}}))
+            data = specs.dataset(path.parent.name)
+            path.write_text(json.dumps({"content": data.name, "source": {"code": jobcode.data_code(data)}}))
         elif path.name == "fetch.json":
             path.write_text("{}")
         elif path.name == "classifier.json":
-            name, code = path.parent.name, plan.code("classifier")
+            name, code = path.parent.name, jobcode.code("classifier")
             write_sealed(path, {"dataset": name, "data": name, "code": code, "sha256": "network"})
         elif path.name == "train.json":
-            run, spec = job.run, plan.train_spec(job.run)
+            run, spec = job.run, specs.train_spec(job.run)
             made = {"spec": json.loads(spec.to_json()), "spec_hash": spec.hash, "data": {run.dataset: run.dataset}}
-            made |= {"code": plan.model_code("train", run.model), "provenance": provenance.provenance()}
+            made |= {"code": jobcode.model_code("train", run.model), "provenance": provenance.provenance()}
             made |= {"status": "done", "images_per_s": 1000.0, "device": "cpu (test)"}
             write_sealed(path, {**asdict(run), **made})
         elif path.parent.name == "metrics":
@@ -101,7 +101,7 @@ for job in explain.dry_run(sys.argv[1:]):
 # Runs in the copy: what is stale by what products say of their making.
 STALE = """
 from pathlib import Path
-from workflow import configuration, plan, status
+from workflow import configuration, jobcode, plan, specs, status
 for path in sorted(Path("results").rglob("*.json")):
     if status.judged(path)[0]:
         print(path)
@@ -584,9 +584,9 @@ def test_explain_names_modules_keys_and_costs(copy: Path) -> None:
     )
     assert "dtri.engine" not in text
     assert "dcgan" not in text
-    runs = [plan.Run("demo", "digits", model, 0) for model in sorted(changed)]
+    runs = [specs.Run("demo", "digits", model, 0) for model in sorted(changed)]
     hours = 2 * 100 / 1000 / 3600
-    total = sum(2 * plan.train_spec(run).batch_size / 1000 / 3600 for run in runs)
+    total = sum(2 * specs.train_spec(run).batch_size / 1000 / 3600 for run in runs)
     assert f"1 x {hours:.2g} h  demo vae on digits\n" in cost
     assert "as measured, 1000 images/s on cpu (test)" in cost
     assert f"  sum: {total:.2g} CPU hours" in cost

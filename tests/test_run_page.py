@@ -16,6 +16,7 @@ from dtri.report import run_page
 from dtri.report.records import Record
 from dtri.report.run_page import Judged, Run
 from dtri.sealed import write_sealed
+from workflow import specs
 from workflow.commands import overview
 from workflow.plan import run_page as address
 
@@ -148,7 +149,7 @@ def test_the_command_writes_a_page_per_training(tmp_path: Path, monkeypatch: pyt
     assert (known.label, known.state) == ("mine", "stale")
     folder = Path("results/demo/runs")
     overview.write_runs(folder, [known], "demo")
-    page = Path(address(overview.plan.Run("demo", "digits", "mine", 0)))
+    page = Path(address(specs.Run("demo", "digits", "mine", 0)))
     assert page.parent == folder
     assert "unknown model 'mine'" in html.unescape(page.read_text())
     summary.unlink()

@@ -11,13 +11,13 @@ import pytest
 
 from dtri.sealed import write_sealed
 from tests import training
-from workflow import plan
+from workflow import jobcode, specs
 from workflow.commands import status
 from workflow.commands.status import State, runs_of, state_of, states
 
-RUN = plan.Run("demo", "digits", "vae", 0)
+RUN = specs.Run("demo", "digits", "vae", 0)
 NOW = 2_000_000_000.0  # by the file system's clock
-STEPS = plan.train_spec(RUN).steps
+STEPS = specs.train_spec(RUN).steps
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +37,11 @@ def progress(t: int, left: float, clock: float) -> dict:
     return {"event": "progress", "t": t, "seconds": 1.0, "steps": STEPS, "seconds_left": left, "time": clock}
 
 
-def write_events(run: plan.Run, *events: dict, age: float) -> None:
+def write_events(run: specs.Run, *events: dict, age: float) -> None:
     write(Path(run.folder) / "events.jsonl", "".join(json.dumps(event) + "\n" for event in events), age)
 
 
-def write_log(run: plan.Run, text: str, age: float) -> None:
+def write_log(run: specs.Run, text: str, age: float) -> None:
     write(Path(run.folder) / "logs" / "train.log", text, age)
 
 
@@ -51,10 +51,10 @@ def write(path: Path, text: str, age: float) -> None:
     os.utime(path, (NOW - age, NOW - age))
 
 
-def finish(run: plan.Run, **values) -> None:
+def finish(run: specs.Run, **values) -> None:
     """A training summary, as this checkout writes it."""
-    spec = plan.train_spec(run)
-    made = {**asdict(run), "status": "done", "spec_hash": spec.hash, "code": plan.training_code(run), "data": {}}
+    spec = specs.train_spec(run)
+    made = {**asdict(run), "status": "done", "spec_hash": spec.hash, "code": jobcode.training_code(run), "data": {}}
     made |= {"spec": asdict(spec), "images_per_s": 3000.0, "device": "cpu"}
     Path(run.folder).mkdir(parents=True, exist_ok=True)
     write_sealed(Path(run.folder) / "train.json", {**made, **values})
@@ -160,7 +160,7 @@ def test_a_clock_behind_that_of_the_file_server(monkeypatch: pytest.MonkeyPatch)
 
 def test_report(capsys: pytest.CaptureFixture[str]) -> None:
     """One line for each run, the busy ones first; a count; the time left, of a run not begun by one that was done."""
-    done, running, waiting, failed = (plan.Run("demo", "digits", "vae", seed) for seed in range(4))
+    done, running, waiting, failed = (specs.Run("demo", "digits", "vae", seed) for seed in range(4))
     finish(done)
     write_events(running, started(500.0), progress(150, 4.0, 510.0), age=0.0)
     os.utime(Path(running.folder) / "events.jsonl")
@@ -195,7 +195,7 @@ def test_targets() -> None:
         "joint_vae_ebm",
         "divergence_triangle",
     }
-    assert runs_of("results/demo/digits/vae/seed7/metrics/rmse.json") == [plan.Run("demo", "digits", "vae", 7)]
+    assert runs_of("results/demo/digits/vae/seed7/metrics/rmse.json") == [specs.Run("demo", "digits", "vae", 7)]
     assert {one.preset for one in runs_of("results/table1.csv")} == {"paper"}
     with pytest.raises(ValueError, match="expected a preset"):
         runs_of("demonstration")
@@ -203,7 +203,7 @@ def test_targets() -> None:
 
 def test_a_thousand_runs_in_a_second() -> None:
     """Of processor time; events are longer than what is read of them."""
-    runs = [plan.Run("demo", "digits", "vae", seed) for seed in range(1000)]
+    runs = [specs.Run("demo", "digits", "vae", seed) for seed in range(1000)]
     events = [started(0.0), *(progress(i % 299, 90.0, 10.0 * i) for i in range(300))]
     for one in runs[:800]:
         write_events(one, *events, age=4.0)
@@ -221,9 +221,9 @@ def test_a_training_interrupted_and_continued(tmp_path: Path) -> None:
     """A real one: running, saved and stopped, at its end."""
     data = training.prepare_digits(tmp_path / "data")
     folder = Path(RUN.folder).resolve()
-    spec = plan.train_spec(RUN)
+    spec = specs.train_spec(RUN)
     wanted = {name: getattr(spec, name) for name in ("model", "entry", "hparams", "steps", "batch_size", "threads")}
-    process = training.start(data, folder, code=plan.training_code(RUN), **wanted)
+    process = training.start(data, folder, code=jobcode.training_code(RUN), **wanted)
     training.wait_for(lambda: training.events(folder, "start"), process)
     assert states([RUN])[RUN].name == "running"
     process.send_signal(signal.SIGTERM)
@@ -231,6 +231,6 @@ def test_a_training_interrupted_and_continued(tmp_path: Path) -> None:
     stopped = states([RUN])[RUN]
     assert stopped.name == "stopped"
     assert stopped.remark == f"signal, saved at iteration {round(stopped.done * spec.steps)}"
-    training.complete(data, folder, code=plan.training_code(RUN), **wanted)
+    training.complete(data, folder, code=jobcode.training_code(RUN), **wanted)
     ended = states([RUN])[RUN]  # by a command given by hand, which names no preset
     assert (ended.name, ended.remark.partition(" ''")[0]) == ("waiting", "to be trained again: unknown preset")

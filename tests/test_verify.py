@@ -15,12 +15,12 @@ from dtri.report import style
 from dtri.report.records import Record
 from dtri.sealed import read_sealed, write_sealed
 from tests.toys import noise_images
-from workflow import configuration, plan, reasons, status
+from workflow import configuration, jobcode, plan, reasons, specs, status
 from workflow.commands import accept, explain, figure, table, verify
 from workflow.commands.cli import run
 from workflow.params import published_table_absent
 
-RUN = plan.Run("demo", "digits", "vae", 0)
+RUN = specs.Run("demo", "digits", "vae", 0)
 DATA = Path("results/data/digits")
 FOLDER = Path(RUN.folder)
 RMSE = FOLDER / "metrics" / "rmse.json"
@@ -46,8 +46,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     names = ("model.safetensors", "train.csv", "snapshots/90.safetensors")
     for name in names:
         (FOLDER / name).write_text(name)
-    spec = plan.train_spec(RUN)
-    code = plan.model_code("train", "vae")
+    spec = specs.train_spec(RUN)
+    code = jobcode.model_code("train", "vae")
     made = {**asdict(RUN), "spec_hash": spec.hash, "code": code, "data": {"digits": content}}
     write_sealed(FOLDER / "train.json", {**made, "files": {n: digest(FOLDER / n, "sha256") for n in names}})
     record = Record(
@@ -61,13 +61,13 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         extractor="",
         spec=spec.hash,
         train_code=code,
-        code=plan.measure_code("rmse", "vae"),
+        code=jobcode.measure_code("rmse", "vae"),
         data={"digits": content},
         device="cpu",
         seconds=1.0,
     )
     record.write(RMSE)
-    replace(record, metric="mse", code=plan.measure_code("mse", "vae")).write(RMSE.with_name("mse.json"))
+    replace(record, metric="mse", code=jobcode.measure_code("mse", "vae")).write(RMSE.with_name("mse.json"))
     (FOLDER / "reconstructions.npy").write_bytes(b"pairs")
     assert table.main(["table2", "--preset", "demo", "--partial", "--out", "results/demo"]) == 0
     return Path("results")
@@ -190,7 +190,7 @@ def test_a_dataset_prepared_by_other_code_is_stale(capsys: pytest.CaptureFixture
 def test_an_accepted_difference_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """For exactly that pair of hashes; a changed note of it is found."""
     with monkeypatch.context() as changed:
-        changed.setattr(plan, "model_code", lambda kind, name: "1" * 16)
+        changed.setattr(jobcode, "model_code", lambda kind, name: "1" * 16)
         for path in (FOLDER / "train.json", RMSE, RMSE.with_name("mse.json")):
             accept.note(path, status.differences(path), "me", "renamed")
         code, lines = verified(capsys, str(FOLDER))
@@ -200,7 +200,7 @@ def test_an_accepted_difference_is_shown(capsys: pytest.CaptureFixture[str], mon
             f"accepted  {FOLDER}/metrics/rmse.json: training code {old} -> {'1' * 16}, by me on "
         )
         assert lines[1].endswith(": renamed")
-        changed.setattr(plan, "model_code", lambda kind, name: "2" * 16)
+        changed.setattr(jobcode, "model_code", lambda kind, name: "2" * 16)
         assert verified(capsys, str(FOLDER))[1][-1] == "4 ok, 0 changed, 0 missing, 3 stale"
     assert verified(capsys, str(FOLDER))[1] == ["7 ok, 0 changed, 0 missing, 0 stale"]
     noted = FOLDER / status.ACCEPTED
@@ -227,7 +227,7 @@ def test_images_that_both_splits_share_are_told(capsys: pytest.CaptureFixture[st
 
 def test_what_was_accepted_of_a_training_holds_for_records_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """They copy its code, which is then older than this checkout's; code of their own is not accepted with it."""
-    monkeypatch.setattr(plan, "model_code", lambda kind, name: "1" * 16)
+    monkeypatch.setattr(jobcode, "model_code", lambda kind, name: "1" * 16)
     accept.note(FOLDER / "train.json", status.differences(FOLDER / "train.json"), "me", "renamed")
     stale, accepted = status.judged(RMSE)
     assert stale == ("measuring code",)
@@ -274,11 +274,11 @@ def test_tables_verify_explain_and_accept_agree(kind: str, change: dict | str, r
     cell = next(cell for cell in cells if plan.target(preset, cell, 0).path == path)
     network = read_sealed(Path("results/data/digits/classifier.json"), "a summary")
     meta = read_sealed(Path("results/data/digits/meta.json"), "a description")
-    extra = {"sampler": plan.sampler(RUN), "comparisons": [one.model_dump() for one in plan.comparisons(RUN)]}
+    extra = {"sampler": specs.sampler(RUN), "comparisons": [one.model_dump() for one in specs.comparisons(RUN)]}
     extra["extractor_sha256"] = network["sha256"]
-    hashes = {"spec": plan.train_spec(RUN).hash, "train_code": plan.training_code(RUN)}
+    hashes = {"spec": specs.train_spec(RUN).hash, "train_code": jobcode.training_code(RUN)}
     made = replace(
-        RECORD, **hashes, code=plan.measure_code("fid", "vae"), data={"digits": meta["content"]}, extra=extra
+        RECORD, **hashes, code=jobcode.measure_code("fid", "vae"), data={"digits": meta["content"]}, extra=extra
     )
 
     def answers() -> list[set[str]]:
@@ -364,7 +364,7 @@ def test_a_file_that_lacks_entries_is_named(name: Path, capsys: pytest.CaptureFi
 
 
 def test_a_note_of_what_was_accepted_that_lacks_entries_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "model_code", lambda kind, name: "1" * 16)
+    monkeypatch.setattr(jobcode, "model_code", lambda kind, name: "1" * 16)
     noted = FOLDER / status.ACCEPTED
     for text in ("{}", '{"accepted": null}', '{"accepted": [1]}', '{"accepted": [{}]}'):
         noted.write_text(text)
@@ -381,7 +381,7 @@ def test_raw_files_may_be_deleted(capsys: pytest.CaptureFixture[str]) -> None:
 def test_products_of_other_code_are_stale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The table that shows them as current is no longer what its records give."""
     with monkeypatch.context() as changed:
-        changed.setattr(plan, "model_code", lambda kind, name: "0")
+        changed.setattr(jobcode, "model_code", lambda kind, name: "0")
         code, lines = verified(capsys, "results")
     assert (code, lines[-1]) == (1, "10 ok, 1 changed, 0 missing, 3 stale")
     assert f"stale     {FOLDER}/train.json: training code" in lines

@@ -15,7 +15,7 @@ from typing import Any
 
 from dtri.data.contents import Contents
 from dtri.experiment import TrainSpec, hparam_defaults
-from workflow import configuration, plan
+from workflow import configuration, jobcode, plan, specs
 from workflow.fingerprint import closure, imported_names, path_of
 
 SMALLEST_SIDE = 28  # of images for a domain classifier: dtri.metrics.classifier.SMALLEST_SIDE
@@ -44,13 +44,13 @@ def check_configuration() -> None:
         _check_model_class(name, model.entry)
     for name, preset in configuration.presets().items():
         _check_stand_ins(name)
-        for run in dict.fromkeys(plan.Run(one.preset, one.dataset, one.model, 0) for one in plan.runs(preset)):
+        for run in dict.fromkeys(specs.Run(one.preset, one.dataset, one.model, 0) for one in plan.runs(preset)):
             if preset.extractor == "domain":
                 _check_extractor(run.dataset)
             check_run(run)
         for cell in (cell for table in plan.TABLES for cell in plan.table(table).cells if cell.against):
             run = plan.target(preset, cell, 0).run
-            if run and (against := plan.measured_on(preset, cell.against, plan.dataset(run.dataset))):
+            if run and (against := specs.measured_on(preset, cell.against, specs.dataset(run.dataset))):
                 check_dataset(against)
 
 
@@ -69,7 +69,7 @@ def check_target(target: str) -> None:
         case ("results", preset, data, system, seed, *rest) if preset in configuration.presets() and seed.startswith(
             "seed"
         ):
-            check_run(plan.Run(preset, data, system, 0))
+            check_run(specs.Run(preset, data, system, 0))
             if rest[:1] == ["metrics"] and len(rest) == 2:
                 _check_metric(rest[1].removesuffix(".json"))
             if against := re.search(r"(?:^scores/|^metrics/auroc_)(\w+?)(?:__\w+)?\.", "/".join(rest)):
@@ -81,14 +81,14 @@ def check_target(target: str) -> None:
 def _check_metric(name: str) -> None:
     networks = ("inception", *plan.UNPUBLISHED)
     known = [f"{metric}_{network}" for metric in configuration.GENERATION_METRICS for network in networks]
-    known += [metric for metric in plan.WRITERS if metric != "auroc"]
+    known += [metric for metric in jobcode.WRITERS if metric != "auroc"]
     if name not in known and not name.startswith("auroc_"):
         raise ValueError(f"unknown metric {name!r} (known: {', '.join([*known, 'auroc_<dataset>'])})")
 
 
 def check_dataset(name: str) -> None:
     """ValueError where the module of a dataset cannot make it at its shape and with its options."""
-    data = plan.dataset(name)
+    data = specs.dataset(name)
     if data.config.holdout_of:
         check_dataset(data.config.holdout_of)
     else:
@@ -156,10 +156,10 @@ def _check_contents(name: str, image_shape: tuple[int, int, int]) -> None:
 
 def _check_extractor(name: str) -> None:
     """Where a dataset has labels, its images have to be large enough for the domain classifier."""
-    source = plan.dataset(name).classes_of
+    source = specs.dataset(name).classes_of
     if not source:
         return  # the table says so in the cell
-    data = plan.dataset(source)
+    data = specs.dataset(source)
     if min(data.image_shape[1:]) < SMALLEST_SIDE:
         with _located("datasets.yaml", data.family, {(data.family,): {"image_shape": None}}):
             raise ValueError(
@@ -168,11 +168,11 @@ def _check_extractor(name: str) -> None:
             )
 
 
-def check_run(run: plan.Run) -> None:
+def check_run(run: specs.Run) -> None:
     """ValueError where a system cannot be built for a dataset, or cannot take its first step."""
     check_dataset(run.dataset)
-    spec, entry = plan.train_spec(run), configuration.model(run.model)
-    family = plan.dataset(run.dataset).family
+    spec, entry = specs.train_spec(run), configuration.model(run.model)
+    family = specs.dataset(run.dataset).family
     places = {(run.model, "hparams"): entry.hparams}
     if family in entry.datasets:
         places = {(run.model, "datasets", family, "hparams"): entry.datasets[family].hparams, **places}

@@ -18,7 +18,7 @@ from typing import Any
 from dtri.costs import CARDS, CPU, WITHOUT_AVX512, Work, card_of
 from dtri.experiment import TrainSpec
 from dtri.sealed import read_sealed
-from workflow import counted, plan
+from workflow import counted, plan, specs
 
 RECORDS = {  # rule -> the records whose seconds cover the whole job
     "generation": ("prc_inception", "prc_domain"),
@@ -167,13 +167,13 @@ def measured_seconds(rule: str, results: Path = Path("results")) -> list[float]:
     return found
 
 
-def training(runs: Iterable[tuple[plan.Run, bool]]) -> Iterator[str]:
+def training(runs: Iterable[tuple[specs.Run, bool]]) -> Iterator[str]:
     """Lines of text about the cost of runs, each given with whether it computes on a GPU.
 
     Runs that cost the same share a line. A line for each table that shows some of them follows, and one for all.
     """
     measured = speeds()
-    costs = {run: estimate(plan.train_spec(run), on_gpu, measured) for run, on_gpu in runs}
+    costs = {run: estimate(specs.train_spec(run), on_gpu, measured) for run, on_gpu in runs}
     groups: dict[tuple[str, str, Estimate], list[str]] = {}
     for run, cost in costs.items():
         groups.setdefault((run.preset, run.model, cost), []).append(run.dataset)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dtri.sealed import read_sealed
-from workflow import checks, plan
+from workflow import checks, specs
 
 MOST_IMAGES = 70_000  # of a published set that is held whole in memory: MNIST's and Fashion-MNIST's
 
@@ -23,19 +23,19 @@ def prepare(wildcards: Any) -> int:
     A hold-out pools its source and takes three splits from it, which is ten times the source's images. A dataset that
     is streamed needs the libraries alone.
     """
-    data = plan.dataset(wildcards.dataset)
+    data = specs.dataset(wildcards.dataset)
     if data.config.holdout_of:
-        return 512 + round(10 * images_mib(plan.dataset(data.config.holdout_of)))
+        return 512 + round(10 * images_mib(specs.dataset(data.config.holdout_of)))
     made = checks.contents(data.family, data.image_shape)
     return 512 + (0 if made and made.streamed else round(4 * images_mib(data)))
 
 
 def classifier(wildcards: Any) -> int:
     """MiB: 2,048 for libraries and a batch, and the images three times: mapped from disk, copied, and checked."""
-    return 2048 + round(3 * images_mib(plan.dataset(wildcards.dataset)))
+    return 2048 + round(3 * images_mib(specs.dataset(wildcards.dataset)))
 
 
-def images_mib(data: plan.Dataset) -> float:
+def images_mib(data: specs.Dataset) -> float:
     """MiB of all images of a dataset.
 
     Their number comes from meta.json, else from the dataset's module or options. Else it is the largest published
@@ -45,11 +45,11 @@ def images_mib(data: plan.Dataset) -> float:
     return _count(data) * channels * height * width / 2**20
 
 
-def _count(data: plan.Dataset) -> int:
+def _count(data: specs.Dataset) -> int:
     try:
         return sum(read_sealed(Path(data.folder) / "meta.json", "the description of a dataset")["sizes"].values())
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
-        source = plan.dataset(data.config.holdout_of) if data.config.holdout_of else data
+        source = specs.dataset(data.config.holdout_of) if data.config.holdout_of else data
         made, options = checks.contents(source.family, source.image_shape), source.config.options
         configured = options.get("n") or options.get("n_source")
         drawn = sum(options.get("split", {}).get("random", {}).values())

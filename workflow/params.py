@@ -15,7 +15,7 @@ from typing import Any
 from dtri.data import rawfiles
 from dtri.experiment import canonical_json, text_hash
 from dtri.files import digest
-from workflow import plan, session, status
+from workflow import jobcode, plan, session, specs, status
 from workflow.configuration import datasets, preset
 
 SCORED_TRAIN_IMAGES = 10_000  # of the training split, for the last panel of A Fig. 3
@@ -37,8 +37,8 @@ def dataset_pattern(*kinds: str) -> str:
     return "|".join(name for kind in kinds for name in names[kind]) or "(?!)"
 
 
-def run_of(wildcards: Any) -> plan.Run:
-    return plan.Run(wildcards.preset, wildcards.dataset, wildcards.model, int(wildcards.seed))
+def run_of(wildcards: Any) -> specs.Run:
+    return specs.Run(wildcards.preset, wildcards.dataset, wildcards.model, int(wildcards.seed))
 
 
 def folder(wildcards: Any, output: Any) -> str:
@@ -51,7 +51,7 @@ def code_of(kind: str) -> Callable[[Any], str]:
 
     It is the fingerprint of the command, and of the model where one is built.
     """
-    return lambda wildcards: plan.model_code(kind, wildcards.model)
+    return lambda wildcards: jobcode.model_code(kind, wildcards.model)
 
 
 # Datasets
@@ -59,7 +59,7 @@ def code_of(kind: str) -> Callable[[Any], str]:
 
 def fetch_arguments(wildcards: Any) -> str:
     """Arguments of the fetch command: the dataset's module and raw files, and the options that it has."""
-    data = plan.dataset(wildcards.dataset)
+    data = specs.dataset(wildcards.dataset)
     options = data.config.options
     arguments = [f'--module {data.config.module} --raw "$DTRI_DOWNLOADS/{data.base}"']
     if "archive" in options:
@@ -73,49 +73,49 @@ def fetch_arguments(wildcards: Any) -> str:
 
 def replaced_raw(wildcards: Any) -> str:
     """A text that changes when raw files are replaced after they were fetched."""
-    data = plan.dataset(wildcards.dataset)
+    data = specs.dataset(wildcards.dataset)
     return rawfiles.replaced(Path(data.folder) / "fetch.json", Path(session.settings().downloads) / data.base)
 
 
 def fetch_code(wildcards: Any) -> str:
-    return plan.code("fetch", plan.dataset(wildcards.dataset).config.module)
+    return jobcode.code("fetch", specs.dataset(wildcards.dataset).config.module)
 
 
 def prepare_inputs(wildcards: Any) -> list[str]:
-    data = plan.dataset(wildcards.dataset)
+    data = specs.dataset(wildcards.dataset)
     if data.config.holdout_of:
-        source = plan.dataset(data.config.holdout_of).folder
+        source = specs.dataset(data.config.holdout_of).folder
         return [f"{source}/{file}" for file in ("train.npy", "test.npy", "index.npz", "meta.json")]
     return [f"{data.folder}/fetch.json"]
 
 
 def module(wildcards: Any, output: Any) -> str:
-    return plan.dataset(wildcards.dataset).config.module
+    return specs.dataset(wildcards.dataset).config.module
 
 
 def image_shape(wildcards: Any, output: Any) -> str:
-    return ",".join(map(str, plan.dataset(wildcards.dataset).image_shape))
+    return ",".join(map(str, specs.dataset(wildcards.dataset).image_shape))
 
 
 def options(wildcards: Any, output: Any) -> str:
-    return canonical_json(plan.dataset(wildcards.dataset).config.options)
+    return canonical_json(specs.dataset(wildcards.dataset).config.options)
 
 
 def raw(wildcards: Any, output: Any) -> str:
     """The folder of raw files, below the drop folder."""
-    return plan.dataset(wildcards.dataset).base
+    return specs.dataset(wildcards.dataset).base
 
 
 def holdout_of(wildcards: Any, output: Any) -> str:
-    return plan.dataset(plan.dataset(wildcards.dataset).config.holdout_of).folder
+    return specs.dataset(specs.dataset(wildcards.dataset).config.holdout_of).folder
 
 
 def digit(wildcards: Any, output: Any) -> int:
-    return plan.dataset(wildcards.dataset).digit
+    return specs.dataset(wildcards.dataset).digit
 
 
 def prepare_code(wildcards: Any) -> str:
-    return plan.data_code(plan.dataset(wildcards.dataset))
+    return jobcode.data_code(specs.dataset(wildcards.dataset))
 
 
 # Where jobs compute
@@ -142,11 +142,11 @@ def gpus(wildcards: Any) -> int:
 
 
 def train_threads(wildcards: Any) -> int:
-    return threads(wildcards) * plan.train_spec(run_of(wildcards)).processes
+    return threads(wildcards) * specs.train_spec(run_of(wildcards)).processes
 
 
 def train_gpus(wildcards: Any) -> int:
-    return gpus(wildcards) * plan.train_spec(run_of(wildcards)).processes
+    return gpus(wildcards) * specs.train_spec(run_of(wildcards)).processes
 
 
 def train_memory_mb(wildcards: Any) -> int:
@@ -156,7 +156,7 @@ def train_memory_mb(wildcards: Any) -> int:
     largest of 19 pairs of system and dataset (CIFAR-10, CelebA) at full width, counted on meta tensors. Images are held
     up to 4 GiB (dtri/batches.py). The rest is for the context of a GPU, which was not measured.
     """
-    return 10_000 * plan.train_spec(run_of(wildcards)).processes
+    return 10_000 * specs.train_spec(run_of(wildcards)).processes
 
 
 # Runs
@@ -164,31 +164,31 @@ def train_memory_mb(wildcards: Any) -> int:
 
 def train_launcher(wildcards: Any, output: Any) -> str:
     """The program that runs the train command, in as many processes as the run has."""
-    processes = plan.train_spec(run_of(wildcards)).processes
+    processes = specs.train_spec(run_of(wildcards)).processes
     if processes == 1:
         return "python -m workflow.forkserver train"
     return f"python -m torch.distributed.run --standalone --nproc-per-node {processes} -m workflow.commands.train"
 
 
 def train_spec(wildcards: Any) -> str:
-    return plan.train_spec(run_of(wildcards)).to_json()
+    return specs.train_spec(run_of(wildcards)).to_json()
 
 
 def train_code(wildcards: Any) -> str:
-    return plan.training_code(run_of(wildcards))
+    return jobcode.training_code(run_of(wildcards))
 
 
 def n_samples(wildcards: Any) -> int:
-    return plan.n_samples(run_of(wildcards))
+    return specs.n_samples(run_of(wildcards))
 
 
 def sampler(wildcards: Any) -> str:
-    return canonical_json(plan.sampler(run_of(wildcards)))
+    return canonical_json(specs.sampler(run_of(wildcards)))
 
 
 def scored_images(wildcards: Any) -> str:
     limit = f" --limit {SCORED_TRAIN_IMAGES}" if wildcards.split == "train" else ""
-    return f"--data {plan.dataset(wildcards.scored).folder} --split {wildcards.split}{limit}"
+    return f"--data {specs.dataset(wildcards.scored).folder} --split {wildcards.split}{limit}"
 
 
 def landscape_spec(wildcards: Any) -> str:
@@ -205,8 +205,8 @@ def extractor_files(wildcards: Any) -> list[str]:
 
 def generation_spec(wildcards: Any) -> str:
     run = run_of(wildcards)
-    comparisons = [one.model_dump() for one in plan.comparisons(run)]
-    return canonical_json({"comparisons": comparisons, "sampler": plan.sampler(run)})
+    comparisons = [one.model_dump() for one in specs.comparisons(run)]
+    return canonical_json({"comparisons": comparisons, "sampler": specs.sampler(run)})
 
 
 def network(wildcards: Any, output: Any) -> str:
@@ -241,7 +241,7 @@ def table_spec(wildcards: Any) -> str:
 
 
 def table_code(wildcards: Any) -> str:
-    return plan.code("table", f"workflow.tables.{wildcards.table}")
+    return jobcode.code("table", f"workflow.tables.{wildcards.table}")
 
 
 def table_labels(wildcards: Any) -> dict[str, str]:
@@ -267,7 +267,7 @@ def claim_spec(wildcards: Any) -> str:
 def claim_code(wildcards: Any) -> str:
     """Fingerprint over the claims and the tables that print their numbers, overlays included."""
     named = (("claims", plan.CLAIMS), ("tables", plan.TABLES))
-    return plan.code("claims", *(f"workflow.{kind}.{name}" for kind, names in named for name in names))
+    return jobcode.code("claims", *(f"workflow.{kind}.{name}" for kind, names in named for name in names))
 
 
 def claim_labels(wildcards: Any) -> dict[str, str]:
@@ -285,7 +285,7 @@ def measured_records(wildcards: Any) -> str:
 
 
 def measured_code(wildcards: Any) -> str:
-    return plan.code("measured")
+    return jobcode.code("measured")
 
 
 def overview_records(wildcards: Any) -> list[str]:
@@ -313,7 +313,7 @@ def overview_spec(wildcards: Any) -> str:
 
 
 def overview_code(wildcards: Any) -> str:
-    return plan.code("overview", *(f"workflow.tables.{name}" for name in plan.TABLES))
+    return jobcode.code("overview", *(f"workflow.tables.{name}" for name in plan.TABLES))
 
 
 def overview_labels(wildcards: Any) -> dict[str, str]:
@@ -341,7 +341,7 @@ def figure_spec(wildcards: Any) -> str:
 
 
 def figure_code(wildcards: Any) -> str:
-    return plan.code("figure", f"workflow.figures.{wildcards.figure}")
+    return jobcode.code("figure", f"workflow.figures.{wildcards.figure}")
 
 
 def figure_caption(wildcards: Any) -> str:

@@ -1,17 +1,14 @@
-"""Configuration -> typed experiments: which runs a table needs, where their products lie, what each job depends on.
+"""Which runs and records tables, figures and claims ask for, where products lie, and what they were made of.
 
 This module is read while Snakemake parses: it imports neither torch nor pandas.
 """
 
 import importlib
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from dtri.experiment import N_SNAPSHOTS, TrainSpec, canonical_json, check_sampler, text_hash
 from dtri.metrics import imagenet_lite
 from dtri.report.cells import (
     LABEL_FREE,
@@ -25,20 +22,16 @@ from dtri.report.cells import (
     with_systems,
 )
 from dtri.report.claims import Book, Claim, book
-from workflow import configuration, overlay
+from workflow import configuration, overlay, specs
 from workflow.configuration import (
     GENERATION_METRICS,
-    Comparison,
-    DatasetConfig,
-    ModelConfig,
-    ModelOverride,
     Preset,
     check_known,
     datasets,
     models,
     presets,
 )
-from workflow.fingerprint import fingerprint
+from workflow.specs import Run, dataset, measured_on, run_at
 
 TABLES = overlay.extended("tables", ("table1", "table2", "table3", "table4"))
 OF_PAPERS = ("paper_a", "paper_b", "printed")
@@ -67,295 +60,6 @@ TEMPORARY = ("samples.npy", "samples_variants.npz")  # products that Snakemake r
 PICTURES = ("grid.npy", "reconstructions.npy")  # products that the page of a run shows
 UNPUBLISHED = {"domain": "a domain classifier", "imagenet_lite": "EfficientNet-Lite0"}  # networks that no paper used
 INCEPTION_RECORD = "results/data/inception.json"
-
-
-# Datasets: a configured name, `<family><digit>` of a hold-out family, or `<name>_<C>x<H>x<W>` where any shape goes.
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset as it lies on disk: `name` is its folder, `family` its entry in datasets.yaml."""
-
-    name: str
-    family: str
-    config: DatasetConfig
-    image_shape: tuple[int, int, int]
-    digit: int | None = None
-
-    @property
-    def folder(self) -> str:
-        return f"results/data/{self.name}"
-
-    @property
-    def trainable(self) -> bool:
-        return not self.config.any_shape and not self.config.test_only
-
-    @property
-    def files(self) -> list[str]:
-        """Files that preparing writes."""
-        names = ["train.npy"] * self.trainable + ["test.npy"] + ["test_leaky.npy"] * (self.digit is not None)
-        return [f"{self.folder}/{name}" for name in (*names, "index.npz", "meta.json")]
-
-    @property
-    def base(self) -> str:
-        """The entry of datasets.yaml that names the drop folder."""
-        return self.config.variant_of or self.family
-
-    @property
-    def terms(self) -> tuple[str, bool]:
-        """(terms of use of the images, whether they let images be passed on), of the entry or of its source."""
-        if self.config.holdout_of and not self.config.terms:
-            return dataset(self.config.holdout_of).terms
-        entry = self.config if self.config.terms else datasets()[self.base]
-        return entry.terms, entry.share_images
-
-    @property
-    def classes_of(self) -> str:
-        """The dataset whose labels train the domain extractor; "" where there are none."""
-        if self.config.holdout_of:
-            return dataset(self.config.holdout_of).classes_of
-        return self.name if self.config.classes else ""
-
-
-@cache
-def dataset(name: str) -> Dataset:
-    """The dataset of that name; ValueError, naming the known datasets, where there is none."""
-    known = datasets()
-    if name in known and known[name].image_shape:
-        return Dataset(name, name, known[name], known[name].image_shape)
-    if match := re.fullmatch(r"(\w+?)(\d)", name):
-        family = known.get(match[1])
-        if family is not None and family.holdout_of:
-            source = dataset(family.holdout_of)
-            return Dataset(name, match[1], family, source.image_shape, int(match[2]))
-    if match := re.fullmatch(r"(\w+?)_(\d+)x(\d+)x(\d+)", name):
-        family = known.get(match[1])
-        if family is not None and family.any_shape:
-            return Dataset(name, match[1], family, (int(match[2]), int(match[3]), int(match[4])))
-    forms = [f"{n}<digit>" if c.holdout_of else f"{n}_<C>x<H>x<W>" if c.any_shape else n for n, c in known.items()]
-    raise ValueError(f"unknown dataset {name!r} (known: {', '.join(forms)})")
-
-
-def measured_on(preset: Preset, paper_dataset: str, like: Dataset | None = None) -> str | None:
-    """The dataset that stands for the paper's in this preset; None where the configuration has none.
-
-    Args:
-        preset: whose stand-ins apply.
-        paper_dataset: key of the paper's dataset.
-        like: dataset whose image shape is needed. A dataset of any shape is made at it; a test set of another shape
-            does not count.
-    """
-    stand_ins = preset.stand_ins
-    name = stand_ins.get(paper_dataset, paper_dataset)
-    match = re.fullmatch(r"(\w+?)(\d)", name or "")
-    if match and match[1] in datasets() | stand_ins:
-        family = stand_ins.get(match[1], match[1])
-        name = family and family + match[2]
-    if name is None:
-        return None
-    entry = datasets().get(name)
-    if entry is not None and like is not None:
-        if entry.any_shape:
-            return f"{name}_{'x'.join(map(str, like.image_shape))}"
-        if entry.test_only and entry.image_shape != like.image_shape:
-            return None
-    try:
-        return dataset(name).name
-    except ValueError:
-        return None
-
-
-# Runs
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run and its folder."""
-
-    preset: str
-    dataset: str
-    model: str
-    seed: int
-
-    @property
-    def folder(self) -> str:
-        return f"results/{self.preset}/{self.dataset}/{self.model}/seed{self.seed}"
-
-
-def _overrides(entry: ModelConfig, data: Dataset) -> ModelOverride:
-    """What models.yaml sets for a dataset, or else for the dataset that it is a variant of."""
-    return entry.datasets.get(data.family) or entry.datasets.get(data.base) or ModelOverride()
-
-
-def train_spec(run: Run) -> TrainSpec:
-    """The run's specification: configuration of the model, overridden by dataset, capped by the preset.
-
-    Raises:
-        ValueError: preset, system or dataset are unknown, the dataset has no training images, or a setting is
-            impossible.
-    """
-    configuration.preset(run.preset), configuration.model(run.model)
-    if not dataset(run.dataset).trainable:
-        raise ValueError(f"dataset {run.dataset!r} is for out-of-distribution tests only, it has no training images")
-    try:
-        return _spec(run)
-    except ValueError as error:
-        raise ValueError(f"models.yaml: {run.model} on {dataset(run.dataset).family}: {error}") from error
-
-
-def _spec(run: Run) -> TrainSpec:
-    chosen, entry, data = configuration.preset(run.preset), configuration.model(run.model), dataset(run.dataset)
-    overrides = _overrides(entry, data)
-    steps = overrides.steps or entry.steps
-    if chosen.max_steps:
-        steps = chosen.max_steps.of(run.model, steps, holdout=data.digit is not None)
-    hparams = {**entry.hparams, **overrides.hparams, **chosen.hparams.get(run.model, {})}
-    if chosen.width != 1.0:
-        hparams["width"] = chosen.width * hparams.get("width", 1.0)
-    return TrainSpec(
-        dataset=run.dataset,
-        model=run.model,
-        entry=entry.entry,
-        image_shape=data.image_shape,
-        hparams=hparams,
-        steps=steps,
-        batch_size=overrides.batch_size or entry.batch_size,
-        seed=run.seed,
-        precision=chosen.precision,
-        threads=chosen.threads,
-        late_every=_late_every(steps) if data.digit is not None else 0,
-        processes=overrides.processes or entry.processes,
-        sync_batch_norm=entry.sync_batch_norm if overrides.sync_batch_norm is None else overrides.sync_batch_norm,
-    )
-
-
-def _late_every(steps: int) -> int:
-    """Iterations between the last snapshots of a hold-out run, for averages over the last epochs.
-
-    They are a fiftieth of the run, an epoch: 500 for 25,000 iterations. 0 for a run shorter than N_SNAPSHOTS
-    iterations.
-    """
-    return max(1, steps // 50) if steps >= N_SNAPSHOTS else 0
-
-
-def sampler(run: Run) -> dict[str, Any]:
-    """Arguments of the system's Markov chains at evaluation, where they are configured; no training reads them."""
-    entry, data = configuration.model(run.model), dataset(run.dataset)
-    arguments = {**entry.sampler, **_overrides(entry, data).sampler}
-    try:
-        check_sampler(entry.entry, arguments)
-    except ValueError as error:
-        raise ValueError(f"models.yaml: {run.model} on {data.family}: {error}") from error
-    return arguments
-
-
-def comparisons(run: Run) -> list[Comparison]:
-    """How the run's samples are compared with images, capped by the preset.
-
-    The tables' comparison comes first; equal ones appear once.
-    """
-    protocol, cap = dataset(run.dataset).config.generation, configuration.preset(run.preset).max_samples
-    wanted = [Comparison(**one.model_dump(exclude={"also"})) for one in (protocol, *protocol.also)]
-    capped = (one.model_copy(update={"n_samples": min(one.n_samples, cap or one.n_samples)}) for one in wanted)
-    return list(dict.fromkeys(capped))
-
-
-def n_samples(run: Run) -> int:
-    """The number of samples that the largest comparison needs."""
-    return max(one.n_samples for one in comparisons(run))
-
-
-# What each kind of job depends on: the command's modules, and the model's where a model is built.
-
-COMMAND = {
-    "fetch": "workflow.commands.fetch",
-    "prepare": "workflow.commands.prepare",
-    "classifier": "workflow.commands.classifier",
-    "train": "workflow.commands.train",
-    "sample": "workflow.commands.sample",
-    "grid": "workflow.commands.sample",
-    "interpolate": "workflow.commands.interpolate",
-    "growth": "workflow.commands.growth",
-    "reconstruct": "workflow.commands.reconstruct",
-    "score": "workflow.commands.score",
-    "landscape": "workflow.commands.landscape",
-    "generation": "workflow.commands.generation",
-    "inception": "workflow.commands.inception",
-    "auroc": "workflow.commands.ranking",
-    "auprc": "workflow.commands.ranking",
-    "table": "workflow.commands.table",
-    "measured": "workflow.commands.measured",
-    "overview": "workflow.commands.overview",
-    "claims": "workflow.commands.claims",
-    "figure": "workflow.commands.figure",
-}
-BUILDS_MODEL = ("train", "sample", "grid", "interpolate", "growth", "reconstruct", "score", "landscape")
-# The job whose products a measurement reads: a record names the code of both, so that a copied record can be judged.
-MEASURES = {"generation": "sample", "auroc": "score", "auprc": "score"}
-WRITERS = {  # metric -> the job that writes its record
-    "rmse": "reconstruct",
-    "mse": "reconstruct",
-    "auroc": "auroc",
-    "auprc": "auprc",
-    "auprc_leaky": "auprc",
-    "landscape_purity": "landscape",
-}
-
-
-@cache
-def code(kind: str, *modules: str) -> str:
-    """Fingerprint of the job kind's command and of further modules that it loads by name."""
-    return fingerprint((COMMAND[kind], *modules))
-
-
-def modules(kind: str, name: str) -> tuple[str, ...]:
-    """Modules that a job on a run of the system `name` reaches first.
-
-    They are its command, the command whose products it reads, and the model where one is built.
-    """
-    entry = configuration.model(name).entry.partition(":")[0]
-    if kind in MEASURES:
-        return COMMAND[kind], COMMAND[MEASURES[kind]], entry
-    return (COMMAND[kind], entry) if kind in BUILDS_MODEL else (COMMAND[kind],)
-
-
-def model_code(kind: str, name: str, *further: str) -> str:
-    return fingerprint((*modules(kind, name), *further))
-
-
-def train_modules(run: Run) -> tuple[str, ...]:
-    """Modules that the training of a run reaches first; several processes load one more by name."""
-    return (*modules("train", run.model), *_group_modules(run))
-
-
-def training_code(run: Run) -> str:
-    return model_code("train", run.model, *_group_modules(run))
-
-
-def _group_modules(run: Run) -> tuple[str, ...]:
-    return ("dtri.process_group",) if train_spec(run).processes > 1 else ()
-
-
-def measure_code(metric: str, name: str) -> str:
-    """Fingerprint of a measurement: of the job that writes the record, and of the job whose products it reads."""
-    return model_code(_writer(metric), name)
-
-
-def measure_modules(metric: str, name: str) -> tuple[str, ...]:
-    """Modules that a measurement of the system `name` reaches first."""
-    return modules(_writer(metric), name)
-
-
-def _writer(metric: str) -> str:
-    """The kind of job that writes a metric's record."""
-    return "generation" if metric in GENERATION_METRICS else WRITERS[metric]
-
-
-def data_code(data: Dataset) -> str:
-    """16 hex digits over how a dataset is made: the code that fetches and prepares it, its shape and options."""
-    module = data.config.module
-    made = [code("fetch", module), code("prepare", module)] if module else [code("prepare", "dtri.data.holdout")]
-    return text_hash(*made, canonical_json([data.image_shape, data.config.options, data.digit]))[:16]
 
 
 # Tables and figures
@@ -525,14 +229,6 @@ def figure_missing(preset: Preset, name: str) -> list[Missing]:
 
 
 # What products were made of. Jobs of tables and figures have it as input too, so that a deleted product is made anew.
-
-
-def run_at(path: Path) -> Run | None:
-    """The run in whose folder a record lies; None where it lies elsewhere, as copies do."""
-    match path.parts[-7:]:
-        case ("results", name, data, system, seed, "metrics", _) if name in presets():
-            return Run(name, data, system, int(seed.removeprefix("seed")))
-    return None
 
 
 def extractor_files(dataset_name: str, extractor: str) -> list[str]:
@@ -731,7 +427,7 @@ def check_configuration() -> None:
         for family in ("", *entry.datasets):
             on, keys = family or plain, (name, "datasets", family) if family else (name,)
             with configuration.at("models.yaml", *keys):
-                _spec(Run(first, f"{on}0" if datasets()[on].holdout_of else on, name, 0))
+                specs.merged(Run(first, f"{on}0" if datasets()[on].holdout_of else on, name, 0))
     _check_claims()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dtri.sealed import read_sealed
-from workflow import plan, status
+from workflow import jobcode, specs, status
 from workflow.commands.provenance import git
 from workflow.fingerprint import FIRST_PARTY, ROOT, fingerprint, hashed, module_hash
 
@@ -24,18 +24,18 @@ def details(path: Path) -> Iterator[str]:
     made = read_sealed(path, "a product") if found else {}
     for one in found:
         if one.what == "training specification" and isinstance(made["spec"], dict):
-            yield from _spec_changes(made["spec"], json.loads(plan.train_spec(_run(made)).to_json()))
+            yield from _spec_changes(made["spec"], json.loads(specs.train_spec(_run(made)).to_json()))
         elif one.what in ("training code", "measuring code"):
             run = _run(made)
             training = one.what == "training code"
-            modules = plan.train_modules(run) if training else plan.measure_modules(made["metric"], run.model)
+            modules = jobcode.train_modules(run) if training else jobcode.measure_modules(made["metric"], run.model)
             yield f"{one}: {_changed_modules(modules, {**made, 'code': one.old})}"
         else:
             yield str(one) if one.new else one.what
 
 
-def _run(made: dict[str, Any]) -> plan.Run:
-    return plan.Run(made["preset"], made["dataset"], made["model"], made["seed"])
+def _run(made: dict[str, Any]) -> specs.Run:
+    return specs.Run(made["preset"], made["dataset"], made["model"], made["seed"])
 
 
 def _spec_changes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from dtri.metrics import imagenet_lite
 from dtri.report.cells import Cell, CellResult, Table
 from dtri.report.records import Record
 from dtri.sealed import read_sealed
-from workflow import configuration, plan
+from workflow import configuration, jobcode, plan, specs
 from workflow.configuration import GENERATION_METRICS, Preset
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def lookup(preset: Preset, cell: Cell, seed: int) -> CellResult:
 
 def _seen_in_training(name: str, metric: str) -> str:
     """How many test images of a dataset are training images too; "" for none, or where it is not prepared here."""
-    path = Path(plan.dataset(name).folder) / "meta.json"
+    path = Path(specs.dataset(name).folder) / "meta.json"
     if not path.exists():
         return ""
     with _complete(path):
@@ -121,12 +121,12 @@ def _pairs(*compared: tuple[str, str | None, str | None]) -> list[Difference]:
 def _of_data(path: Path) -> list[Difference]:
     """Differences of a dataset, and for a hold-out also of its source."""
     try:
-        data = plan.dataset(path.parent.name)
+        data = specs.dataset(path.parent.name)
     except ValueError as error:
         return [Difference(str(error), "", "")]
     made = _meta(path).get("source", {}).get("code")
     return [
-        *_pairs((f"data {data.name} code", made, plan.data_code(data))),
+        *_pairs((f"data {data.name} code", made, jobcode.data_code(data))),
         *(_changed_data({data.config.holdout_of: None}) if data.config.holdout_of else []),
     ]
 
@@ -135,7 +135,7 @@ def _changed_data(used: dict[str, str | None]) -> list[Difference]:
     """Differences of datasets, given by name and data hash; a dataset that is not here has none."""
     found = []
     for name, content in used.items():
-        path = Path(plan.dataset(name).folder) / "meta.json"
+        path = Path(specs.dataset(name).folder) / "meta.json"
         if path.exists():
             with _complete(path):
                 found += _pairs((f"data {name}", content, _meta(path)["content"]))
@@ -145,7 +145,7 @@ def _changed_data(used: dict[str, str | None]) -> list[Difference]:
 
 def _of_classifier(summary: dict[str, Any]) -> list[Difference]:
     return [
-        *_pairs(("classifier code", summary.get("code") or None, plan.code("classifier"))),
+        *_pairs(("classifier code", summary.get("code") or None, jobcode.code("classifier"))),
         *_changed_data({summary["dataset"]: summary["data"]} if "dataset" in summary else {}),
     ]
 
@@ -156,8 +156,8 @@ def _of_training(summary: dict[str, Any]) -> list[Difference]:
         return [Difference(run, "", "")]
     return [
         *_pairs(
-            ("training specification", summary["spec_hash"], plan.train_spec(run).hash),
-            ("training code", summary["code"], plan.training_code(run)),
+            ("training specification", summary["spec_hash"], specs.train_spec(run).hash),
+            ("training code", summary["code"], jobcode.training_code(run)),
         ),
         *_changed_data(summary["data"]),
     ]
@@ -166,7 +166,7 @@ def _of_training(summary: dict[str, Any]) -> list[Difference]:
 def _of_record(record: Record, path: Path) -> list[Difference]:
     """Differences of a record; a record in the folder of a run has to be that run's. Copies lie elsewhere."""
     planned = _planned_run(vars(record))
-    run = plan.run_at(path) or planned
+    run = specs.run_at(path) or planned
     if isinstance(run, str):
         return [Difference(run, "", "")]
     metric = "auroc" if path.stem.startswith("auroc_") else re.sub("_(inception|domain|imagenet_lite)$", "", path.stem)
@@ -175,22 +175,22 @@ def _of_record(record: Record, path: Path) -> list[Difference]:
         made = f"record of {record.preset}/{record.dataset}/{record.model}/seed{record.seed} {record.metric}"
         found.append(Difference(made, "", ""))
     found += _pairs(
-        ("training specification", record.spec, plan.train_spec(run).hash),
-        ("training code", record.train_code, plan.training_code(run)),
-        ("measuring code", record.code, plan.measure_code(metric, run.model)),
+        ("training specification", record.spec, specs.train_spec(run).hash),
+        ("training code", record.train_code, jobcode.training_code(run)),
+        ("measuring code", record.code, jobcode.measure_code(metric, run.model)),
     )
     if record.status == "done" or "diverged" in record.extra:
         found += _of_protocol(record, run, metric, path)
     return [*found, *_changed_data(record.data)]
 
 
-def _of_protocol(record: Record, run: plan.Run, metric: str, path: Path) -> list[Difference]:
+def _of_protocol(record: Record, run: specs.Run, metric: str, path: Path) -> list[Difference]:
     """Differences in how a finished measurement was taken, and by which network."""
     found = []
     if metric in GENERATION_METRICS:
-        ways = [one.model_dump() for one in plan.comparisons(run)]
+        ways = [one.model_dump() for one in specs.comparisons(run)]
         found += _pairs(
-            ("sampler", canonical_json(record.extra.get("sampler", {})), canonical_json(plan.sampler(run))),
+            ("sampler", canonical_json(record.extra.get("sampler", {})), canonical_json(specs.sampler(run))),
             ("comparisons", canonical_json(record.extra.get("comparisons")), canonical_json(ways)),
         )
     if metric == "landscape_purity" and "settings" in record.extra:
@@ -208,17 +208,17 @@ def _of_protocol(record: Record, run: plan.Run, metric: str, path: Path) -> list
     return list(dict.fromkeys(found))
 
 
-def _extractor(run: plan.Run, path: Path) -> Path:
+def _extractor(run: specs.Run, path: Path) -> Path:
     """The summary of the feature network that a record names; a landscape's is the domain classifier's."""
     extractor = "inception" if path.stem.endswith("_inception") else "domain"
     return Path(plan.extractor_files(run.dataset, extractor)[-1])
 
 
-def _planned_run(made: dict[str, Any]) -> plan.Run | str:
+def _planned_run(made: dict[str, Any]) -> specs.Run | str:
     """The run that a summary or record names, or why the configuration has no such run."""
-    planned = plan.Run(made["preset"], made["dataset"], made["model"], made["seed"])
+    planned = specs.Run(made["preset"], made["dataset"], made["model"], made["seed"])
     try:
-        plan.train_spec(planned)
+        specs.train_spec(planned)
     except ValueError as error:
         return str(error)
     return planned

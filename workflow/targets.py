@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from workflow import checks, configuration, plan
+from workflow import checks, configuration, plan, specs
 
 
 def expand(word: str) -> list[str]:
@@ -17,7 +17,7 @@ def expand(word: str) -> list[str]:
     checks.check_target(word)
     match Path(word).parts:
         case ("results", "data", name):
-            return plan.dataset(name).files
+            return specs.dataset(name).files
         case ("results", name) if not Path(name).suffix and name not in configuration.RESERVED:
             return plan.preset_products(configuration.preset(name))
         case ("results", preset, data, system) if is_folder(system) and preset not in configuration.RESERVED:
@@ -26,10 +26,10 @@ def expand(word: str) -> list[str]:
                 path
                 for one in plan.variants(system)
                 for seed in seeds
-                for path in metrics(plan.Run(preset, data, one, seed))
+                for path in metrics(specs.Run(preset, data, one, seed))
             ]
         case ("results", preset, data, system, seed) if seed.removeprefix("seed").isdecimal():
-            return metrics(plan.Run(preset, data, system, int(seed.removeprefix("seed"))))
+            return metrics(specs.Run(preset, data, system, int(seed.removeprefix("seed"))))
     return [word]
 
 
@@ -38,7 +38,7 @@ def is_folder(system: str) -> bool:
     return system in configuration.models() or not Path(system).suffix
 
 
-def metrics(run: plan.Run) -> list[str]:
+def metrics(run: specs.Run) -> list[str]:
     """The records of a run: what tables ask for, and what the maps of its system make possible (`possible`)."""
     asked = (path for name in plan.TABLES for path in plan.table_records(configuration.preset(run.preset), name))
     names = [path for path in asked if path.startswith(f"{run.folder}/")]
@@ -46,9 +46,9 @@ def metrics(run: plan.Run) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def possible(run: plan.Run) -> Iterator[str]:
+def possible(run: specs.Run) -> Iterator[str]:
     """Names of the records that the maps of a run's system give, on the sets that tables use."""
-    preset, data = configuration.preset(run.preset), plan.dataset(run.dataset)
+    preset, data = configuration.preset(run.preset), specs.dataset(run.dataset)
     has = configuration.maps(configuration.model(run.model).entry)
     if has & {"generate", "sample"} and (preset.extractor != "domain" or data.classes_of):
         yield from (f"{metric}_{preset.extractor}" for metric in configuration.GENERATION_METRICS)
@@ -58,5 +58,5 @@ def possible(run: plan.Run) -> Iterator[str]:
         yield from ("auprc", "auprc_leaky")
     elif "energy" in has:
         others = dict.fromkeys(cell.against for name in plan.TABLES for cell in plan.table(name).cells if cell.against)
-        against = (plan.measured_on(preset, other, data) for other in others)
+        against = (specs.measured_on(preset, other, data) for other in others)
         yield from (f"auroc_{other}" for other in dict.fromkeys(against) if other not in (None, run.dataset))

@@ -139,11 +139,11 @@ def _load() -> None:
     import torch
 
     from dtri import engine
-    from workflow import configuration, plan
+    from workflow import configuration, jobcode
 
     torch.set_num_threads(1)
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # its modules come with the first one
-    for name in sorted(set(plan.COMMAND.values())):
+    for name in sorted(set(jobcode.COMMAND.values())):
         importlib.import_module(name)
     for name in sorted({model.entry.partition(":")[0] for model in configuration.models().values()}):
         importlib.import_module(name)

@@ -18,7 +18,7 @@ from dtri.experiment import TrainSpec
 from dtri.trained import load_weights
 from tests.faults import jobs
 from tests.training import prepare_digits
-from workflow import configuration, plan
+from workflow import configuration, specs
 
 STEPS = 24
 
@@ -32,7 +32,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         data = prepare_digits(Path(folder))
         for system in arguments.systems:
-            spec = plan.train_spec(plan.Run("demo", "digits", system, 0))
+            spec = specs.train_spec(specs.Run("demo", "digits", system, 0))
             spec = replace(spec, steps=STEPS)
             plain = train(spec, data, Path(folder) / system / "plain")
             half = train(replace(spec, precision="bf16"), data, Path(folder) / system / "bf16")

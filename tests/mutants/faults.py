@@ -817,12 +817,12 @@ VERDICTS = [
     *faults(
         "workflow/status.py",
         "tests/test_plan.py::test_records_of_other_runs_comparisons_and_networks_are_stale",
-        ("record.spec, plan.train_spec(run).hash", "record.spec, record.spec"),
-        ("record.train_code, plan.training_code(run)", "record.train_code, record.train_code"),
-        ("record.code, plan.measure_code(metric, run.model)", "record.code, record.code"),
+        ("record.spec, specs.train_spec(run).hash", "record.spec, record.spec"),
+        ("record.train_code, jobcode.training_code(run)", "record.train_code, record.train_code"),
+        ("record.code, jobcode.measure_code(metric, run.model)", "record.code, record.code"),
     ),
     *faults(
-        "workflow/plan.py",
+        "workflow/specs.py",
         RELATIONS + "hold_outs_keep_the_weights_of_ten_epochs",
         ("late_every=_late_every(steps) if data.digit is not None else 0", "late_every=0"),
         ("max(1, steps // 50)", "max(1, steps // 20)"),

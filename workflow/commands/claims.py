@@ -16,7 +16,7 @@ from dtri.report.cells import Cell
 from dtri.report.claims_page import Judged, render
 from dtri.report.tidy import scored
 from dtri.report.verdicts import Measurements, judge, measured
-from workflow import configuration, plan, status
+from workflow import configuration, plan, specs, status
 from workflow.claims import paper_a, paper_b, printed
 from workflow.commands.cli import run
 from workflow.configuration import Preset
@@ -54,7 +54,7 @@ def scale(preset: Preset, cell: Cell) -> str:
     run = plan.target(preset, cell, preset.seeds[0]).run
     if run is None or preset.name == "paper":
         return ""
-    spec = plan.train_spec(run)
+    spec = specs.train_spec(run)
     on = f", on {run.dataset}" if run.dataset != cell.dataset else ""
     features = f", features of {network}" if (network := plan.own_network(preset, cell)) else ""
     return f"{spec.steps:,} iterations, width {spec.hparams.get('width', 1.0):g}{on}{features}"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
-from workflow import costs, params, plan, reasons, status, targets
+from workflow import costs, params, reasons, specs, status, targets
 from workflow.commands.cli import run
 from workflow.fingerprint import ROOT
 
@@ -50,7 +50,7 @@ class Job:
         return next((ours for theirs, ours in WHY.items() if theirs in self.reason), "other")
 
     @property
-    def run(self) -> plan.Run:
+    def run(self) -> specs.Run:
         return params.run_of(SimpleNamespace(**self.wildcards))
 
 

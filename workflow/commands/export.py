@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtri.files import digest, replace
-from workflow import configuration, plan
+from workflow import configuration, plan, specs
 from workflow.commands import verify
 from workflow.commands.cli import run
 from workflow.commands.provenance import provenance, versions
@@ -112,7 +112,7 @@ def products(preset: configuration.Preset, names: list[str], figures: list[str],
         *(top / f"{name}{ending}" for name in OF_PRESET for ending in FORMATS),
         *(top / "figures" / f"{name}.{ending}" for name in figures for ending in plan.FIGURE_FORMATS),
         *(path for pattern in OF_RUN for path in sorted(top.glob(f"*/*/seed*/{pattern}"))),
-        *(Path(plan.dataset(name).folder, file) for name in names for file in of_data),
+        *(Path(specs.dataset(name).folder, file) for name in names for file in of_data),
         Path(plan.INCEPTION_RECORD),
         *(path for pattern in WEIGHTS * with_weights for path in sorted(top.glob(pattern))),
     ]
@@ -124,7 +124,7 @@ def withheld(preset: configuration.Preset) -> dict[str, str]:
     found = {}
     for name in plan.FIGURES:
         shown = (product.measured_on for product in plan.figure_products(preset, name) if shows_images(product.file))
-        for data in map(plan.dataset, shown):
+        for data in map(specs.dataset, shown):
             if not data.terms[1]:
                 found[name] = f"shows images of {data.config.label} ({data.terms[0] or 'no terms stated'})"
     return found
@@ -182,7 +182,7 @@ def described(preset: configuration.Preset, files: list[Path], names: list[str],
     for name in ABOUT:
         add(crate, ROOT / name, name)
     read = [add(crate, ROOT / name, name) for name in READ]
-    data = [described_data(crate, plan.dataset(name)) for name in names]
+    data = [described_data(crate, specs.dataset(name)) for name in names]
     written = [add(crate, path, path.as_posix()) for path in files]
     action = {"name": f"runs of preset {preset.name}", "description": origins(files)}
     crate.root_dataset.append_to(
@@ -205,7 +205,7 @@ def context(crate: "ROCrate", identifier: str, kind: str, **properties: Any) -> 
     return crate.add(ContextEntity(crate, identifier, properties={"@type": kind, **properties}))
 
 
-def described_data(crate: "ROCrate", data: plan.Dataset) -> "ContextEntity":
+def described_data(crate: "ROCrate", data: specs.Dataset) -> "ContextEntity":
     """A dataset that is named and not packed, with the terms of its images."""
     terms, _ = data.terms
     label = data.config.label if data.digit is None else f"{data.config.label} {data.digit}"

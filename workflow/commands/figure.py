@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dtri.files import digest
 from dtri.report import for_paper, style
 from dtri.report.cells import Missing, Product
-from workflow import configuration, plan
+from workflow import configuration, jobcode, plan
 from workflow.commands.cli import run
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def compose(name: str, products: Sequence[Product], missing: Sequence[Missing], 
 def origin(name: str, preset: configuration.Preset, products: Sequence[Product]) -> dict[str, Any]:
     """What decides how a figure looks: its code, its labels, and the sha256 of every product that it draws."""
     return {
-        "code": plan.code("figure", f"workflow.figures.{name}"),
+        "code": jobcode.code("figure", f"workflow.figures.{name}"),
         "labels": [preset.label, *(product.model_label for product in products)],
         "products": {str(product.path): digest(product.path, "sha256") for product in products},
     }

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from dtri import experiment
 from dtri.device import choose_device, describe_device, free_bytes
 from dtri.model import Model
-from workflow import configuration, plan
+from workflow import configuration, specs
 from workflow.commands.cli import run
 
 MODEL = "divergence_triangle_progressive"
@@ -60,10 +60,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dataset", default="celeba_hq", help="in the paper's words; stand-ins apply")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu; DTRI_DEVICE overrides")
     arguments = parser.parse_args(argv)
-    on = plan.measured_on(configuration.preset(arguments.preset), arguments.dataset)
+    on = specs.measured_on(configuration.preset(arguments.preset), arguments.dataset)
     if on is None:
         raise ValueError(f"expected a dataset that preset {arguments.preset} has, found {arguments.dataset!r}")
-    spec = plan.train_spec(plan.Run(arguments.preset, on, MODEL, 0))
+    spec = specs.train_spec(specs.Run(arguments.preset, on, MODEL, 0))
     device = choose_device(arguments.device)
     free = _free(device)
 

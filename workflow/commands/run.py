@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from workflow import overlay, plan, targets
+from workflow import overlay, specs, targets
 from workflow.commands import cli
 from workflow.fingerprint import ROOT
 
@@ -39,11 +39,11 @@ def prepare(argv: list[str] | None = None) -> int:
     return _of_datasets(prepare.__doc__, lambda data: data.files, argv)
 
 
-def _of_datasets(text: str, products: Callable[[plan.Dataset], list[str]], argv: list[str] | None) -> int:
+def _of_datasets(text: str, products: Callable[[specs.Dataset], list[str]], argv: list[str] | None) -> int:
     parser = _parser(text)
     parser.add_argument("datasets", nargs="+", metavar="DATASET", help="a key of datasets.yaml, or mnist_holdout4")
     arguments, options = parser.parse_known_args(argv)
-    wanted = [path for name in arguments.datasets for path in products(plan.dataset(name))]
+    wanted = [path for name in arguments.datasets for path in products(specs.dataset(name))]
     return _snakemake([*wanted, *options], arguments)
 
 

@@ -26,7 +26,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dtri.sealed import read_sealed
-from workflow import checks, configuration, costs, params, plan, status, targets
+from workflow import checks, configuration, costs, params, plan, specs, status, targets
 from workflow.commands.cli import run
 
 STATES = ("running", "failed", "stopped", "waiting", "diverged", "done")  # as they are listed
@@ -51,7 +51,7 @@ class State:
 # Which runs
 
 
-def runs_of(word: str) -> list[plan.Run]:
+def runs_of(word: str) -> list[specs.Run]:
     """The training runs behind a preset, a rule or a path below results/; ValueError where it is none of them."""
     presets = configuration.presets()
     if word in presets or word == "all":
@@ -60,22 +60,22 @@ def runs_of(word: str) -> list[plan.Run]:
     checks.check_target(word)
     match Path(word).parts:
         case ("results", name, data, system) if name in presets and targets.is_folder(system):
-            return [plan.Run(name, data, one, seed) for one in plan.variants(system) for seed in presets[name].seeds]
+            return [specs.Run(name, data, one, seed) for one in plan.variants(system) for seed in presets[name].seeds]
         case ("results", name, data, system, seed, *_) if name in presets and seed.removeprefix("seed").isdecimal():
-            return [plan.Run(name, data, system, int(seed.removeprefix("seed")))]
+            return [specs.Run(name, data, system, int(seed.removeprefix("seed")))]
         case ("results", *inner):
             preset = presets[inner[0] if inner and inner[0] in presets else "paper"]
             return list(dict.fromkeys(_asked(preset, Path(word))))
     raise ValueError(f"expected a preset ({', '.join(presets)}) or a path below results/, found {word!r}")
 
 
-def _asked(preset: configuration.Preset, path: Path) -> Iterator[plan.Run]:
+def _asked(preset: configuration.Preset, path: Path) -> Iterator[specs.Run]:
     """The runs of a preset behind a table, a figure or a folder; all runs for another file."""
     if path.stem in plan.TABLES:
         return (one.run for one in plan.targets(preset, path.stem) if one.run is not None)
     if path.stem in plan.FIGURES:
         drawn = (one for one in plan.figure_products(preset, path.stem) if one.model)
-        return (plan.Run(preset.name, one.measured_on, one.model, one.seed) for one in drawn)
+        return (specs.Run(preset.name, one.measured_on, one.model, one.seed) for one in drawn)
     below = "" if path.suffix or len(path.parts) < 2 else f"{path.as_posix()}/"
     return (one for one in (*plan.runs(preset), *plan.begun(preset)) if one.folder.startswith(below))
 
@@ -97,7 +97,7 @@ def now_of(folder: Path) -> float:
         return time.time()
 
 
-def state_of(one: plan.Run, now: float) -> State:
+def state_of(one: specs.Run, now: float) -> State:
     """How far a run is at the time `now` (`now_of`), by the files in its folder."""
     folder = Path(one.folder)
     summary = folder / "train.json"
@@ -107,7 +107,7 @@ def state_of(one: plan.Run, now: float) -> State:
     log, logged = _tail(folder / "logs" / "train.log")
     events = list(_newest(lines))
     last = events[0] if events else {}
-    steps = next((event["steps"] for event in events if "steps" in event), plan.train_spec(one).steps)
+    steps = next((event["steps"] for event in events if "steps" in event), specs.train_spec(one).steps)
     t, pace = last.get("t", 0), _pace(events, steps)
 
     interrupted = last.get("event") == "interrupted"
@@ -202,7 +202,7 @@ def _error(log: list[str], label: Path) -> str:
 # What is shown
 
 
-def report(states: dict[plan.Run, State], most: int | None = None) -> Iterator[str]:
+def report(states: dict[specs.Run, State], most: int | None = None) -> Iterator[str]:
     """One line for each run, at most `most`; a count for each state; the time left for all."""
     listed = sorted(states.items(), key=lambda item: STATES.index(item[1].name))
     for one, state in listed[:most]:
@@ -216,7 +216,7 @@ def report(states: dict[plan.Run, State], most: int | None = None) -> Iterator[s
     yield from _whole(states)
 
 
-def _whole(states: dict[plan.Run, State]) -> Iterator[str]:
+def _whole(states: dict[specs.Run, State]) -> Iterator[str]:
     """The training left of all runs together, with as many at a time as are running now."""
     unfinished = {one: state for one, state in states.items() if state.name not in ("done", "diverged")}
     if not unfinished:
@@ -229,14 +229,14 @@ def _whole(states: dict[plan.Run, State]) -> Iterator[str]:
     yield f"training left: about {duration(seconds)}, {at_a_time} at a time{told}"
 
 
-def _estimated(one: plan.Run) -> float:
+def _estimated(one: specs.Run) -> float:
     """Seconds of a run that has not begun, by the speeds of others or by the cost model."""
     return _estimated_alike(one.preset, one.dataset, one.model)
 
 
 @cache
 def _estimated_alike(preset: str, dataset: str, model: str) -> float:
-    spec = plan.train_spec(plan.Run(preset, dataset, model, 0))
+    spec = specs.train_spec(specs.Run(preset, dataset, model, 0))
     cost = costs.estimate(spec, bool(params.gpus(SimpleNamespace(preset=preset))), _speeds())
     return 3600 * cost.hours[0][1] / spec.processes  # of the first card, where hours are guessed for several
 
@@ -257,12 +257,12 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
-def states(runs: Iterable[plan.Run]) -> dict[plan.Run, State]:
+def states(runs: Iterable[specs.Run]) -> dict[specs.Run, State]:
     now = now_of(Path("results"))
     return {one: state_of(one, now) for one in runs}
 
 
-def _watch(runs: list[plan.Run]) -> dict[plan.Run, State]:
+def _watch(runs: list[specs.Run]) -> dict[specs.Run, State]:
     """Show the states anew every few seconds until no run is left, or Ctrl-C; on a terminal in place."""
     clear = "\x1b[2J\x1b[H" if sys.stdout.isatty() else ""
     found = states(runs)

@@ -37,7 +37,7 @@ from dtri.messages import reason
 from dtri.report import style
 from dtri.report.records import Record
 from dtri.sealed import read_sealed
-from workflow import configuration, plan, status
+from workflow import configuration, plan, specs, status
 from workflow.commands import figure
 from workflow.commands.cli import run
 
@@ -145,7 +145,7 @@ def _prepared(path: Path) -> Iterator[Finding]:
 def _raw(path: Path, downloads: Path) -> Iterator[Finding]:
     """Raw files may be deleted once they are prepared; those that are there have to be the same."""
     try:
-        listed, base = read_sealed(path, "a record of raw files"), plan.dataset(path.parent.name).base
+        listed, base = read_sealed(path, "a record of raw files"), specs.dataset(path.parent.name).base
         hashes = {downloads / base / one["file"]: one["sha256"] for one in listed.values() if isinstance(one, dict)}
     except (ValueError, LookupError, TypeError) as error:
         yield Finding("changed", path, reason(error))

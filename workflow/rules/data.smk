@@ -84,7 +84,7 @@ rule classifier:
         mem_mb=memory.classifier,
         runtime=60,
     params:
-        code=plan.code("classifier"),
+        code=jobcode.code("classifier"),
     message:
         "train the classifier of {wildcards.dataset}"
     shell:

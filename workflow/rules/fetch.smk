@@ -26,7 +26,7 @@ rule inception:
     localrule: True
     params:
         weights=params.INCEPTION_WEIGHTS,
-        code=plan.code("inception"),
+        code=jobcode.code("inception"),
     message:
         "fetch the Inception network"
     shell:
