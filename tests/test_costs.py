@@ -115,9 +115,9 @@ def benchmarks() -> list[Measured]:
 
 
 def trainings() -> list[Measured]:
-    """Training runs beside other work: runs of the same work differ by up to 2.9 times, so their median counts.
+    """Training runs beside other work: runs of the same work differ by up to 2.9 times, so the fastest counts.
 
-    The landscape's processor lacks AVX-512.
+    The processor of the landscapes and of Table 4 lacks AVX-512.
     """
     groups: dict[str, list[dict]] = {}
     for path in sorted(REFERENCE.rglob("*train.json")):
@@ -125,7 +125,7 @@ def trainings() -> list[Measured]:
         if made["device"].startswith("cpu"):
             spec = made["spec"]
             groups.setdefault(f"{spec['image_shape']} {spec['model']} {spec['hparams']}", []).append(made)
-            made["factor"] = WITHOUT_AVX512 if path.parent.name == "landscape" else 1.0
+            made["factor"] = WITHOUT_AVX512 if {"landscape", "lite-mnist"} & set(path.parts) else 1.0
     found = []
     for name, runs in groups.items():
         spec = runs[0]["spec"]
@@ -140,7 +140,7 @@ def trainings() -> list[Measured]:
 def test_predictions_are_within_a_factor_of_two_of_every_record(records):
     found = records()
     assert len(found) >= 10
-    ratios = {one.name: one.predicted / statistics.median(one.seconds) for one in found}
+    ratios = {one.name: one.predicted / min(one.seconds) for one in found}
     assert {name: ratio for name, ratio in ratios.items() if not 0.5 < ratio < 2} == {}
     assert 0.8 < statistics.geometric_mean(ratios.values()) < 1.25
 
