@@ -41,8 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         model = experiment.build(spec.entry, spec.image_shape, {**spec.hparams, "width": arguments.width}).train()
         batches = Batches(images, spec.batch_size, seed, torch.device("cpu"))
         for t in range(1, max(arguments.steps) + 1):
-            x = batches(t)
-            losses = model.step(to_float(x) if x.dtype == torch.uint8 else x, t)
+            losses = model.step(to_float(batches(t)), t)
             if t in arguments.steps:
                 n, positive, bias = last_layer(model)
                 found = (
