@@ -1,4 +1,4 @@
-"""The work of training iterations, counted on tensors without content: nothing is computed."""
+"""The work of training iterations, counted on meta tensors, which have a shape but no values."""
 
 from collections import Counter
 from functools import partial
@@ -45,7 +45,7 @@ class WorkCounter(TorchDispatchMode):
     def update(self, optimizer: Optimizer) -> None:
         """Replaces the optimiser's step: counts one fused kernel over weights, gradients and two moments.
 
-        The kernel reads all four and writes three. PyTorch has no such kernel for tensors without content.
+        The kernel reads all four and writes three. PyTorch has no such kernel for meta tensors.
         """
         self.kernels += 1
         self.bytes += sum(7 * p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])

@@ -1,8 +1,8 @@
 """Train one run: data and a spec in, weights, curve and a summary out.
 
 Killing it at any moment and giving the same command again continues it. Exit codes: 0 done or diverged, since a
-diverged run is a result; 75 out of allocated time; 130 or 143 interrupted by SIGINT or SIGTERM; 2 a mistake in the
-input; 1 a bug.
+diverged run is a result; 75 out of allocated time; 128 + n interrupted by signal n, its state saved (SIGINT, SIGTERM,
+SIGHUP or SIGUSR1); 2 a mistake in the input; 1 a bug.
 
 A spec with "processes": N is trained by `torchrun --standalone --nproc-per-node N -m workflow.commands.train` with the
 same arguments (dtri/process_group.py); torchrun exits 1 whatever the processes end with.
