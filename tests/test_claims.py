@@ -15,7 +15,7 @@ from dtri.report.cells import LABEL_FREE, Cell, CellResult, ReferenceColumn, Tab
 from dtri.report.claims import Claim, Condition, Quantity, book, printed_effect, printed_orders, quantity
 from dtri.report.claims_page import Judged, render, sections, verdict_in_words
 from dtri.report.contrasts import estimate, seeds_to_decide
-from dtri.report.verdicts import FEWEST_SEEDS, Judgement, Measured, judge, measured
+from dtri.report.verdicts import FEWEST_SEEDS, Judgement, Measured, _hours, judge, measured
 from tests.test_report import make_cell, make_record
 from tests.tex import typeset
 from workflow import configuration, plan, status
@@ -41,12 +41,15 @@ BETTER = Claim(
 BEST = replace(
     BETTER, id="best", kind="best", conditions=tuple(Condition(quantity(OURS), quantity(c)) for c in (VAE, GAN))
 )
+EMPTY = Judged((), (), {}, {}, (), lambda cell: "", "planted", "")
 
 
 def decided(claim: Claim, table: Table = TABLE, **values: tuple[float, ...]) -> Judgement:
     """Of a claim about systems with these values; a lower FID is better."""
     found = {
-        quantity(cell): Measured(values[cell.model], seconds=1800.0) for cell in table.cells if cell.model in values
+        quantity(cell): Measured(values[cell.model], train_seconds=1500.0, measure_seconds=300.0)
+        for cell in table.cells
+        if cell.model in values
     }
     return judge(claim, book([claim], [table]), found)
 
@@ -125,13 +128,49 @@ def test_what_no_hundred_seeds_would_decide_says_so():
 
 @pytest.mark.parametrize("n", range(1, FEWEST_SEEDS))
 def test_no_verdict_from_too_few_seeds(n: int):
-    """However far the values lie apart; the seeds that are lacking are named and priced."""
+    """However far the values lie apart; the seeds that are lacking are named and priced, and promise no decision."""
     judgement = decided(BETTER, ours=(1.0, 1.1)[:n], vae=(900.0, 901.0, 902.0))
+    assert judgement.lacks_seeds
+    text = render(replace(EMPTY, claims=(judgement,), known=book([BETTER], [TABLE])), "md")
+    lacking = {1: "2 more seeds of ours are", 2: "1 more seed of ours is"}[n]
+    assert f"{lacking} needed to decide it or not, {0.5 * (FEWEST_SEEDS - n):.2g} h" in text
     assert judgement.verdict == "undecided"
     assert judgement.reason == f"{n} of at least 3 seeds"
     assert judgement.more == ((quantity(OURS), FEWEST_SEEDS - n),)
     assert judgement.hours == 0.5 * (FEWEST_SEEDS - n)
     assert (judgement.effects[0].low is None) == (n == 1)
+
+
+def test_of_many_parts_those_that_need_the_fewest_seeds_decide():
+    """All are needed: GAN alone can make the claim fail; the VAE, a tie, would need seeds without end."""
+    judgement = decided(BEST, ours=(50.0, 51.0, 52.0), vae=(51.0, 51.0, 51.0), gan=(45.5, 48.0, 49.0))
+    assert judgement.verdict == "undecided"
+    tie, decisive = judgement.effects
+    assert tie.more is None
+    assert judgement.more == tuple(zip(decisive.quantities, decisive.more, strict=True))
+    one_is_enough = decided(
+        replace(BEST, needs=1), ours=(50.0, 51.0, 52.0), vae=(50.0, 52.0, 53.5), gan=(51.5, 54.0, 55.5)
+    )
+    assert [effect.verdict for effect in one_is_enough.effects] == ["undecided", "undecided"]
+    assert {one.model for one, _ in one_is_enough.more} == {"ours", "gan"}
+
+
+def test_hours_count_a_training_once_and_a_record_once():
+    """FID and RMSE of one system come from one training; the reversed sign of a score from one record."""
+    quantities = [Quantity("A", *names) for names in (("fid", "cifar10", "ours"), ("rmse", "cifar10", "ours"))]
+    quantities += [Quantity("A", "auroc", "cifar10", "alice", "svhn", score) for score in ("", "reversed")]
+    found = {one: Measured((0.5,), train_seconds=3600.0, measure_seconds=360.0) for one in quantities}
+    assert _hours(tuple((one, 2) for one in quantities), found) == pytest.approx(2 * 2.0 + 2 * 0.3)
+
+
+def test_an_undecided_claim_says_by_what_its_interval_falls_short():
+    tie = decided(BETTER, ours=(1.0, 1.0, 1.0), vae=(1.0, 1.0, 1.0))
+    assert tie.reason == "all seeds agree, at the edge of the range claimed"
+    strict = decided(BEST, ours=(50.0, 51.0, 52.0), vae=(80.0, 82.0, 81.0), gan=(46.0, 48.0, 49.0))
+    assert strict.effects[1].high < 0.0
+    assert strict.reason == "the 95 % interval lies outside, but not the 97.5 % interval that several parts need"
+    noise = decided(BETTER, ours=(50.0, 60.0, 70.0), vae=(55.0, 66.0, 75.0))
+    assert noise.reason == "the interval reaches beyond the range claimed, and into it"
 
 
 def test_seeds_without_a_value_stand_beside_the_verdict():
@@ -208,15 +247,17 @@ def test_records_become_values_and_counts():
         CellResult(make_record(None)),
         CellResult(make_record(0.9, extra={"chance": 0.2}), stale=("training code",)),
         CellResult(None),
+        CellResult(make_record(0.7, extra={"chance": 0.2}), accepted=("training code, by a person",)),
     ]
     found = measured(records, "chance")
-    assert found.values == (pytest.approx(0.3),)
-    assert (found.diverged, found.doubtful, found.missing, found.reason) == (1, 1, 2, "")
+    assert found.values == (pytest.approx(0.3), pytest.approx(0.5))
+    assert (found.diverged, found.doubtful, found.stale, found.missing, found.accepted) == (1, 1, 1, 1, 1)
+    assert found.reason == ""
 
 
 def test_the_cost_of_a_seed_is_its_training_and_its_measurement():
     found = measured([CellResult(make_record(0.5, seed=k, train_seconds=100.0 * (k + 1))) for k in range(2)])
-    assert found.seconds == 151.0
+    assert (found.train_seconds, found.measure_seconds) == (150.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -438,7 +479,8 @@ def judged() -> Judged:
     found = {
         one: Measured(
             tuple(cell.value * (1 + 0.01 * draw.randn(2 if one.model == "svae" else 3))),
-            seconds=3600.0,
+            train_seconds=3000.0,
+            measure_seconds=600.0,
             scale="50 iterations",
         )
         for one, cell in known.items()
@@ -517,6 +559,19 @@ def test_the_figure_has_every_effect_once(judged: Judged):
     labels = [text.get_text() for axes in fig.axes for text in axes.get_yticklabels()]
     assert len(labels) == len({one.condition for claim in judged.claims for one in claim.effects})
     assert "CelebA: Ours against 0.5 × VAE" in labels
+
+
+def test_the_figure_colours_an_effect_by_the_interval_it_draws():
+    """Undecided as a part of a claim about two rivals, whose intervals are wider; the 95 % interval is clear."""
+    (_, effect) = decided(BEST, ours=(50.0, 51.0, 52.0), vae=(80.0, 82.0, 81.0), gan=(46.0, 48.0, 49.0)).effects
+    assert effect.verdict == "undecided"
+    assert forest._by_interval(effect) == "fails"
+
+
+def test_equal_values_stay_equal_in_the_bootstrap():
+    """Two systems of the same constant value, of different numbers of seeds: tied in every draw."""
+    found = kendall([RankedRow((1.0, 2.0, 3.0), ((0.1, 0.1, 0.1), (0.1, 0.1), (0.2, 0.2, 0.2)))])
+    assert found.low == found.high == pytest.approx(found.value)
 
 
 # Planning and the command

@@ -16,7 +16,7 @@ import pytest
 from dtri.arrays import read_arrays
 from dtri.report.cells import LABEL_FREE, Cell, CellResult, ReferenceColumn, Table, with_label_free
 from dtri.report.intervals import in_total, over_seeds
-from dtri.report.layout import layout
+from dtri.report.layout import cost, layout
 from dtri.report.records import Record
 from dtri.report.render import render
 from dtri.report.tidy import COLUMNS, tidy, verdict
@@ -791,6 +791,21 @@ def test_a_row_carries_its_cost_and_a_table_counts_a_training_once():
         assert row["train_device"] == "cpu (test)"
     for fmt in TEXT_FORMATS:
         assert "2 printed numbers: 2 reproduced; 1 h of training on cpu (test)" in render(table, frame, DEMO, fmt)
+
+
+def test_the_row_that_knows_most_trainings_of_a_system_counts():
+    """All three seeds diverged but trained; the second metric was measured on one of them."""
+    cells = tuple(make_cell(metric=metric, column=metric) for metric in ("fid", "is"))
+    table = Table("table9", "Two cells", cells)
+
+    def lookup(cell: Cell, seed: int) -> CellResult:
+        value = None if cell.metric == "fid" else 0.2
+        missing = cell.metric == "is" and seed > 0
+        return NOTHING if missing else current(value, seed=seed, train_seconds=144_000.0, train_device="H100")
+
+    rows = tidy(table, "paper", (0, 1, 2), lookup).to_dict("records")
+    assert [row["n_trained"] for row in rows] == [3, 1]
+    assert cost(rows) == "120 h of training on H100"
 
 
 def test_a_row_without_records_costs_nothing_known():

@@ -76,7 +76,7 @@ def _drawn(values: Sequence[float], draw: np.random.RandomState) -> np.ndarray:
     """[DRAWS] means of as many values, drawn with replacement, with the deviations stretched."""
     n, centre = len(values), mean(values)
     means = np.array(values)[draw.randint(n, size=(DRAWS, n))].mean(1)
-    return centre + sqrt(n / (n - 1)) * (means - centre)
+    return (centre + sqrt(n / (n - 1)) * (means - centre)).round(12)  # equal values stay equal whatever n is
 
 
 def _tau(printed: Sequence[np.ndarray], means: Sequence[np.ndarray]) -> np.ndarray:

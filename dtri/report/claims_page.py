@@ -12,15 +12,15 @@ from dtri.report.agreement import LOWEST, Correlation, RankedRow, coefficient_of
 from dtri.report.cells import PAPER_NAMES, Cell, Table
 from dtri.report.claims import LEVELS, Book, Condition, quantity
 from dtri.report.latex import escape_latex
-from dtri.report.layout import METRICS, Footnotes
+from dtri.report.layout import METRICS, Footnotes, hours_in_words
 from dtri.report.markdown import escape_markdown
 from dtri.report.verdicts import FEWEST_SEEDS, MOST_SEEDS, VERDICTS, Effect, Judgement, Measurements
 from dtri.report.webpage import fill
 
 RULES = (
-    "holds: the 95 % interval over seeds of every effect that is needed lies in the range claimed. fails: an interval "
-    "lies outside. undecided: it reaches over the edge, or there are fewer than "
-    f"{FEWEST_SEEDS} seeds. not measured: a number is lacking.",
+    "holds: the 95 % interval over seeds of every effect that is needed lies in the range claimed. fails: so many "
+    "intervals lie outside that it cannot hold any more, one where all are needed. undecided: neither, or there are "
+    f"fewer than {FEWEST_SEEDS} seeds. not measured: a number is lacking.",
     "Effect: what the first system is better by than the second, positive as claimed, in units of the metric; or a "
     "number alone. Intervals are Welch's (two systems) or Student's (one); seeds are not paired.",
     "Each verdict is taken by itself: of 100 true orders about 2 would be called fails. A claim of k parts that needs "
@@ -159,7 +159,8 @@ def _number(value: float | None) -> str:
 def _deciding(judgement: Judgement, known: Book) -> str:
     """The further seeds and their cost, as "2 more seeds of each would decide it, 1.5 h"; "" unless undecided.
 
-    Where the numbers differ, each system has one: "2 more seeds of Ours, 4 of VAE".
+    Where the numbers differ, each system has one: "2 more seeds of Ours, 4 of VAE". Where seeds are lacking, "2 more
+    seeds of each are needed before anything is decided".
     """
     if judgement.verdict != "undecided":
         return ""
@@ -176,7 +177,9 @@ def _deciding(judgement: Judgement, known: Book) -> str:
         counts += "each"
     else:
         counts += ", ".join([first[0], *(f"{n} of {system}" for system, n in others)])
-    hours = "" if judgement.hours is None else f", {judgement.hours:.2g} h"
+    hours = "" if judgement.hours is None else f", {hours_in_words(judgement.hours)}"
+    if judgement.lacks_seeds:
+        return f"{counts} {'is' if max(seeds.values()) == len(seeds) == 1 else 'are'} needed to decide it or not{hours}"
     return f"{counts} would decide it{hours}"
 
 

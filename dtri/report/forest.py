@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 TITLE = "What the papers claim: effects printed and measured"
 CAPTION = (
-    "Right of the line, or of the dotted edges: as claimed. Diamonds: by the printed numbers. Dots: mean over seeds "
-    "with its 95 % interval (none from one seed), coloured by the verdict on this effect alone: green holds, orange "
-    "fails, grey undecided. An effect is what the first system is better by, in units of the metric; features other "
+    "As claimed: right of the line or of a dotted edge; where there are two edges, between them. Diamonds: by the "
+    "printed numbers. Dots: mean over seeds with its 95 % interval (none from one seed). Green: the interval lies in "
+    "the range claimed; orange: outside; grey: neither, or too few seeds. An effect is what the first system is better by, in units of the metric; features other "
     "than the papers' have other units."
 )
 COLOURS = {"holds": "#2f855a", "fails": "#c05621", "undecided": "#4a5568", "not measured": "#a0aec0"}
@@ -68,9 +68,18 @@ def _columns(panels: Sequence[Panel]) -> list[list[Panel]]:
     return [column for column in (list(panels[:first]), list(panels[first:])) if column]
 
 
+def _by_interval(effect: Effect) -> str:
+    """The verdict on this effect alone; claims of several parts decide by other levels."""
+    if effect.value is None or effect.lacks_seeds:
+        return effect.verdict
+    if effect.condition.low < effect.low and effect.high < effect.condition.high:
+        return "holds"
+    return "fails" if effect.high < effect.condition.low or effect.condition.high < effect.low else "undecided"
+
+
 def _panel(axes: "Axes", heading: str, rows: list[tuple[str, Effect]]) -> None:
     for y, (_, effect) in enumerate(rows):
-        colour = COLOURS[effect.verdict]
+        colour = COLOURS[_by_interval(effect)]
         edges = [one for one in (effect.condition.low, effect.condition.high) if abs(one) < float("inf")]
         if edges != [0.0]:
             axes.vlines(edges, y - 0.4, y + 0.4, colors="#1a202c", linestyles=":", linewidth=1)

@@ -356,10 +356,25 @@ def counted(rows: list[dict[str, Any]], word: str, published: bool) -> str:
 
 def cost(rows: list[dict[str, Any]]) -> str:
     """Hours of training, as "0.31 h of training on cpu (...)"; a training that several rows show counts once."""
-    known = {(row["measured_on"], row["model"]): row for row in rows if not pd.isna(row["train_seconds"])}
-    hours = sum(row["train_seconds"] for row in known.values()) / 3600
-    devices = dict.fromkeys(row["train_device"] for row in known.values())
-    return f"{hours:.2g} h of training on {', '.join(devices)}" if known else ""
+    known = trainings(rows).values()
+    hours = sum(row["train_seconds"] for row in known) / 3600
+    devices = dict.fromkeys(row["train_device"] for row in known)
+    return f"{hours_in_words(hours)} of training on {', '.join(devices)}" if known else ""
+
+
+def trainings(rows: Iterable[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(data, system) -> of its rows the one that knows most of its trainings; rows without a training are left out."""
+    known: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        key = (row["measured_on"], row["model"])
+        if not pd.isna(row["train_seconds"]) and (key not in known or row["n_trained"] > known[key]["n_trained"]):
+            known[key] = row
+    return known
+
+
+def hours_in_words(hours: float) -> str:
+    """Two significant digits or whole hours, as "0.31 h" or "331 h"."""
+    return f"{hours:.0f} h" if hours >= 100 else f"{hours:.2g} h"
 
 
 def sections(page: Layout) -> Iterable[tuple[str, list[tuple[str, str]]]]:

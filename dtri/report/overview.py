@@ -8,7 +8,7 @@ import pandas as pd
 
 from dtri.report.cells import Table
 from dtri.report.claims_page import verdict_in_words
-from dtri.report.layout import METRICS, Block, cost, counted, layout, outcomes
+from dtri.report.layout import METRICS, Block, cost, counted, hours_in_words, layout, outcomes, trainings
 from dtri.report.verdicts import VERDICTS, Judgement
 from dtri.report.webpage import fill
 
@@ -109,7 +109,7 @@ PAGE = """
 <details id="cost"><summary>Cost of training</summary>
 <div class="scroll" tabindex="0" role="region" aria-label="Cost of training">
 {% if costs %}
-<table><thead><tr><th>system</th><th>trainings</th><th>hours</th><th>device</th></tr></thead>
+<table><thead><tr><th>system</th><th>trainings</th><th>time</th><th>device</th></tr></thead>
 <tbody>{% for texts in costs %}
 <tr>{% for text in texts %}<td>{{ text }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table>
@@ -212,19 +212,19 @@ def _kind(cell: Any) -> str:
 
 
 def _costs(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """(system, trainings, hours, devices) as texts, the costliest system first.
+    """(system, trainings, time, devices) as texts, the costliest system first.
 
     A training that several cells show counts once.
     """
-    trained = {(row["model"], row["measured_on"]): row for row in rows if not pd.isna(row["train_seconds"])}
     systems: dict[str, list[dict[str, Any]]] = {}
-    for (model, _), row in trained.items():
+    for (_, model), row in trainings(rows).items():
         systems.setdefault(model, []).append(row)
     lines = []
     for model, known in sorted(systems.items(), key=lambda item: -sum(row["train_seconds"] for row in item[1])):
-        runs = sum(row["n_seeds"] for row in known)
+        runs = sum(row["n_trained"] for row in known)
         hours = sum(row["train_seconds"] for row in known) / 3600
-        lines.append((model, str(runs), f"{hours:.3g}", ", ".join(dict.fromkeys(row["train_device"] for row in known))))
+        devices = ", ".join(dict.fromkeys(row["train_device"] for row in known))
+        lines.append((model, str(runs), hours_in_words(hours), devices))
     return lines
 
 

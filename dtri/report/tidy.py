@@ -83,7 +83,8 @@ class Row:
     comparable: str = column("yes or no: whether the mean may be set beside the printed number; empty: not measured")
     reason: str = column("why not comparable, stale, diverged or missing; several are parted by `; `")
     seen_in_training: str = column("how many test images are training images too")
-    train_seconds: float | None = column("of the trainings, all seeds together")
+    n_trained: int = column("trainings whose time is known, with or without a value")
+    train_seconds: float | None = column("of these trainings together")
     measure_seconds: float | None = column("of the measurements, all seeds together")
     train_device: str = column("device of the trainings")
     average_precision: float | None = column("average precision beside the trapezoid of an auprc")
@@ -213,6 +214,7 @@ def _row(table: Table, preset: str, cell: Cell, found: Sequence[CellResult], see
         comparable=("yes" if comparable else "no") if records else "",
         reason="; ".join(against_printed + _reasons(found, shown, seeds)),
         seen_in_training=_joined(f.seen_in_training for f in shown),
+        n_trained=sum(r.train_seconds is not None for r in records),
         train_seconds=_total(r.train_seconds for r in records),
         measure_seconds=_total(r.seconds for r in records),
         train_device=_joined(r.train_device for r in records),

@@ -30,8 +30,9 @@ MOST_SEEDS = 100  # beyond which a claim is called out of reach
 class Measured:
     """Values of one quantity, one per seed that has one, and how many other seeds gave none, and why.
 
-    `diverged`, `doubtful` and `missing` count seeds. A doubtful value has a warning in its record, or lacks the level
-    that is subtracted. `seconds` is the cost of one seed, training and measurement; None where unknown. `reason` says
+    `diverged`, `doubtful`, `stale` and `missing` count these seeds. A doubtful value has a warning in its record, or
+    lacks the level that is subtracted. `accepted` counts seeds with a value whose difference from this checkout
+    somebody accepted. `train_seconds` and `measure_seconds` are the cost of one seed, None where unknown. `reason` says
     why there is no value. `scale` says how long and how wide the system was trained and on which data, "" for the
     paper's own. `comparable`: the values may stand beside the printed number.
     """
@@ -39,8 +40,11 @@ class Measured:
     values: tuple[float, ...] = ()
     diverged: int = 0
     doubtful: int = 0
+    stale: int = 0
     missing: int = 0
-    seconds: float | None = None
+    accepted: int = 0
+    train_seconds: float | None = None
+    measure_seconds: float | None = None
     reason: str = ""
     scale: str = ""
     comparable: bool = False
@@ -54,17 +58,18 @@ Measurements = Mapping[Quantity, Measured]
 
 
 def measured(found: Sequence[CellResult], above: str = "", scale: str = "") -> Measured:
-    """The values of one cell's records, one per seed; stale records count as missing.
+    """The values of one cell's records, one per seed; stale records give none.
 
     Args:
         found: per seed, with the score that is asked for as the record's value.
         above: level of the record that is subtracted, "" for none.
         scale: as in `Measured`.
     """
-    current = [one.record for one in found if one.record is not None and not one.stale]
+    valid = [one for one in found if one.record is not None and not one.stale]
+    current = [one.record for one in valid]
     sound = [record for record in current if not is_diverged(record)]
     certain = [r for r in sound if not r.extra.get("warning") and _level(r, above) is not None]
-    costs = [r.seconds + r.train_seconds for r in current if r.train_seconds is not None]
+    trained = [record for record in current if record.train_seconds is not None]
     reasons = [f"stale: {', '.join(one.stale)}" for one in found if one.stale]
     reasons += [one.reason for one in found if not one.expected]
     reasons += [r.extra.get("warning") or f"no {above} in the record" for r in sound if r not in certain]
@@ -73,11 +78,14 @@ def measured(found: Sequence[CellResult], above: str = "", scale: str = "") -> M
         values=tuple(r.value - _level(r, above) for r in certain),
         diverged=len(current) - len(sound),
         doubtful=len(sound) - len(certain),
-        missing=len(found) - len(current),
-        seconds=sum(costs) / len(costs) if costs else None,
+        stale=sum(bool(one.stale) for one in found),
+        missing=sum(one.record is None and not one.stale for one in found),
+        accepted=sum(bool(one.accepted) and one.record in certain for one in valid),
+        train_seconds=mean(record.train_seconds for record in trained) if trained else None,
+        measure_seconds=mean(record.seconds for record in trained) if trained else None,
         reason="" if certain else "; ".join(_distinct(reasons)) or "not run",
         scale=scale,
-        comparable=bool(certain) and all(one.comparable for one in found if one.record is not None and not one.stale),
+        comparable=bool(certain) and all(one.comparable for one in valid),
     )
 
 
@@ -97,7 +105,8 @@ class Effect:
     """One condition: the effect printed and measured, with its 95 % interval, which is None from a single seed.
 
     `seeds` are the numbers of seeds behind each quantity. `more` says how many further seeds of each quantity would
-    decide an undecided effect at the spread seen; None where no number up to MOST_SEEDS would.
+    decide an undecided effect at the spread seen; None where no number up to MOST_SEEDS would, and where there are too
+    few seeds to say.
     """
 
     condition: Condition
@@ -111,6 +120,15 @@ class Effect:
     reason: str = ""
 
     @property
+    def lacks_seeds(self) -> bool:
+        return self.value is not None and min(self.seeds) < FEWEST_SEEDS
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the mean effect lies in the range claimed."""
+        return self.value is not None and self.condition.low < self.value < self.condition.high
+
+    @property
     def quantities(self) -> tuple[Quantity, ...]:
         return tuple(one for one in (self.condition.quantity, self.condition.than) if one is not None)
 
@@ -119,9 +137,10 @@ class Effect:
 class Judgement:
     """A claim with its verdict and why.
 
-    For an undecided claim, `more` gives the further seeds per quantity that would decide every undecided effect.
-    `hours` is their cost. `more` is None where no number of seeds would, `hours` also where the cost is unknown.
-    `scales` says at which scale the claim was measured.
+    For an undecided claim, `more` gives the fewest further seeds per quantity that would decide it. Where an effect has
+    fewer than FEWEST_SEEDS, `more` gives the seeds that are lacking, before which nothing can be said. `hours` is their
+    cost. `more` is None where no number of seeds would decide, `hours` also where the cost is unknown. `scales` says at
+    which scale the claim was measured.
     """
 
     claim: Claim
@@ -131,6 +150,10 @@ class Judgement:
     more: tuple[tuple[Quantity, int], ...] | None = None
     hours: float | None = None
     scales: tuple[str, ...] = ()
+
+    @property
+    def lacks_seeds(self) -> bool:
+        return self.verdict == "undecided" and any(effect.lacks_seeds for effect in self.effects)
 
 
 def judge(claim: Claim, known: Book, found: Measurements) -> Judgement:
@@ -153,7 +176,7 @@ def judge(claim: Claim, known: Book, found: Measurements) -> Judgement:
         verdict = "holds"
     else:
         verdict = "not measured" if counts["not measured"] else "undecided"
-    more = _more_of(effects) if verdict == "undecided" else None
+    more = _more_of(claim, effects) if verdict == "undecided" else None
     scales = _distinct(found[one].scale for one in claim.quantities if one in found and found[one].n)
     reason = _reason(claim, verdict, effects, found)
     return Judgement(claim, verdict, reason, effects, more, _hours(more, found), scales)
@@ -172,9 +195,8 @@ def _effect(condition: Condition, known: Book, found: Measurements, hold: float,
     if min(seeds) < FEWEST_SEEDS:
         value = mean(first) - (condition.factor * mean(second) if second else 0.0)
         low, high = (None, None) if min(seeds) == 1 else estimate(first, second, condition.factor).interval()
-        more = tuple(max(0, FEWEST_SEEDS - n) for n in seeds)
         reason = f"{min(seeds)} of at least {FEWEST_SEEDS} seeds"
-        return Effect(condition, "undecided", printed, value, low, high, seeds, more, reason)
+        return Effect(condition, "undecided", printed, value, low, high, seeds, reason=reason)
     effect = estimate(first, second, condition.factor)
     low, high = effect.interval(hold)
     if condition.low < low and high < condition.high:
@@ -182,41 +204,73 @@ def _effect(condition: Condition, known: Book, found: Measurements, hold: float,
     else:
         low, high = effect.interval(fail)
         verdict = "fails" if high < condition.low or condition.high < low else "undecided"
-    more = None
+    more, reason = None, ""
     if verdict == "undecided":
+        reason = _why_undecided(condition, *effect.interval(), fail)
         inside = condition.low < effect.value < condition.high
         distance = min(abs(effect.value - condition.low), abs(condition.high - effect.value))
         level = hold if inside else fail
         total = seeds_to_decide(first, second, distance, condition.factor, level, MOST_SEEDS)
         more = None if total is None else tuple(max(0, total - n) for n in seeds)
-    return Effect(condition, verdict, printed, effect.value, *effect.interval(), seeds, more)
+    return Effect(condition, verdict, printed, effect.value, *effect.interval(), seeds, more, reason)
 
 
-def _more_of(effects: Sequence[Effect]) -> tuple[tuple[Quantity, int], ...] | None:
-    """Further seeds per quantity; None where an undecided effect is out of reach."""
+def _why_undecided(condition: Condition, low: float, high: float, strict: float) -> str:
+    """In words, by the 95 % interval and the level `strict` of the one that would decide."""
+    if low == high:
+        return "all seeds agree, at the edge of the range claimed"
+    inside = condition.low < low and high < condition.high
+    if inside or high < condition.low or condition.high < low:
+        where = "inside" if inside else "outside"
+        return f"the 95 % interval lies {where}, but not the {100 * strict:.3g} % interval that several parts need"
+    return "the interval reaches beyond the range claimed, and into it"
+
+
+def _more_of(claim: Claim, effects: Sequence[Effect]) -> tuple[tuple[Quantity, int], ...] | None:
+    """Further seeds per quantity that decide an undecided claim, or that are lacking; None where none would decide.
+
+    The claim would be decided as its mean effects say, by those of its undecided effects that need the fewest seeds.
+    """
     more: dict[Quantity, int] = {}
-    for effect in (one for one in effects if one.verdict == "undecided"):
-        if effect.more is None:
-            return None
+    if any(effect.lacks_seeds for effect in effects):
+        for effect in effects:
+            if effect.lacks_seeds:
+                more |= {one: FEWEST_SEEDS - n for one, n in zip(effect.quantities, effect.seeds) if n < FEWEST_SEEDS}
+        return tuple(more.items())
+    holding = sum(effect.verdict == "holds" or _leans(effect, True) for effect in effects) >= claim.required
+    decided = sum(effect.verdict == ("holds" if holding else "fails") for effect in effects)
+    needed = (claim.required if holding else len(effects) - claim.required + 1) - decided
+    within_reach = [effect for effect in effects if _leans(effect, holding) and effect.more is not None]
+    if len(within_reach) < needed:
+        return None
+    for effect in sorted(within_reach, key=lambda one: sum(one.more))[:needed]:
         for one, n in zip(effect.quantities, effect.more, strict=True):
             more[one] = max(n, more.get(one, 0))
     return tuple((one, n) for one, n in more.items() if n)
 
 
+def _leans(effect: Effect, inside: bool) -> bool:
+    return effect.verdict == "undecided" and effect.is_inside == inside
+
+
 def _hours(more: tuple[tuple[Quantity, int], ...] | None, found: Measurements) -> float | None:
-    if more is None or any(found[one].seconds is None for one, _ in more):
+    """Hours of further seeds; quantities of one system share its trainings, scores of one record its measurement."""
+    if more is None or any(found[one].train_seconds is None for one, _ in more):
         return None
-    return sum(n * found[one].seconds for one, n in more) / 3600
+    seconds: dict[tuple[str, ...], float] = {}
+    for one, n in more:
+        training, measurement = (one.dataset, one.model), (one.dataset, one.model, one.metric, one.against)
+        for key, each in ((training, found[one].train_seconds), (measurement, found[one].measure_seconds)):
+            seconds[key] = max(n * each, seconds.get(key, 0.0))
+    return sum(seconds.values()) / 3600
 
 
 def _reason(claim: Claim, verdict: str, effects: Sequence[Effect], found: Measurements) -> str:
     """Why there is no verdict, and which seeds gave no value; the latter stands beside every verdict."""
     parts = [effect.reason for effect in effects if effect.reason and effect.verdict == verdict]
-    if verdict == "undecided" and not parts:
-        parts.append("the interval reaches beyond the range claimed, and into it")
     for one in claim.quantities:
         if one in found and found[one].n:
-            for word in ("diverged", "doubtful", "missing"):
+            for word in ("diverged", "doubtful", "stale", "missing", "accepted"):
                 n = getattr(found[one], word)
                 parts += [f"{one.model}: {n} seed{'s' * (n > 1)} {word}"] * bool(n)
     return "; ".join(_distinct(parts))

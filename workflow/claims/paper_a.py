@@ -17,6 +17,7 @@ GENERATORS = {
 }
 RECONSTRUCTORS = ("vae", "ali", "alice", "svae")
 LOOK = "a matter of looking at a figure; no number is given"
+BY_EQUATIONS = "true of the method by its equations; nothing to measure"
 
 
 def of(metric: str, dataset: str, model: str = OURS, against: str = "", score: str = "", above: str = "") -> Quantity:
@@ -97,7 +98,10 @@ GENERATION = (
         place="section 5.1",
         statement="The Inception Score on CIFAR-10 (7.17) is as good as the divergence triangle's (7.23), within 5 %",
         kind="level",
-        conditions=(better("is", "cifar10", TRIANGLE, low=-0.36, high=0.36),),
+        conditions=(
+            better("is", "cifar10", TRIANGLE, factor=0.95),
+            better("is", "cifar10", OURS, TRIANGLE, factor=0.95),
+        ),
     ),
     Claim(
         id="A.stable",
@@ -114,6 +118,14 @@ GENERATION = (
         statement="The generator draws realistic samples that share visual similarities with the training data",
         kind="words",
         unmeasured=LOOK,
+    ),
+    Claim(
+        id="A.no_mcmc",
+        paper="A",
+        place="abstract, section 4.2",
+        statement="The latent EBM needs no Markov chain Monte Carlo, neither to infer nor to synthesize",
+        kind="words",
+        unmeasured=BY_EQUATIONS,
     ),
 )
 

@@ -7,6 +7,7 @@ Without --partial every record that the configuration can make must be there.
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -56,8 +57,11 @@ def scale(preset: Preset, cell: Cell) -> str:
         return ""
     spec = specs.train_spec(run)
     on = f", on {run.dataset}" if run.dataset != cell.dataset else ""
+    against = specs.measured_on(preset, cell.against, specs.dataset(run.dataset)) if cell.against else None
+    own = against is None or re.fullmatch(rf"{cell.against}(_\d+x\d+x\d+)?", against)
+    other = "" if own else f", against {against}"
     features = f", features of {network}" if (network := plan.own_network(preset, cell)) else ""
-    return f"{spec.steps:,} iterations, width {spec.hparams.get('width', 1.0):g}{on}{features}"
+    return f"{spec.steps:,} iterations, width {spec.hparams.get('width', 1.0):g}{on}{other}{features}"
 
 
 def main(argv: list[str] | None = None) -> int:

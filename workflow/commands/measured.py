@@ -7,7 +7,7 @@ Both work at any moment, whatever is measured by then.
 
 A quantity is a metric of a system on a dataset. The mean is over seeds with a value; `low` and `high` bound Student's
 95 % interval of the mean, from two seeds on. Stale records are left out where a quantity has others. Where it has none,
-`stale` says why they are.
+`stale` says why they are. `warning` says why a value may mean little, such as ties; a table shows no verdict on it.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from workflow.commands.cli import run
 
 COLUMNS = (
     *("dataset", "model", "metric", "mean", "low", "high", "n_seeds", "seeds", "diverged", "n_samples"),
-    *("stale", "protocol"),
+    *("warning", "stale", "protocol"),
 )
 
 
@@ -90,6 +90,7 @@ def _row(dataset: str, model: str, metric: str, found: Sequence[Judged]) -> dict
         "seeds": " ".join(str(record.seed) for record in valued),
         "diverged": len(records) - len(valued),
         "n_samples": " ".join(dict.fromkeys(str(record.n_samples) for record in records)),
+        "warning": "; ".join(dict.fromkeys(filter(None, (record.extra.get("warning") for record in valued)))),
         "stale": stale,
         "protocol": "; ".join(dict.fromkeys(record.protocol for record in records)),
     }
