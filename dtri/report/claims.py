@@ -12,6 +12,9 @@ from dtri.report.cells import Cell, Table
 
 KINDS = ("order", "best", "level", "improvement", "existence", "words")
 LEVELS = {"chance": "chance", "purity.chance_high": "95 % of permutations"}  # `Quantity.above` -> its level in words
+# Why a claim is not measured:
+LOOK = "a matter of looking at a figure; no number is given"
+BY_EQUATIONS = "true of the method by its equations; nothing to measure"
 
 
 @dataclass(frozen=True)

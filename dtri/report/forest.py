@@ -18,8 +18,8 @@ TITLE = "What the papers claim: effects printed and measured"
 CAPTION = (
     "As claimed: right of the line or of a dotted edge; where there are two edges, between them. Diamonds: by the "
     "printed numbers. Dots: mean over seeds with its 95 % interval (none from one seed). Green: the interval lies in "
-    "the range claimed; orange: outside; grey: neither, or too few seeds. An effect is what the first system is better by, in units of the metric; features other "
-    "than the papers' have other units."
+    "the range claimed; orange: outside; grey: neither, or too few seeds. An effect is what the first system is better "
+    "by, in units of the metric; features other than the papers' have other units."
 )
 COLOURS = {"holds": "#2f855a", "fails": "#c05621", "undecided": "#4a5568", "not measured": "#a0aec0"}
 ROW, PANEL, COLUMNS = 0.19, 0.75, 2  # heights in inches: of an effect, of a panel's title and axis

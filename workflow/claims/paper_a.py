@@ -4,7 +4,7 @@ Where a sentence names no number, what decides it is chosen here. *Greatly* is a
 *Competitive* is better than most of the systems listed. *As good* is within the table's tolerance.
 """
 
-from dtri.report.claims import Claim, Condition, Quantity
+from dtri.report.claims import BY_EQUATIONS, LOOK, Claim, Condition, Quantity
 
 OURS, PLUS, CONTROL, TRIANGLE = "joint_vae_ebm", "joint_vae_ebm_plus", "joint_vae_ebm_control", "divergence_triangle"
 SETS = {"cifar10": "CIFAR-10", "celeba": "CelebA", "lsun_bedroom": "LSUN-bedroom"}
@@ -16,8 +16,6 @@ GENERATORS = {
     "lsun_bedroom": ("vae", "dcgan", "wgan", "coopnet", "alice", "sngan"),
 }
 RECONSTRUCTORS = ("vae", "ali", "alice", "svae")
-LOOK = "a matter of looking at a figure; no number is given"
-BY_EQUATIONS = "true of the method by its equations; nothing to measure"
 
 
 def of(metric: str, dataset: str, model: str = OURS, against: str = "", score: str = "", above: str = "") -> Quantity:

@@ -5,8 +5,7 @@ listed. *Meaningful* basins agree with labels better than 95 % of random labels 
 """
 
 from dtri.report.cells import Cell
-from dtri.report.claims import Claim, Condition, Quantity
-from workflow.claims.paper_a import BY_EQUATIONS, LOOK
+from dtri.report.claims import BY_EQUATIONS, LOOK, Claim, Condition, Quantity
 
 OURS = "divergence_triangle"
 GENERATORS = ("vae", "dcgan", "wgan", "coopnet", "cegan", "ali", "alice")
