@@ -651,3 +651,7 @@ def test_what_measuring_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "      2 x 20 s  generation, median of 3 jobs",
         "      1 x unknown  auprc, none was measured yet",
     ]
+    write_sealed(Path("results/reference/lite/records/mnist/vae/seed0/metrics/auprc.json"), {"seconds": 12.0})
+    assert list(costs.measuring(["auprc"])) == [
+        "      1 x about 12 s  auprc, none was measured yet; median of 1 committed jobs of reduced presets on a CPU"
+    ]
