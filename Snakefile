@@ -27,6 +27,7 @@ except (ValueError, OSError) as error:
 # Jobs run with this interpreter, wherever snakemake was started from; device and offline mode reach them as they are.
 shell.prefix(session.shell_prefix(sys.executable))
 session.ignore_sigusr1_under_slurm()
+session.stop_on_any_sigterm()
 clock.forgive()
 reruns.by_values()
 console.full_jobs()

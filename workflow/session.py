@@ -4,6 +4,8 @@ import fcntl
 import os
 import shlex
 import signal
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +110,24 @@ def ignore_sigusr1_under_slurm() -> None:
     """
     if "SLURM_JOB_ID" in os.environ:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def stop_on_any_sigterm() -> None:
+    """Let SIGTERM stop Snakemake at any moment.
+
+    Snakemake's handler takes the scheduler's lock. The thread that it interrupts may hold this lock, since outputs are
+    hashed under it, and then both wait for ever. Here another thread waits for the lock. A Snakemake without this
+    handler is left as it is.
+    """
+    with suppress(ImportError, AttributeError):
+        from snakemake.scheduling.job_scheduler import JobScheduler
+
+        graceful = JobScheduler.exit_gracefully
+
+        def in_a_thread(self: JobScheduler, *signal_and_frame: object) -> None:
+            threading.Thread(target=graceful, args=(self, *signal_and_frame)).start()
+
+        JobScheduler.exit_gracefully = in_a_thread
 
 
 _lock = None
