@@ -394,7 +394,7 @@ PAGE = """
 {% endblock %}
 """
 CSS = """
-.claims td{text-align:left;white-space:normal;font-size:.84rem;padding:6px}
+.claims td{text-align:left;white-space:normal;font-size:.84rem;padding:6px}.claims td:first-child{min-width:20em}
 .claims td.holds{background:var(--good);color:var(--good-ink)}
 .claims td.fails{background:var(--worse);color:var(--worse-ink)}
 .claims td.undecided{background:var(--other);color:var(--other-ink)}.claims td.not{color:var(--soft)}

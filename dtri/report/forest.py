@@ -23,7 +23,7 @@ CAPTION = (
 )
 COLOURS = {"holds": "#2f855a", "fails": "#c05621", "undecided": "#4a5568", "not measured": "#a0aec0"}
 ROW, PANEL, COLUMNS = 0.19, 0.75, 2  # heights in inches: of an effect, of a panel's title and axis
-NAME = 56  # characters of a line of an effect's name
+NAME = 44  # characters of a line of an effect's name
 Panel = tuple[str, list[tuple[str, Effect]]]
 
 
