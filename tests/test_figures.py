@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from dtri.files import digest
 from dtri.report import grids, style
@@ -211,6 +212,20 @@ def test_saved_files_are_small_and_identical_on_two_runs(name: str, products, tm
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
     assert 5_000 < first[1].stat().st_size < 500_000
+
+
+def test_a_rare_colour_survives_in_a_figure_of_few_colours(tmp_path: Path) -> None:
+    """One green dot on a sheet of noise that is too large for all its colours."""
+    fig = style.figure(8, 8)
+    axes = fig.subplots()
+    axes.imshow(np.random.RandomState(0).randint(100, 200, (700, 700, 3)).astype(np.uint8))
+    axes.plot(350, 350, marker="o", markersize=4, color="#2f855a")
+    _, png = style.save(fig, tmp_path / "figure")
+    assert png.stat().st_size < style.PNG_LIMIT
+    with Image.open(png) as picture:
+        assert picture.mode == "P"
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
+    assert (abs(pixels - [0x2F, 0x85, 0x5A]).max(1) < 12).sum() > 20
 
 
 def test_every_system_of_the_tables_has_a_panel(products):

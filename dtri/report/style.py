@@ -153,7 +153,9 @@ def _palette_png(picture: bytes, text: dict[str, str]) -> bytes:
     buffer, kept = io.BytesIO(), PngInfo()
     for name, value in text.items():
         kept.add_text(name, value)
-    Image.open(io.BytesIO(picture)).convert("RGB").quantize(256).save(buffer, "png", optimize=True, pnginfo=kept)
+    whole = Image.open(io.BytesIO(picture)).convert("RGB")
+    # The default, median cut, merges rare colours: the green of a dot became the grey of the next one.
+    whole.quantize(256, method=Image.Quantize.FASTOCTREE).save(buffer, "png", optimize=True, pnginfo=kept)
     return buffer.getvalue()
 
 
