@@ -92,6 +92,7 @@ def _panel(axes: "Axes", heading: str, rows: list[tuple[str, Effect]]) -> None:
     if any(effect.condition.low == 0 for _, effect in rows):
         axes.axvline(0, color="#1a202c", linewidth=0.8)
     axes.set_title(heading, loc="left")
+    axes.locator_params(axis="x", nbins=6)
     axes.set_yticks(range(len(rows)), [textwrap.fill(name, NAME) for name, _ in rows], fontsize=7)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
