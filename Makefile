@@ -32,7 +32,7 @@ REPORT := results/demo/report.html
 
 demo: $(DTRI)
 	snakemake --cores $(CORES) demo
-	@snakemake --cores 1 --quiet all results/demo/all.csv
+	@snakemake results/demo/all.csv --cores 1 --quiet all
 	@if [ ! -e $(REPORT) ] \
 	    || [ -n "$$(find results/demo $(wildcard Snakefile workflow/report) -type f ! -name '.*' -newer $(REPORT))" ]; then \
 	    echo "snakemake demo --report $(REPORT)"; \

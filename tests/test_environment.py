@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from snakemake.cli import get_argument_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -164,3 +166,11 @@ def test_no_tracked_file_names_a_package_index() -> None:
     paths = [ROOT / name for name in listing.stdout.split("\0") if name]
     texts = {p.relative_to(ROOT): p.read_text(errors="replace") for p in paths if p.is_file()}
     assert not [f"{path}: {hit[0]}" for path, text in texts.items() if (hit := INDEX_ADDRESSES.search(text))]
+
+
+def test_the_makefile_calls_snakemake_as_its_parser_understands() -> None:
+    """An option that takes several words swallows the targets behind it: `--quiet all results/demo/all.csv`."""
+    lines = (line.strip().lstrip("@") for line in (ROOT / "Makefile").read_text("utf-8").splitlines())
+    calls = [line.replace("$(CORES)", "2").partition("&&")[0] for line in lines if line.startswith("snakemake ")]
+    parsed = [get_argument_parser().parse_args(shlex.split(call)[1:]) for call in calls]
+    assert {word for one in parsed for word in one.targets} >= {"demo", "results/demo/all.csv"}
