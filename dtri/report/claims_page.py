@@ -160,7 +160,7 @@ def _deciding(judgement: Judgement, known: Book) -> str:
     """The further seeds and their cost, as "2 more seeds of each would decide it, 1.5 h"; "" unless undecided.
 
     Where the numbers differ, each system has one: "2 more seeds of Ours, 4 of VAE". Where seeds are lacking, "2 more
-    seeds of each are needed before anything is decided".
+    seeds of each are needed to decide it or not".
     """
     if judgement.verdict != "undecided":
         return ""

@@ -8,7 +8,7 @@ from dtri.report import style
 from dtri.report.cells import PAPER_NAMES
 from dtri.report.claims import LEVELS, Book
 from dtri.report.layout import METRICS
-from dtri.report.verdicts import Effect, Judgement
+from dtri.report.verdicts import Effect, Judgement, by_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,12 +69,10 @@ def _columns(panels: Sequence[Panel]) -> list[list[Panel]]:
 
 
 def _by_interval(effect: Effect) -> str:
-    """The verdict on this effect alone; claims of several parts decide by other levels."""
+    """The verdict by the interval that is drawn; claims of several parts decide by wider ones."""
     if effect.value is None or effect.lacks_seeds:
         return effect.verdict
-    if effect.condition.low < effect.low and effect.high < effect.condition.high:
-        return "holds"
-    return "fails" if effect.high < effect.condition.low or effect.condition.high < effect.low else "undecided"
+    return by_interval(effect.condition, effect.low, effect.high)
 
 
 def _panel(axes: "Axes", heading: str, rows: list[tuple[str, Effect]]) -> None:

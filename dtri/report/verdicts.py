@@ -126,7 +126,7 @@ class Effect:
     @property
     def is_inside(self) -> bool:
         """Whether the mean effect lies in the range claimed."""
-        return self.value is not None and self.condition.low < self.value < self.condition.high
+        return self.value is not None and by_interval(self.condition, self.value, self.value) == "holds"
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
@@ -182,6 +182,13 @@ def judge(claim: Claim, known: Book, found: Measurements) -> Judgement:
     return Judgement(claim, verdict, reason, effects, more, _hours(more, found), scales)
 
 
+def by_interval(condition: Condition, low: float, high: float) -> str:
+    """holds, fails or undecided: an interval of the effect lies inside the range claimed, outside, or neither."""
+    if condition.low < low and high < condition.high:
+        return "holds"
+    return "fails" if high < condition.low or condition.high < low else "undecided"
+
+
 def _effect(condition: Condition, known: Book, found: Measurements, hold: float, fail: float) -> Effect:
     """The effect with its verdict; `hold` and `fail` are levels of the intervals that decide for each."""
     quantities = [one for one in (condition.quantity, condition.than) if one is not None]
@@ -198,16 +205,13 @@ def _effect(condition: Condition, known: Book, found: Measurements, hold: float,
         reason = f"{min(seeds)} of at least {FEWEST_SEEDS} seeds"
         return Effect(condition, "undecided", printed, value, low, high, seeds, reason=reason)
     effect = estimate(first, second, condition.factor)
-    low, high = effect.interval(hold)
-    if condition.low < low and high < condition.high:
-        verdict = "holds"
-    else:
-        low, high = effect.interval(fail)
-        verdict = "fails" if high < condition.low or condition.high < low else "undecided"
+    verdict = by_interval(condition, *effect.interval(hold))
+    if verdict != "holds":  # `fail` is the wider interval
+        verdict = by_interval(condition, *effect.interval(fail))
     more, reason = None, ""
     if verdict == "undecided":
         reason = _why_undecided(condition, *effect.interval(), fail)
-        inside = condition.low < effect.value < condition.high
+        inside = by_interval(condition, effect.value, effect.value) == "holds"
         distance = min(abs(effect.value - condition.low), abs(condition.high - effect.value))
         level = hold if inside else fail
         total = seeds_to_decide(first, second, distance, condition.factor, level, MOST_SEEDS)
@@ -219,9 +223,7 @@ def _why_undecided(condition: Condition, low: float, high: float, strict: float)
     """In words, by the 95 % interval and the level `strict` of the one that would decide."""
     if low == high:
         return "all seeds agree, at the edge of the range claimed"
-    inside = condition.low < low and high < condition.high
-    if inside or high < condition.low or condition.high < low:
-        where = "inside" if inside else "outside"
+    if where := {"holds": "inside", "fails": "outside"}.get(by_interval(condition, low, high)):
         return f"the 95 % interval lies {where}, but not the {100 * strict:.3g} % interval that several parts need"
     return "the interval reaches beyond the range claimed, and into it"
 
@@ -232,10 +234,9 @@ def _more_of(claim: Claim, effects: Sequence[Effect]) -> tuple[tuple[Quantity, i
     The claim would be decided as its mean effects say, by those of its undecided effects that need the fewest seeds.
     """
     more: dict[Quantity, int] = {}
-    if any(effect.lacks_seeds for effect in effects):
-        for effect in effects:
-            if effect.lacks_seeds:
-                more |= {one: FEWEST_SEEDS - n for one, n in zip(effect.quantities, effect.seeds) if n < FEWEST_SEEDS}
+    if lacking := [effect for effect in effects if effect.lacks_seeds]:
+        for effect in lacking:
+            more |= {one: FEWEST_SEEDS - n for one, n in zip(effect.quantities, effect.seeds) if n < FEWEST_SEEDS}
         return tuple(more.items())
     holding = sum(effect.verdict == "holds" or _leans(effect, True) for effect in effects) >= claim.required
     decided = sum(effect.verdict == ("holds" if holding else "fails") for effect in effects)

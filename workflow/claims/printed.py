@@ -10,7 +10,6 @@ from workflow.tables import table1, table2, table3, table4
 
 TABLES = (table1.TABLE, table2.TABLE, table3.TABLE, table4.TABLE)
 BORROWED = "the printed Inception Scores are borrowed from other papers, which differ in networks, samples and splits"
-
 TWO_PAPERS = "the two printed Inception Scores are of two papers, closer than splits of one set of samples"
 
 
