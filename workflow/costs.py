@@ -157,14 +157,15 @@ def _size_text(spec: TrainSpec) -> str:
     return f"{'x'.join(map(str, spec.image_shape))} at width {spec.hparams.get('width', 1.0):g}"
 
 
-def measured_seconds(rule: str, folders: str = "results/*") -> list[float]:
+def measured_seconds(rule: str, results: Path = Path("results"), presets: str = "*") -> list[float]:
     """Seconds of a measuring rule's jobs, by the last record that each job wrote.
 
     Args:
         rule: of RECORDS.
-        folders: pattern of the folders that hold datasets of runs.
+        results: folder of results.
+        presets: pattern of the folders below it that hold datasets of runs.
     """
-    paths = (path for name in RECORDS[rule] for path in Path().glob(f"{folders}/*/*/seed*/metrics/{name}.json"))
+    paths = (path for name in RECORDS[rule] for path in results.glob(f"{presets}/*/*/seed*/metrics/{name}.json"))
     found = []
     for path in sorted(paths):
         with suppress(ValueError, LookupError):  # damaged, or of a version that took no time
@@ -224,7 +225,7 @@ def measuring(rules: Iterable[str]) -> Iterator[str]:
         n = counts[rule]
         if n and (known := measured_seconds(rule)):
             yield f"  {n:>5} x {_rounded(median(known))} s  {rule}, median of {len(known)} jobs"
-        elif n and (committed := measured_seconds(rule, "results/reference/*/records")):
+        elif n and (committed := measured_seconds(rule, presets="reference/*/records")):
             told = f"none was measured yet; median of {len(committed)} committed jobs of reduced presets on a CPU"
             yield f"  {n:>5} x about {_rounded(median(committed))} s  {rule}, {told}"
         elif n:
