@@ -52,10 +52,15 @@ SETTINGS = Settings(
 )
 
 
+def prepare(patched: pytest.MonkeyPatch) -> None:
+    patched.setenv("DTRI_DEVICE", "cpu")
+    patched.setattr("dtri.numerics.set_numerics", lambda *_: None)  # changes the whole process
+    patched.setattr(mapping, "STRAY_STEPS", 20)  # else a third of the time of each map
+
+
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DTRI_DEVICE", "cpu")
-    monkeypatch.setattr("dtri.numerics.set_numerics", lambda *_: None)  # changes the whole process
+    prepare(monkeypatch)
 
 
 def spots(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -133,8 +138,7 @@ def arguments(room: Path, out: Path, settings: Settings = SETTINGS) -> list[str]
 def made(room: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("DTRI_DEVICE", "cpu")
-        patched.setattr("dtri.numerics.set_numerics", lambda *_: None)
+        prepare(patched)
         assert landscape.main(arguments(room, folder)) == 0
     return folder
 
