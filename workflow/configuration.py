@@ -240,11 +240,12 @@ def _load(file: str, kind: type[Strict]) -> dict[str, Any]:
             if not re.fullmatch("[a-z0-9_]+", name) or name in RESERVED:
                 raise ValueError(f"{source.where(name)}: expected a name of a-z, 0-9 and _ but {', '.join(RESERVED)}")
             is_sweep = kind is ModelConfig and isinstance(entry, dict) and "variants_of" in entry
-            loaded[name] = _entry(source, name, entry, Sweep if is_sweep else kind)
+            loaded[name] = parsed(source, name, entry, Sweep if is_sweep else kind)
     return loaded
 
 
-def _entry(source: settings_file.SettingsFile, name: str, entry: Any, kind: type[Strict]) -> Any:
+def parsed(source: settings_file.SettingsFile, name: str, entry: Any, kind: type[Strict]) -> Any:
+    """An entry of a file as a `kind`; ValueError, naming file, line and key, for an impossible one."""
     try:  # as JSON, in which a list may be a tuple, and true is no number
         return kind.model_validate_json(json.dumps(entry), strict=True)
     except ValidationError as error:

@@ -5,7 +5,7 @@ landscape, feature network and data.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
@@ -20,20 +20,31 @@ from dtri.report.records import Record
 from dtri.sealed import read_sealed
 from workflow import configuration, jobcode, plan, specs
 from workflow.configuration import GENERATION_METRICS, Preset
+from workflow.left_out import LeftOut, explained
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def frame(preset: Preset, table: Table) -> "pd.DataFrame":
-    """The tidy rows of a table, from the records on disk as this checkout judges them."""
+def frame(preset: Preset, table: Table, left_out: Sequence[LeftOut] = ()) -> "pd.DataFrame":
+    """The tidy rows of a table, from the records on disk as this checkout judges them.
+
+    Args:
+        preset: whose records are read.
+        table: what the papers print.
+        left_out: why measurements are missing.
+    """
     from dtri.report.tidy import tidy  # imports pandas, which takes a second: only for rendering
 
-    return tidy(table, preset.name, preset.seeds, partial(lookup, preset))
+    return tidy(table, preset.name, preset.seeds, partial(lookup, preset, left_out=left_out))
 
 
-def lookup(preset: Preset, cell: Cell, seed: int) -> CellResult:
-    """What is on disk for a cell and seed, compared with what this checkout would make."""
+def lookup(preset: Preset, cell: Cell, seed: int, left_out: Sequence[LeftOut] = ()) -> CellResult:
+    """What is on disk for a cell and seed, compared with what this checkout would make; else why there is nothing."""
+    return explained(_on_disk(preset, cell, seed), cell, seed, left_out)
+
+
+def _on_disk(preset: Preset, cell: Cell, seed: int) -> CellResult:
     target = plan.target(preset, cell, seed)
     if target.path is None:
         return CellResult(None, expected=False, comparable=False, reason=target.reason)

@@ -91,8 +91,8 @@ class CellResult:
         record: None where nothing was measured.
         stale: why this checkout would make another record. Empty: the record is current.
         measured_on: dataset really used, which differs from the cell's for a stand-in.
-        expected: False where no such number can be made here: a system, dataset, label, network or score does not
-            exist.
+        expected: False where it is known why there is no number: a system, dataset, label, network or score does not
+            exist, or somebody left the measurement out for a reason.
         comparable: False for presets other than paper, stand-ins, other feature networks and other protocols.
         reason: why not comparable, or why not expected. A "; " parts two reasons.
         accepted: differences from this checkout that somebody accepted, with who, when and why.

@@ -263,6 +263,11 @@ def _reasons(found: Sequence[CellResult], shown: list[CellResult], seeds: Sequen
             if one.record is not None and getattr(one, word):
                 seeds_of.setdefault(", ".join(getattr(one, word)), []).append(str(seed))
         parts += [f"{word} (seed {', '.join(which)}): {why}" for why, which in seeds_of.items()]
+    lacking: dict[str, list[str]] = {}
+    for one, seed in zip(found, seeds):
+        if one.record is None and not one.expected:
+            lacking.setdefault(one.reason, []).append(str(seed))
+    parts += [f"no value (seed {', '.join(which)}): {why}" for why, which in lacking.items()]
     parts += [f"diverged: {why}" for why in dict.fromkeys(f.record.extra.get("diverged", "") for f in shown) if why]
     return [part for part in parts if part]
 

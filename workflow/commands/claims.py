@@ -9,6 +9,7 @@ Without --partial every record that the configuration can make must be there.
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from dtri.files import write_text
@@ -17,17 +18,23 @@ from dtri.report.cells import Cell
 from dtri.report.claims_page import Judged, render
 from dtri.report.tidy import scored
 from dtri.report.verdicts import Measurements, judge, measured
-from workflow import configuration, plan, specs, status
+from workflow import configuration, left_out, plan, specs, status
 from workflow.claims import paper_a, paper_b, printed
 from workflow.commands.cli import run
 from workflow.configuration import Preset
+from workflow.left_out import LeftOut
 
 FORMATS = ("csv", "md", "tex", "html")
 
 
-def judged(preset: Preset) -> Judged:
-    """Verdicts on both papers' claims, overlays' claims and printed orders, by the records that are not stale."""
-    known, found = plan.claim_book(), measurements(preset)
+def judged(preset: Preset, left_out: Sequence[LeftOut] = ()) -> Judged:
+    """Verdicts on both papers' claims, overlays' claims and printed orders, by the records that are not stale.
+
+    Args:
+        preset: whose records are read.
+        left_out: why measurements are missing.
+    """
+    known, found = plan.claim_book(), measurements(preset, left_out)
     return Judged(
         claims=tuple(judge(claim, known, found) for claim in (*paper_a.CLAIMS, *paper_b.CLAIMS, *plan.own_claims())),
         orders=tuple(judge(claim, known, found) for claim in printed.CLAIMS),
@@ -40,12 +47,12 @@ def judged(preset: Preset) -> Judged:
     )
 
 
-def measurements(preset: Preset) -> Measurements:
-    """Values per seed of everything that a claim is about."""
+def measurements(preset: Preset, left_out: Sequence[LeftOut] = ()) -> Measurements:
+    """Values per seed of everything that a claim is about; `left_out` says why measurements are missing."""
     found = {}
     for quantity, published in plan.claim_book().items():
         cell = plan.claim_cell(preset, published.cell)
-        results = [scored(status.lookup(preset, cell, seed), cell.score) for seed in preset.seeds]
+        results = [scored(status.lookup(preset, cell, seed, left_out), cell.score) for seed in preset.seeds]
         found[quantity] = measured(results, quantity.above, scale(preset, cell))
     return found
 
@@ -71,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, help="folder for the page and the figure; default: markdown to the terminal"
     )
+    left_out.add_option(parser)
     arguments = parser.parse_args(argv)
 
     preset = configuration.preset(arguments.preset)
@@ -80,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
             f"expected {len(missing)} more records, found none at {missing[0]} "
             f"(run `snakemake results/{arguments.preset}/claims.html`, or judge with --partial)"
         )
-    found = judged(preset)
+    found = judged(preset, left_out.read(arguments.left_out))
     if arguments.out is None:
         print(render(found, "md"))
         return 0

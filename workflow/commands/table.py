@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dtri.files import write_text
 from dtri.report.render import render
-from workflow import configuration, plan, status
+from workflow import configuration, left_out, plan, status
 from workflow.commands.cli import run
 
 FORMATS = ("csv", "md", "tex", "html")
@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--preset", required=True)
     parser.add_argument("--partial", action="store_true", help="render what exists, missing and stale cells marked")
     parser.add_argument("--out", type=Path, help="folder for csv, md, tex and html; default: markdown to the terminal")
+    left_out.add_option(parser)
     arguments = parser.parse_args(argv)
     configuration.check_known("table", arguments.table, plan.TABLES)
 
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
             f"(run `snakemake results/{arguments.preset}/{arguments.table}.csv`, or render with --partial)"
         )
     table = plan.preset_table(preset, arguments.table)
-    frame = status.frame(preset, table)
+    frame = status.frame(preset, table, left_out.read(arguments.left_out))
     if arguments.out is None:
         print(render(table, frame, preset.label, "md"))
         return 0
