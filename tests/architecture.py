@@ -83,8 +83,9 @@ MAY_IMPORT = {
             "dtri.report.records",
             "dtri.report.tidy",
         ),
-        *("workflow.configuration", "workflow.specs", "workflow.jobcode", "workflow.plan"),
+        *("workflow.configuration", "workflow.left_out", "workflow.specs", "workflow.jobcode", "workflow.plan"),
     ),
+    "workflow.left_out": ("dtri.report.cells", "workflow.configuration", "workflow.settings_file"),
     "workflow.costs": (
         *("dtri.costs", "dtri.counting", "dtri.experiment", "dtri.sealed"),
         *("workflow.counted", "workflow.specs", "workflow.plan"),
@@ -170,6 +171,7 @@ WHY = {
     "workflow.jobcode": "which code each kind of job reaches, for its hash",
     "workflow.plan": "which records tables, figures and claims ask for, and what products were made of",
     "workflow.status": "the one answer to whether a product is stale, and why",
+    "workflow.left_out": "why somebody made no measurement; it changes words beside a number, never a number",
     "workflow.costs": "hours and seconds from earlier runs; only `explain` asks",
     "workflow.reasons": "which keys and modules differ; only `explain` asks, so tables do not reach git",
     "workflow.reruns": "what Snakemake compares",
