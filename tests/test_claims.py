@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from dtri.report.contrasts import estimate, seeds_to_decide
 from dtri.report.verdicts import FEWEST_SEEDS, Judgement, Measured, _hours, judge, measured
 from tests.test_report import make_cell, make_record
 from tests.tex import typeset
-from workflow import configuration, plan, status
+from workflow import configuration, left_out, plan, status
 from workflow.claims import paper_a, paper_b, printed
 from workflow.commands.claims import main
 from workflow.configuration import Preset
@@ -633,18 +634,21 @@ def test_the_command_judges_what_is_there(monkeypatch, tmp_path):
     values = {"joint_vae_ebm": 30.0, "vae": 110.0}
     seeds = configuration.preset("demo").model_copy(update={"seeds": (0, 1, 2)})
 
-    def planted(preset: Preset, cell: Cell, seed: int) -> CellResult:
+    def planted(preset: Preset, cell: Cell, seed: int, some: Sequence[left_out.LeftOut]) -> CellResult:
         if cell.metric != "fid" or cell.model not in values:
-            return CellResult(None)
+            return left_out.explained(CellResult(None), cell, seed, some)
         return CellResult(make_record(values[cell.model] + seed, seed=seed, train_seconds=60.0))
 
     monkeypatch.setattr(configuration, "preset", lambda name: seeds)
     monkeypatch.setattr(status, "lookup", planted)
     monkeypatch.chdir(tmp_path)
-    assert main(["--preset", "demo", "--partial", "--out", "."]) == 0
+    (tmp_path / "left_out.yaml").write_text("slow:\n  systems: [sngan]\n  why: takes a day\n")
+    assert main(["--preset", "demo", "--partial", "--left-out", "left_out.yaml", "--out", "."]) == 0
     rows = list(csv.DictReader((tmp_path / "claims.csv").open()))
     (row,) = (row for row in rows if row["claim"] == "A.improves.cifar10")
     assert (row["verdict"], row["effect"], row["seeds"]) == ("holds", "24.5", "3;3")
+    reasons = {row["reason"] for row in rows if row["part"] == "FID, CIFAR-10: SNGAN better than Ours"}
+    assert reasons == {"takes a day"}
     assert (
         row["scale"]
         == "400 iterations, width 0.125, on digits, features of a domain classifier; " + row["scale"].partition("; ")[2]
