@@ -4,15 +4,13 @@
 
 J, the statistics network's loss, is log 2 where it tells no image's own latent from another's. The generator then gets
 no gradient that raises entropy. A line per run gives J, the norms of both terms' gradients by the generator's weights,
-and a pixel's mean standard deviation over latents. Then the statistics network trains alone on the frozen generator, at
-the run's rate times `--faster`; `--scale` multiplies the images' differences from their mean. A line gives J, the mean
-of the last fifty updates.
+and a pixel's mean standard deviation over latents. Then the statistics network trains alone on the frozen generator;
+`--scale` multiplies the images' differences from their mean. A line gives J, the mean of the last fifty updates.
 """
 
 import argparse
 import math
 import sys
-from itertools import product
 from pathlib import Path
 
 import torch
@@ -32,7 +30,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("weights", nargs="+", type=Path, help="model.safetensors of runs of MEG")
     parser.add_argument("--steps", type=int, default=2000, help="updates of the statistics network alone")
     parser.add_argument("--scale", nargs="+", type=float, default=[1.0])
-    parser.add_argument("--faster", nargs="+", type=float, default=[1.0])
     arguments = parser.parse_args(argv)
 
     set_numerics(1, "fp32")
@@ -41,9 +38,9 @@ def main(argv: list[str] | None = None) -> int:
         loss, energy, entropy, spread = terms(loaded(path))
         found = f"J {loss:.4f}, gradient norms {energy:.3g} (energy), {entropy:.3g} (J), deviation {spread:.3f}"
         print(f"{path.parent}: {found}", flush=True)
-        for scale, faster in product(arguments.scale, arguments.faster):
-            j = alone(loaded(path), arguments.steps, scale, faster)
-            print(f"  scale {scale:g}, rate x {faster:g}, {arguments.steps} updates: J {j:.4f}", flush=True)
+        for scale in arguments.scale:
+            j = alone(loaded(path), arguments.steps, scale)
+            print(f"  scale {scale:g}, {arguments.steps} updates: J {j:.4f}", flush=True)
     return 0
 
 
@@ -72,10 +69,10 @@ def terms(model: MEG) -> tuple[float, float, float, float]:
     return loss.item(), energy, entropy, x.std(0).mean().item()
 
 
-def alone(model: MEG, steps: int, scale: float, faster: float) -> float:
+def alone(model: MEG, steps: int, scale: float) -> float:
     """J after `steps` updates of the statistics network on images of the frozen generator."""
     torch.manual_seed(1)
-    optimizer = Adam(model.statistics.parameters(), model.h.lr * faster, (model.h.beta1, model.h.beta2))
+    optimizer = Adam(model.statistics.parameters(), model.h.lr, (model.h.beta1, model.h.beta2))
     centre, last = images(model, torch.randn(8 * BATCH, model.z_dim)).mean(0), []
     for _ in range(steps):
         z = torch.randn(BATCH, model.z_dim)

@@ -29,12 +29,12 @@ def build() -> MEG:
 
 
 def test_latents_that_images_do_not_show_stay_unknown() -> None:
-    assert entropy.alone(blind(build()), 300, 1.0, 1.0) == pytest.approx(math.log(2), abs=0.002)
+    assert entropy.alone(blind(build()), 300, 1.0) == pytest.approx(math.log(2), abs=0.002)
 
 
 def test_latents_that_images_show_are_found() -> None:
     """Batch norm makes images of two latents differ from the first weights on; stronger ones by a scale."""
-    assert entropy.alone(build(), 300, 30.0, 1.0) < 0.6
+    assert entropy.alone(build(), 300, 30.0) < 0.6
 
 
 def test_a_generator_that_ignores_latents_has_no_spread_and_a_loss_near_chance() -> None:
@@ -48,12 +48,12 @@ def test_a_line_for_each_run_and_way(tmp_path: Path, capsys: pytest.CaptureFixtu
     monkeypatch.setattr("bench.entropy.set_numerics", lambda *_: None)  # changes the whole process
     spec = TrainSpec("digits", "meg", "baselines.meg:MEG", (1, 28, 28), HPARAMS, 1, 8, 4)
     save_weights(tmp_path / "model.safetensors", build().state_dict(), spec)
-    argv = [str(tmp_path / "model.safetensors"), "--steps", "2", "--scale", "1", "10", "--faster", "10"]
+    argv = [str(tmp_path / "model.safetensors"), "--steps", "2", "--scale", "1", "10"]
     assert entropy.main(argv) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "log 2 = 0.6931"
     assert re.search(r"J 0\.69\d\d, gradient norms \S+ \(energy\), \S+ \(J\), deviation 0\.\d{3}$", lines[1])
-    assert [re.search(r"scale (\S+), rate x 10, 2 updates: J 0\.\d{4}$", line)[1] for line in lines[2:]] == ["1", "10"]
+    assert [re.search(r"scale (\S+), 2 updates: J 0\.\d{4}$", line)[1] for line in lines[2:]] == ["1", "10"]
 
 
 def test_weights_of_another_system_are_refused(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dtri.report.cells import Cell, CellResult, Table
+from dtri.report.cells import CellResult, Table
 from dtri.report.render import render
 from dtri.report.tidy import tidy
+from tests.test_report import current, make_cell, row_of
 from workflow import left_out
 from workflow.commands import table
 
@@ -16,19 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "results" / "reference"
 COMMITTED = {"lite-jpeg": ("table1", "table2", "table3"), "lite-mnist": ("table4",)}
 ENTRY = "slow:\n  systems: [igebm]\n  datasets: [cifar10_jpeg]\n  metrics: [auroc]\n  why: takes a day\n"
-CELL = Cell(
-    paper="A",
-    metric="auroc",
-    dataset="cifar10",
-    against="svhn",
-    model="igebm",
-    row="EBM",
-    column="SVHN",
-    published=0.63,
-    published_text="0.63",
-    direction="higher",
-    tolerance=0.05,
-)
+CELL = make_cell(metric="auroc", against="svhn", model="igebm", direction="higher")
 NOTHING = CellResult(None, measured_on="cifar10_jpeg", comparable=False, reason="a stand-in")
 
 
@@ -64,6 +53,13 @@ def test_what_was_measured_or_cannot_be_keeps_its_own_reason(tmp_path: Path):
     assert [left_out.explained(one, CELL, 0, some) for one in (impossible, measured)] == [impossible, measured]
 
 
+def test_seeds_without_a_value_say_why_beside_those_with_one(tmp_path: Path):
+    some = entries(ENTRY.replace("  why", "  seeds: [1, 2]\n  why"), tmp_path)
+    found = [current(0.6), *(left_out.explained(NOTHING, CELL, seed, some) for seed in (1, 2))]
+    row = row_of(found, CELL)
+    assert (row["status"], row["reason"]) == ("partial", "no value (seed 1, 2): takes a day")
+
+
 @pytest.mark.parametrize("fmt", ["md", "tex", "html"])
 def test_the_reason_is_a_footnote_of_the_cell(fmt: str, tmp_path: Path):
     shown = Table("table3", "One cell", (CELL,))
@@ -81,8 +77,9 @@ def test_the_reason_is_a_footnote_of_the_cell(fmt: str, tmp_path: Path):
 @pytest.mark.parametrize(
     "old,new,words",
     [
-        ("igebm", "igbm", ("left_out.yaml, line 1", "slow", "igbm")),
-        ("cifar10_jpeg", "cifar", ("left_out.yaml, line 1", "slow", "'cifar'")),
+        ("igebm", "igbm", ("left_out.yaml, line 2", "slow.systems", "unknown model 'igbm'")),
+        ("cifar10_jpeg", "cifar", ("line 3", "slow.datasets", "unknown dataset 'cifar'")),
+        ("auroc", "aurok", ("line 4", "slow.metrics", "unknown metric 'aurok'", "auprc, auprc_leaky, auroc, fid")),
         ("  why: takes a day\n", "", ("line 1", "slow.why")),
         ("  why", "  reason", ("line 5", "slow.reason")),
         ("takes a day", "slow; a day", ("line 5", "slow.why", "'; '")),

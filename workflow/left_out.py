@@ -8,16 +8,30 @@ igebm:
 """
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from dtri.report.cells import Cell, CellResult
-from workflow import configuration, settings_file
-from workflow.configuration import Label, Strict, check_known
+from dtri.report.cells import LABEL_FREE, Cell, CellResult
+from workflow import settings_file
+from workflow.configuration import Label, Strict, check_known, datasets, measurable, models, parsed
+
+
+def _known(kind: str, names: Callable[[], Iterable[str]]) -> AfterValidator:
+    """A check that a name is one of `names`."""
+
+    def check(name: str) -> str:
+        check_known(kind, name, names())
+        return name
+
+    return AfterValidator(check)
+
+
+def _metrics() -> list[str]:
+    return sorted({LABEL_FREE}.union(*(measurable(model.entry) for model in models().values())))
 
 
 def _one_reason(text: str) -> str:
@@ -26,15 +40,20 @@ def _one_reason(text: str) -> str:
     return text
 
 
+System = Annotated[str, _known("model", models)]
+Dataset = Annotated[str, _known("dataset", datasets)]
+Metric = Annotated[str, _known("metric", _metrics)]
+
+
 class LeftOut(Strict):
     """An entry: measurements that nobody made, and why.
 
     `datasets` are those really used, as stand-ins are. No datasets, metrics or seeds: all of them.
     """
 
-    systems: tuple[str, ...] = Field(min_length=1)
-    datasets: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ()
+    systems: tuple[System, ...] = Field(min_length=1)
+    datasets: tuple[Dataset, ...] = ()
+    metrics: tuple[Metric, ...] = ()
     seeds: tuple[int, ...] = ()
     why: Annotated[Label, AfterValidator(_one_reason)]
 
@@ -55,24 +74,13 @@ def read(path: Path | None) -> tuple[LeftOut, ...]:
     """The entries of a file; of none, nothing.
 
     Raises:
-        ValueError: an entry is impossible, or names an unknown system or dataset; the message names file and line.
+        ValueError: an entry is impossible, or names an unknown system, dataset or metric; the message names the line.
         OSError: there is no such file.
     """
     if path is None:
         return ()
     source = settings_file.read(path)
-    entries = {name: configuration.parsed(source, name, entry, LeftOut) for name, entry in source.entries.items()}
-    for name, entry in entries.items():
-        try:
-            for kind, some, known in (
-                ("model", entry.systems, configuration.models()),
-                ("dataset", entry.datasets, configuration.datasets()),
-            ):
-                for one in some:
-                    check_known(kind, one, known)
-        except ValueError as error:
-            raise ValueError(f"{source.where(name)}: {error}") from error
-    return tuple(entries.values())
+    return tuple(parsed(source, name, entry, LeftOut) for name, entry in source.entries.items())
 
 
 def explained(found: CellResult, cell: Cell, seed: int, left_out: Sequence[LeftOut]) -> CellResult:

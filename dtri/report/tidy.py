@@ -257,17 +257,16 @@ def _reasons(found: Sequence[CellResult], shown: list[CellResult], seeds: Sequen
     if not shown:
         return [_joined("not run" if f.expected else f.reason or "not in the configuration" for f in found)]
     parts = [_joined(f.reason or "not comparable" for f in shown if not f.comparable)]
-    for word in ("stale", "accepted"):
+    for word, why_of in (
+        ("stale", lambda one: ", ".join(one.stale)),
+        ("accepted", lambda one: ", ".join(one.accepted)),
+        ("no value", lambda one: "" if one.record is not None or one.expected else one.reason),
+    ):
         seeds_of: dict[str, list[str]] = {}
         for one, seed in zip(found, seeds):
-            if one.record is not None and getattr(one, word):
-                seeds_of.setdefault(", ".join(getattr(one, word)), []).append(str(seed))
+            if why := why_of(one):
+                seeds_of.setdefault(why, []).append(str(seed))
         parts += [f"{word} (seed {', '.join(which)}): {why}" for why, which in seeds_of.items()]
-    lacking: dict[str, list[str]] = {}
-    for one, seed in zip(found, seeds):
-        if one.record is None and not one.expected:
-            lacking.setdefault(one.reason, []).append(str(seed))
-    parts += [f"no value (seed {', '.join(which)}): {why}" for why, which in lacking.items()]
     parts += [f"diverged: {why}" for why in dict.fromkeys(f.record.extra.get("diverged", "") for f in shown) if why]
     return [part for part in parts if part]
 
