@@ -8,6 +8,8 @@ import torch
 
 from bench import last_layer
 from dtri import experiment
+from dtri.experiment import TrainSpec
+from dtri.weights import save_weights
 from tests import training
 
 
@@ -31,3 +33,16 @@ def test_a_line_for_each_seed_and_length(tmp_path: Path, capsys: pytest.CaptureF
     assert all(
         re.search(r"seed 0, .*\d of \d+ channels positive, bias -?\d\.\d\d, squared error \d+", x) for x in lines
     )
+
+
+def test_trained_weights_are_looked_at_without_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = TrainSpec("digits", "vae", "baselines.vae:VAE", (1, 28, 28), {"width": 0.125}, 1, 8, 4)
+    model = experiment.build(spec.entry, spec.image_shape, spec.hparams)
+    with torch.no_grad():
+        layer = [one for one in model.generator.modules() if isinstance(one, torch.nn.ConvTranspose2d)][-1]
+        layer.weight.fill_(-1.0)
+        layer.weight[2:5] = 1.0
+        layer.bias.fill_(0.25)
+    save_weights(tmp_path / "model.safetensors", model.state_dict(), spec)
+    assert last_layer.main(["--trained", str(tmp_path / "model.safetensors")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}: 3 of 8 channels positive, bias 0.25\n"
