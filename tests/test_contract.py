@@ -155,10 +155,11 @@ def test_step(name, shape, monkeypatch):
         touched |= {n for n, p in params.items() if p.grad is not None and p.grad.any()}
     moved = {n for n, p in params.items() if not torch.equal(p, before[n])}
     assert touched <= moved
-    # The last offset of a critic cancels in f(real) - f(fake): the only parameter that may rest.
+    # A critic's offset cancels in f(real) - f(fake) where no unit behind it changes sign between the two, which for
+    # all but the last depends on the processor's rounding. Nothing else may rest.
     resting = params.keys() - moved
-    assert all(params[n].numel() == 1 for n in resting), resting
-    assert len(resting) <= 1
+    assert all(n.endswith(".bias") and params[n].grad is not None for n in resting), resting
+    assert len(resting) <= 2
 
 
 @every_shape
